@@ -1,0 +1,232 @@
+//! One sub-request of a batch, its progress and its result.
+
+use super::Failure;
+use crate::{
+    codec::{DecodeError, Problem, Reader, Result, put_bytes, put_option, put_str, put_u64},
+    limits,
+    pairs::{Extensions, Pairs},
+};
+
+/// A place in the order in which durable outcomes were committed; (0, 0) for what is not durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Number {
+    /// Changes only when the number space was lost.
+    pub epoch: u64,
+    /// Rises by one within an epoch.
+    pub sequence: u64,
+}
+
+impl Number {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
+        Ok(Number { epoch: r.u64("epoch")?, sequence: r.u64("sequence")? })
+    }
+
+    pub(crate) fn put(self, out: &mut Vec<u8>) {
+        put_u64(out, self.epoch);
+        put_u64(out, self.sequence);
+    }
+}
+
+/// One sub-request. The payload is the last field, so that everything else is judged before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Strictly larger than every id before it in the batch.
+    pub id: u64,
+    /// The recipe to run.
+    pub recipe: &'a str,
+    /// Running time, in milliseconds; may only shorten the recipe's own.
+    pub timeout_ms: Option<u64>,
+    /// Makes the item a job that is run once for this key.
+    pub idempotency_key: Option<&'a str>,
+    /// Gateways only: the tenant this item is for.
+    pub tenant: Option<&'a str>,
+    /// For the recipe.
+    pub metadata: Pairs<'a>,
+    /// For the recipe.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// A request with nothing but a recipe and a payload.
+    pub fn new(id: u64, recipe: &'a str, payload: &'a [u8]) -> Self {
+        Request {
+            id,
+            recipe,
+            timeout_ms: None,
+            idempotency_key: None,
+            tenant: None,
+            metadata: Pairs::EMPTY,
+            payload,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
+        let id = r.u64("id")?;
+        Self::read_rest(id, r).map_err(|e| DecodeError { item: Some(id), ..e })
+    }
+
+    #[inline]
+    fn read_rest(id: u64, r: &mut Reader<'a>) -> Result<Self> {
+        Ok(Request {
+            id,
+            recipe: r.str("recipe", limits::RECIPE_NAME_BYTES_MAX)?,
+            timeout_ms: r.option("timeout_ms", |r| r.u64("timeout_ms"))?,
+            idempotency_key: r.option("idempotency_key", |r| {
+                r.str("idempotency_key", limits::IDEMPOTENCY_KEY_BYTES_MAX)
+            })?,
+            tenant: r.option("tenant", |r| r.str("tenant", limits::TENANT_ID_BYTES_MAX))?,
+            metadata: Pairs::read("metadata", r)?,
+            payload: r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?,
+        })
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.id);
+        put_str(out, self.recipe);
+        put_option(out, self.timeout_ms, put_u64);
+        put_option(out, self.idempotency_key, put_str);
+        put_option(out, self.tenant, put_str);
+        self.metadata.put(out);
+        put_bytes(out, self.payload);
+    }
+}
+
+/// How far an item has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// Which item.
+    pub id: u64,
+    /// Which attempt, from 1; `done` never falls within one.
+    pub attempt: u32,
+    /// What is done, in units of the recipe's choice.
+    pub done: u64,
+    /// What there is to do in all; 0 when that is not known.
+    pub total: u64,
+    /// When it was reported, in milliseconds since the Unix epoch.
+    pub at_unix_ms: u64,
+    /// For people.
+    pub message: &'a str,
+    /// From the recipe.
+    pub metadata: Pairs<'a>,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
+        Ok(Progress {
+            id: r.u64("id")?,
+            attempt: r.u32("attempt")?,
+            done: r.u64("done")?,
+            total: r.u64("total")?,
+            at_unix_ms: r.u64("at_unix_ms")?,
+            message: r.str("message", limits::MESSAGE_BYTES_MAX)?,
+            metadata: Pairs::read("metadata", r)?,
+        })
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.id);
+        put_u64(out, self.attempt.into());
+        put_u64(out, self.done);
+        put_u64(out, self.total);
+        put_u64(out, self.at_unix_ms);
+        put_str(out, self.message);
+        self.metadata.put(out);
+    }
+}
+
+/// What an item came to: the last field of its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// The recipe's answer.
+    Payload(&'a [u8]),
+    /// Why there is none.
+    Failure(Failure<'a>),
+}
+
+/// The end of one item: exactly one for every item that the broker read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ItemResult<'a> {
+    /// Which item.
+    pub id: u64,
+    /// Gateways only: the tenant it was for.
+    pub tenant: Option<&'a str>,
+    /// The outcome as an HTTP status: 200 for success.
+    pub status: u16,
+    /// The outcome as a number of the table of codes: 0 for success.
+    pub code: u16,
+    /// How many times it was started.
+    pub attempts: u32,
+    /// How long it waited before its last start, in microseconds.
+    pub queued_us: u64,
+    /// How long its last attempt ran, in microseconds.
+    pub duration_us: u64,
+    /// Its place among the durable outcomes; (0, 0) when it is not durable.
+    pub number: Number,
+    /// From the recipe.
+    pub metadata: Pairs<'a>,
+    /// Additions to this frame.
+    pub extensions: Extensions<'a>,
+    /// Payload or error.
+    pub body: Body<'a>,
+}
+
+const BODY_PAYLOAD: u8 = 0;
+const BODY_FAILURE: u8 = 1;
+
+impl<'a> ItemResult<'a> {
+    pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
+        Ok(ItemResult {
+            id: r.u64("id")?,
+            tenant: r.option("tenant", |r| r.str("tenant", limits::TENANT_ID_BYTES_MAX))?,
+            status: r.u16("status")?,
+            code: r.u16("code")?,
+            attempts: r.u32("attempts")?,
+            queued_us: r.u64("queued_us")?,
+            duration_us: r.u64("duration_us")?,
+            number: Number::read(r)?,
+            metadata: Pairs::read("metadata", r)?,
+            extensions: Extensions::read(r)?,
+            body: match r.u8("body")? {
+                BODY_PAYLOAD => Body::Payload(r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?),
+                BODY_FAILURE => Body::Failure(Failure::read(r)?),
+                v => return Err(DecodeError::new("body", Problem::UnknownVariant(v.into()))),
+            },
+        })
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        self.put_head(out);
+        match &self.body {
+            Body::Payload(p) => {
+                out.push(BODY_PAYLOAD);
+                put_bytes(out, p);
+            }
+            Body::Failure(f) => {
+                out.push(BODY_FAILURE);
+                f.put(out);
+            }
+        }
+    }
+
+    fn put_head(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.id);
+        put_option(out, self.tenant, put_str);
+        put_u64(out, self.status.into());
+        put_u64(out, self.code.into());
+        put_u64(out, self.attempts.into());
+        put_u64(out, self.queued_us);
+        put_u64(out, self.duration_us);
+        self.number.put(out);
+        self.metadata.put(out);
+        self.extensions.put(out);
+    }
+
+    /// Everything up to a payload of `payload_len` bytes, whatever `body` is: for a sender that
+    /// hands the payload over apart.
+    pub(crate) fn put_before_payload(&self, payload_len: usize, out: &mut Vec<u8>) {
+        self.put_head(out);
+        out.push(BODY_PAYLOAD);
+        put_u64(out, payload_len as u64);
+    }
+}

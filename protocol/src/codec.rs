@@ -1,0 +1,240 @@
+//! Reading and writing the primitive types of the format, with bounds and named fields.
+//!
+//! Never allocates: strings, bytes and maps are borrowed from the frame. Never reads past a frame.
+
+use std::fmt;
+
+/// Why a frame could not be decoded: which field, what was found and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeError {
+    /// The field at fault, as `PROTOCOL.md` names it.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: Problem,
+    /// The item that the frame names, when its id could still be read.
+    pub item: Option<u64>,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The frame ends within the field.
+    Truncated,
+    /// Bytes follow the last field.
+    TrailingBytes(usize),
+    /// A variant, or an option or boolean tag, that this version does not know.
+    UnknownVariant(u64),
+    /// A varint that does not fit its type.
+    Overflow,
+    /// A string or byte field longer than allowed.
+    TooLong {
+        /// Its length in bytes.
+        len: u64,
+        /// The longest allowed, in bytes.
+        max: usize,
+    },
+    /// A collection with more elements than allowed.
+    TooMany {
+        /// How many are announced.
+        len: u64,
+        /// The most allowed.
+        max: usize,
+    },
+    /// A number outside its range.
+    OutOfRange {
+        /// The number found.
+        found: u64,
+        /// The largest allowed.
+        max: u64,
+    },
+    /// A string that is not UTF-8.
+    NotUtf8,
+}
+
+impl DecodeError {
+    pub(crate) fn new(field: &'static str, problem: Problem) -> Self {
+        DecodeError { field, problem, item: None }
+    }
+
+    /// Whether the frame is well formed but for one value outside its bounds, so that the item it
+    /// names can be refused alone and the stream can go on.
+    pub fn is_out_of_bounds(&self) -> bool {
+        use Problem::{NotUtf8, OutOfRange, TooLong, TooMany};
+        matches!(self.problem, TooLong { .. } | TooMany { .. } | OutOfRange { .. } | NotUtf8)
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "field `{}`: ", self.field)?;
+        match &self.problem {
+            Problem::Truncated => f.write_str("the frame ends within it"),
+            Problem::TrailingBytes(n) => write!(f, "{n} bytes follow the last field"),
+            Problem::UnknownVariant(v) => write!(f, "variant {v} is unknown"),
+            Problem::Overflow => f.write_str("the varint does not fit its type"),
+            Problem::TooLong { len, max } => write!(f, "{len} bytes, at most {max} are allowed"),
+            Problem::TooMany { len, max } => write!(f, "{len} elements, at most {max} are allowed"),
+            Problem::OutOfRange { found, max } => write!(f, "{found}, at most {max} is allowed"),
+            Problem::NotUtf8 => f.write_str("not UTF-8"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+pub(crate) type Result<T> = std::result::Result<T, DecodeError>;
+
+/// What is left of a frame.
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(frame: &'a [u8]) -> Self {
+        Reader { rest: frame }
+    }
+
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub(crate) fn finish(self) -> Result<()> {
+        match self.rest.len() {
+            0 => Ok(()),
+            n => Err(DecodeError::new("frame", Problem::TrailingBytes(n))),
+        }
+    }
+
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8> {
+        let (&b, rest) =
+            self.rest.split_first().ok_or(DecodeError::new(field, Problem::Truncated))?;
+        self.rest = rest;
+        Ok(b)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N]> {
+        let (a, rest) =
+            self.rest.split_first_chunk().ok_or(DecodeError::new(field, Problem::Truncated))?;
+        self.rest = rest;
+        Ok(*a)
+    }
+
+    pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool> {
+        match self.u8(field)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            v => Err(DecodeError::new(field, Problem::UnknownVariant(v.into()))),
+        }
+    }
+
+    /// A varint: seven bits a byte, least significant first, the top bit set on all but the last.
+    #[inline]
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64> {
+        match self.rest {
+            [b, rest @ ..] if *b < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*b))
+            }
+            _ => self.long_varint(field),
+        }
+    }
+
+    fn long_varint(&mut self, field: &'static str) -> Result<u64> {
+        let mut value = 0u64;
+        for shift in (0..70).step_by(7) {
+            let b = self.u8(field)?;
+            let bits = u64::from(b & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(DecodeError::new(field, Problem::Overflow));
+            }
+            value |= bits << shift;
+            if b < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::new(field, Problem::Overflow))
+    }
+
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32> {
+        self.u64(field)?.try_into().map_err(|_| DecodeError::new(field, Problem::Overflow))
+    }
+
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16> {
+        self.u64(field)?.try_into().map_err(|_| DecodeError::new(field, Problem::Overflow))
+    }
+
+    /// A variant number; postcard writes it as a varint of 32 bits.
+    pub(crate) fn variant(&mut self, field: &'static str) -> Result<u32> {
+        self.u32(field)
+    }
+
+    pub(crate) fn bytes(&mut self, field: &'static str, max: usize) -> Result<&'a [u8]> {
+        let len = self.u64(field)?;
+        let n = usize::try_from(len)
+            .ok()
+            .filter(|n| *n <= max)
+            .ok_or(DecodeError::new(field, Problem::TooLong { len, max }))?;
+        let (head, rest) =
+            self.rest.split_at_checked(n).ok_or(DecodeError::new(field, Problem::Truncated))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    pub(crate) fn str(&mut self, field: &'static str, max: usize) -> Result<&'a str> {
+        std::str::from_utf8(self.bytes(field, max)?)
+            .map_err(|_| DecodeError::new(field, Problem::NotUtf8))
+    }
+
+    pub(crate) fn option<T>(
+        &mut self,
+        field: &'static str,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<Option<T>> {
+        match self.u8(field)? {
+            0 => Ok(None),
+            1 => read(self).map(Some),
+            v => Err(DecodeError::new(field, Problem::UnknownVariant(v.into()))),
+        }
+    }
+
+    /// The announced length of a collection, checked before anything is kept.
+    pub(crate) fn count(&mut self, field: &'static str, max: usize) -> Result<usize> {
+        let len = self.u64(field)?;
+        usize::try_from(len)
+            .ok()
+            .filter(|n| *n <= max)
+            .ok_or(DecodeError::new(field, Problem::TooMany { len, max }))
+    }
+}
+
+#[inline]
+pub(crate) fn put_u64(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+pub(crate) fn put_bool(out: &mut Vec<u8>, v: bool) {
+    out.push(v.into());
+}
+
+pub(crate) fn put_bytes(out: &mut Vec<u8>, v: &[u8]) {
+    put_u64(out, v.len() as u64);
+    out.extend_from_slice(v);
+}
+
+pub(crate) fn put_str(out: &mut Vec<u8>, v: &str) {
+    put_bytes(out, v.as_bytes());
+}
+
+pub(crate) fn put_option<T>(out: &mut Vec<u8>, v: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
+    match v {
+        None => out.push(0),
+        Some(v) => {
+            out.push(1);
+            put(out, v);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The frames of both directions: one enum each, a variant a message.
+//!
+//! ```text
+//!  0        4              5
+//! +--------+---------------+------------------------------------------+
+//! | length | variant       | fields, in the order of the struct       |
+//! | u32 BE | varint        | postcard: varints, length-prefixed bytes |
+//! +--------+---------------+------------------------------------------+
+//!          |<------------------- `length` bytes --------------------->|
+//! ```
+//!
+//! A frame of length 0 carries nothing: the broker sends it to show that it is alive.
+//! Variants are only ever added at the end, and a struct never changes within `tollgate/1`.
+
+use std::fmt;
+
+use crate::{
+    batch::{
+        Accepted, BatchOpen, CancelScope, Failure, ItemResult, Notice, Progress, Request, Summary,
+        Throttled,
+    },
+    codec::{DecodeError, Problem, Reader, Result, put_u64},
+    describe::{Describe, Limits, Recipe, Usage, Version},
+    limits::PREFIX_BYTES,
+};
+
+/// What the first frame of a stream asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Operation {
+    /// Run items.
+    Batch = 0,
+    /// Read on from a job or a batch.
+    Attach = 1,
+    /// Get, list, cancel, replay or purge jobs.
+    Job = 2,
+    /// Append to topics.
+    Produce = 3,
+    /// Read topics.
+    Consume = 4,
+    /// Create, delete or list topics.
+    Topic = 5,
+    /// Manage consumer groups.
+    Group = 6,
+    /// Serve recipes.
+    Work = 7,
+    /// Ask about the broker.
+    Describe = 8,
+}
+
+impl Operation {
+    /// Every operation, in the order of their variant numbers.
+    pub const ALL: &[Operation] = &[
+        Operation::Batch,
+        Operation::Attach,
+        Operation::Job,
+        Operation::Produce,
+        Operation::Consume,
+        Operation::Topic,
+        Operation::Group,
+        Operation::Work,
+        Operation::Describe,
+    ];
+
+    /// The name in the specification.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Batch => "Batch",
+            Operation::Attach => "Attach",
+            Operation::Job => "Job",
+            Operation::Produce => "Produce",
+            Operation::Consume => "Consume",
+            Operation::Topic => "Topic",
+            Operation::Group => "Group",
+            Operation::Work => "Work",
+            Operation::Describe => "Describe",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A frame from a client to the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientFrame<'a> {
+    /// 0: opens a batch.
+    Batch(BatchOpen<'a>),
+    /// 1 to 7: an operation whose number is reserved and whose content is not defined yet.
+    Reserved(Operation),
+    /// 8: asks about the broker.
+    Describe(Describe<'a>),
+    /// 9: one sub-request of a batch.
+    Request(Request<'a>),
+    /// 10: no more sub-requests; how many there were.
+    Seal {
+        /// Sub-requests sent in all.
+        items: u64,
+    },
+    /// 11: give up the batch, or what of it has not started.
+    Cancel(CancelScope),
+    /// 12: let a durable batch go on alone. Not available yet.
+    Detach,
+}
+
+impl<'a> ClientFrame<'a> {
+    /// Decodes one frame, without its length prefix.
+    ///
+    /// # Errors
+    /// [`DecodeError`], naming the field; [`DecodeError::is_out_of_bounds`] tells whether only the
+    /// item at hand is at fault.
+    #[inline]
+    pub fn decode(frame: &'a [u8]) -> Result<Self> {
+        let mut r = Reader::new(frame);
+        let decoded = match r.variant("frame")? {
+            9 => ClientFrame::Request(Request::read(&mut r)?),
+            0 => ClientFrame::Batch(BatchOpen::read(&mut r)?),
+            // The content of a reserved operation can not be judged, so it is not looked at.
+            n @ 1..=7 => return Ok(ClientFrame::Reserved(Operation::ALL[n as usize])),
+            8 => ClientFrame::Describe(Describe::read(&mut r)?),
+            10 => ClientFrame::Seal { items: r.u64("items")? },
+            11 => ClientFrame::Cancel(CancelScope::read(&mut r)?),
+            12 => ClientFrame::Detach,
+            n => return Err(unknown(n)),
+        };
+        r.finish()?;
+        Ok(decoded)
+    }
+
+    /// What the frame is called, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ClientFrame::Batch(_) => "Batch",
+            ClientFrame::Reserved(op) => op.name(),
+            ClientFrame::Describe(_) => "Describe",
+            ClientFrame::Request(_) => "Request",
+            ClientFrame::Seal { .. } => "Seal",
+            ClientFrame::Cancel(_) => "Cancel",
+            ClientFrame::Detach => "Detach",
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            ClientFrame::Batch(x) => {
+                out.push(0);
+                x.put(out);
+            }
+            ClientFrame::Reserved(op) => out.push(*op as u8),
+            ClientFrame::Describe(x) => {
+                out.push(8);
+                x.put(out);
+            }
+            ClientFrame::Request(x) => {
+                out.push(9);
+                x.put(out);
+            }
+            ClientFrame::Seal { items } => {
+                out.push(10);
+                put_u64(out, *items);
+            }
+            ClientFrame::Cancel(scope) => {
+                out.push(11);
+                scope.put(out);
+            }
+            ClientFrame::Detach => out.push(12),
+        }
+    }
+}
+
+/// A frame from the broker to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerFrame<'a> {
+    /// The empty frame: the broker is alive and has nothing to say.
+    Alive,
+    /// 0: what was granted to a batch.
+    Accepted(Accepted<'a>),
+    /// 1: how far an item has come.
+    Progress(Progress<'a>),
+    /// 2: the end of an item.
+    Result(ItemResult<'a>),
+    /// 3: the stream is not read for now.
+    Throttled(Throttled<'a>),
+    /// 4: something is about to happen to the connection.
+    Notice(Notice<'a>),
+    // 5 (JobAccepted) and 6 (Gap) are reserved for durable batches.
+    /// 7: the end of a batch.
+    Summary(Summary<'a>),
+    /// 8: the operation failed as a whole; its last frame.
+    Error {
+        /// A number of the table of codes.
+        code: u16,
+        /// Why.
+        failure: Failure<'a>,
+    },
+    /// 9: answers `Describe`.
+    Version(Version<'a>),
+    /// 10: answers `Describe`, once a recipe.
+    Recipe(Recipe<'a>),
+    /// 11: answers `Describe`.
+    Limits(Limits<'a>),
+    /// 12: answers `Describe`.
+    Usage(Usage<'a>),
+    /// 13: the end of an answer to `Describe`.
+    End,
+}
+
+impl<'a> BrokerFrame<'a> {
+    /// Decodes one frame, without its length prefix.
+    ///
+    /// # Errors
+    /// [`DecodeError`], naming the field.
+    pub fn decode(frame: &'a [u8]) -> Result<Self> {
+        if frame.is_empty() {
+            return Ok(BrokerFrame::Alive);
+        }
+        let mut r = Reader::new(frame);
+        let decoded = match r.variant("frame")? {
+            2 => BrokerFrame::Result(ItemResult::read(&mut r)?),
+            0 => BrokerFrame::Accepted(Accepted::read(&mut r)?),
+            1 => BrokerFrame::Progress(Progress::read(&mut r)?),
+            3 => BrokerFrame::Throttled(Throttled::read(&mut r)?),
+            4 => BrokerFrame::Notice(Notice::read(&mut r)?),
+            7 => BrokerFrame::Summary(Summary::read(&mut r)?),
+            8 => BrokerFrame::Error { code: r.u16("code")?, failure: Failure::read(&mut r)? },
+            9 => BrokerFrame::Version(Version::read(&mut r)?),
+            10 => BrokerFrame::Recipe(Recipe::read(&mut r)?),
+            11 => BrokerFrame::Limits(Limits::read(&mut r)?),
+            12 => BrokerFrame::Usage(Usage::read(&mut r)?),
+            13 => BrokerFrame::End,
+            n => return Err(unknown(n)),
+        };
+        r.finish()?;
+        Ok(decoded)
+    }
+
+    /// Whether nothing follows this frame on its stream.
+    pub fn is_final(&self) -> bool {
+        matches!(self, BrokerFrame::Summary(_) | BrokerFrame::Error { .. } | BrokerFrame::End)
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            BrokerFrame::Alive => {}
+            BrokerFrame::Accepted(x) => {
+                out.push(0);
+                x.put(out);
+            }
+            BrokerFrame::Progress(x) => {
+                out.push(1);
+                x.put(out);
+            }
+            BrokerFrame::Result(x) => {
+                out.push(2);
+                x.put(out);
+            }
+            BrokerFrame::Throttled(x) => {
+                out.push(3);
+                x.put(out);
+            }
+            BrokerFrame::Notice(x) => {
+                out.push(4);
+                x.put(out);
+            }
+            BrokerFrame::Summary(x) => {
+                out.push(7);
+                x.put(out);
+            }
+            BrokerFrame::Error { code, failure } => {
+                out.push(8);
+                put_u64(out, (*code).into());
+                failure.put(out);
+            }
+            BrokerFrame::Version(x) => {
+                out.push(9);
+                x.put(out);
+            }
+            BrokerFrame::Recipe(x) => {
+                out.push(10);
+                x.put(out);
+            }
+            BrokerFrame::Limits(x) => {
+                out.push(11);
+                x.put(out);
+            }
+            BrokerFrame::Usage(x) => {
+                out.push(12);
+                x.put(out);
+            }
+            BrokerFrame::End => out.push(13),
+        }
+    }
+}
+
+fn unknown(n: u32) -> DecodeError {
+    DecodeError::new("frame", Problem::UnknownVariant(n.into()))
+}
+
+/// A frame of either direction.
+pub trait Frame {
+    /// Appends the frame without its prefix.
+    #[doc(hidden)]
+    fn put_body(&self, out: &mut Vec<u8>);
+}
+
+impl Frame for ClientFrame<'_> {
+    fn put_body(&self, out: &mut Vec<u8>) {
+        self.put(out);
+    }
+}
+
+impl Frame for BrokerFrame<'_> {
+    fn put_body(&self, out: &mut Vec<u8>) {
+        self.put(out);
+    }
+}
+
+/// Appends a frame with its length prefix.
+///
+/// ```
+/// use tollgate_protocol::{ClientFrame, encode};
+/// let mut out = Vec::new();
+/// encode(&ClientFrame::Seal { items: 300 }, &mut out);
+/// assert_eq!(out, [0, 0, 0, 3, 10, 0xac, 0x02]);
+/// ```
+pub fn encode(frame: &impl Frame, out: &mut Vec<u8>) {
+    let start = begin(out);
+    frame.put_body(out);
+    end(out, start, 0);
+}
+
+/// Appends a request with its length prefix but without the bytes of its payload, which must
+/// follow: for a sender that hands a large payload over apart.
+pub fn encode_request_head(request: &Request<'_>, payload_len: usize, out: &mut Vec<u8>) {
+    let start = begin(out);
+    out.push(9);
+    Request { payload: &[], ..*request }.put(out);
+    // The empty payload is one length byte, 0: put the real length in its place.
+    out.pop();
+    put_u64(out, payload_len as u64);
+    end(out, start, payload_len);
+}
+
+/// Appends a result with its length prefix but without the bytes of its payload, which must
+/// follow. `body` is not looked at.
+pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut Vec<u8>) {
+    let start = begin(out);
+    out.push(2);
+    result.put_before_payload(payload_len, out);
+    end(out, start, payload_len);
+}
+
+fn begin(out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; PREFIX_BYTES]);
+    start
+}
+
+fn end(out: &mut [u8], start: usize, follows: usize) {
+    let len = out.len() - start - PREFIX_BYTES + follows;
+    // Frames are bounded by FRAME_BYTES_HARD_MAX and a few bounded fields: far below 4 GiB.
+    let len = u32::try_from(len).expect("a frame is shorter than 4 GiB");
+    out[start..start + PREFIX_BYTES].copy_from_slice(&len.to_be_bytes());
+}

@@ -1,0 +1,29 @@
+//! Bytes to values and back: the wire format of the Tollgate broker.
+//!
+//! `PROTOCOL.md` beside this crate is the specification; this crate is one implementation of it.
+//! It knows no runtime, no socket, no clock and no tenant policy: whoever holds bytes can use it.
+//! The format of a frame is postcard's (<https://postcard.jamesmunns.com/wire-format>), read and
+//! written by hand here so that every field has its bound and every error names its field.
+
+pub mod batch;
+pub mod close;
+pub mod code;
+mod codec;
+pub mod describe;
+pub mod frame;
+pub mod id;
+pub mod limits;
+mod pairs;
+mod splitter;
+
+pub use code::Code;
+pub use codec::{DecodeError, Problem};
+pub use frame::{
+    BrokerFrame, ClientFrame, Frame, Operation, encode, encode_request_head, encode_result_head,
+};
+pub use pairs::truncate;
+pub use pairs::{Extension, Extensions, ExtensionsBuf, Pairs, PairsBuf};
+pub use splitter::{FrameTooLarge, Run, Splitter};
+
+/// The ALPN protocol name of this version of the protocol.
+pub const ALPN: &[u8] = b"tollgate/1";
