@@ -1,2 +1,2 @@
-//! x
+//! The binary `tollgate`: hands over to the command line.
 fn main() {}

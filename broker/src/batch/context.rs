@@ -1,0 +1,262 @@
+//! What a recipe may know about the item it runs, and how it reports progress.
+//!
+//! Never gives a recipe a way to another tenant, to the stream, or to a quota.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    task::Waker,
+    time::{Instant, SystemTime},
+};
+
+use tokio_util::sync::CancellationToken;
+use tollgate_protocol::{
+    Pairs, PairsBuf,
+    id::{BatchId, RecipeName, TenantId},
+    limits, truncate,
+};
+
+/// What the items of one batch share with its stream.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub batch_id: BatchId,
+    pub traceparent: Option<Box<str>>,
+    /// Cancelled when everything that runs is to stop.
+    pub cancel: CancellationToken,
+    pub board: Board,
+}
+
+impl Shared {
+    pub(crate) fn new(batch_id: BatchId, traceparent: Option<&str>) -> Self {
+        Shared {
+            batch_id,
+            traceparent: traceparent.map(Into::into),
+            cancel: CancellationToken::new(),
+            board: Board::default(),
+        }
+    }
+}
+
+/// The newest progress of each item that has any: written by recipes, taken by the stream.
+#[derive(Debug, Default)]
+pub(crate) struct Board(Mutex<BoardState>);
+
+#[derive(Debug, Default)]
+struct BoardState {
+    news: Vec<Report>,
+    waker: Option<Waker>,
+}
+
+/// One report of progress; the newest of an item replaces the one before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub item_id: u64,
+    pub attempt: u32,
+    pub done: u64,
+    pub total: u64,
+    pub at: SystemTime,
+    pub message: String,
+}
+
+impl Board {
+    fn put(&self, report: Report) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Few items have news at a time: those of one batch that run and reported since the last
+        // flush.
+        match state.news.iter_mut().find(|r| r.item_id == report.item_id) {
+            Some(old) if old.attempt == report.attempt && old.done > report.done => {}
+            Some(old) => *old = report,
+            None => state.news.push(report),
+        }
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(w) = waker {
+            w.wake();
+        }
+    }
+
+    /// Takes what is new; with a waker, asks to be woken at the next report.
+    pub(crate) fn take(&self, waker: Option<&Waker>) -> Vec<Report> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(w) = waker {
+            state.waker = Some(w.clone());
+        }
+        std::mem::take(&mut state.news)
+    }
+
+    /// Forgets what an item reported: it has ended.
+    pub(crate) fn forget(&self, item_id: u64) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.news.retain(|r| r.item_id != item_id);
+    }
+}
+
+/// What a [`Recipe`](super::Recipe) may know about its item. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tenant: TenantId,
+    pub(crate) recipe: RecipeName,
+    pub(crate) item_id: u64,
+    pub(crate) attempt: u32,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) metadata: Arc<PairsBuf>,
+}
+
+impl Context {
+    /// A context for running a recipe alone, in a test.
+    ///
+    /// # Panics
+    /// When `tenant` or `recipe` is not a valid name.
+    pub fn for_test(tenant: &str, recipe: &str) -> Self {
+        let shared = Arc::new(Shared::new(BatchId::random(), None));
+        Context {
+            cancel: shared.cancel.child_token(),
+            shared,
+            tenant: TenantId::parse(tenant).expect("a valid tenant id"),
+            recipe: RecipeName::parse(recipe).expect("a valid recipe name"),
+            item_id: 1,
+            attempt: 1,
+            deadline: None,
+            metadata: Arc::default(),
+        }
+    }
+
+    /// The same facts, borrowed: what an [`Inline`](super::Inline) recipe gets.
+    pub fn as_inline(&self) -> InlineContext<'_> {
+        InlineContext {
+            shared: &self.shared,
+            tenant: &self.tenant,
+            recipe: &self.recipe,
+            item_id: self.item_id,
+            attempt: self.attempt,
+            deadline: self.deadline,
+            cancel: &self.cancel,
+            metadata: self.metadata.as_pairs(),
+        }
+    }
+
+    /// The tenant for whom the item runs.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// The batch the item belongs to.
+    pub fn batch_id(&self) -> BatchId {
+        self.shared.batch_id
+    }
+
+    /// The item's id in its batch.
+    pub fn item_id(&self) -> u64 {
+        self.item_id
+    }
+
+    /// The recipe's name.
+    pub fn recipe(&self) -> &RecipeName {
+        &self.recipe
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// When the item's time is up, if it has a bound.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The W3C trace context of the batch, if the client sent one.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.shared.traceparent.as_deref()
+    }
+
+    /// Cancelled when the item is to stop. A future is dropped then by itself; work that was moved
+    /// elsewhere watches this.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// What the client sent beside the payload.
+    pub fn metadata(&self) -> Pairs<'_> {
+        self.metadata.as_pairs()
+    }
+
+    /// Reports progress: `done` of `total` (0: not known), in any unit. The newest report wins; a
+    /// slow reader sees fewer. Never waits.
+    pub fn progress(&self, done: u64, total: u64, message: &str) {
+        self.as_inline().progress(done, total, message);
+    }
+}
+
+/// What an [`Inline`](super::Inline) recipe may know about its item.
+#[derive(Debug, Clone, Copy)]
+pub struct InlineContext<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) recipe: &'a RecipeName,
+    pub(crate) item_id: u64,
+    pub(crate) attempt: u32,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cancel: &'a CancellationToken,
+    pub(crate) metadata: Pairs<'a>,
+}
+
+impl<'a> InlineContext<'a> {
+    /// The tenant for whom the item runs.
+    pub fn tenant(&self) -> &'a TenantId {
+        self.tenant
+    }
+
+    /// The batch the item belongs to.
+    pub fn batch_id(&self) -> BatchId {
+        self.shared.batch_id
+    }
+
+    /// The item's id in its batch.
+    pub fn item_id(&self) -> u64 {
+        self.item_id
+    }
+
+    /// The recipe's name.
+    pub fn recipe(&self) -> &'a RecipeName {
+        self.recipe
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// When the item's time is up, if it has a bound.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The W3C trace context of the batch, if the client sent one.
+    pub fn traceparent(&self) -> Option<&'a str> {
+        self.shared.traceparent.as_deref()
+    }
+
+    /// Whether the item is to stop: a recipe on the pool asks this between its steps.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// What the client sent beside the payload.
+    pub fn metadata(&self) -> Pairs<'a> {
+        self.metadata
+    }
+
+    /// Reports progress, as [`Context::progress`].
+    pub fn progress(&self, done: u64, total: u64, message: &str) {
+        self.shared.board.put(Report {
+            item_id: self.item_id,
+            attempt: self.attempt,
+            done: if total > 0 { done.min(total) } else { done },
+            total,
+            at: SystemTime::now(),
+            message: truncate(message, limits::MESSAGE_BYTES_MAX).to_owned(),
+        });
+    }
+}

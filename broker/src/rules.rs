@@ -1,0 +1,1 @@
+//! Pure decisions: (state, event, now) to effects. No I/O, no clock, no task, no log line.

@@ -1,0 +1,1 @@
+//! Who the tenants are and what each may use.
