@@ -17,7 +17,6 @@ macro_rules! plain_enum {
     ($(#[$doc:meta])* $ty:ident, $field:literal { $($(#[$vdoc:meta])* $variant:ident = $number:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
         #[repr(u8)]
         pub enum $ty { $($(#[$vdoc])* $variant = $number,)* }
 

@@ -169,13 +169,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn bytes(&mut self, field: &'static str, max: usize) -> Result<&'a [u8]> {
-        let len = self.u64(field)?;
-        let n = usize::try_from(len)
-            .ok()
-            .filter(|n| *n <= max)
-            .ok_or(DecodeError::new(field, Problem::TooLong { len, max }))?;
-        let (head, rest) =
-            self.rest.split_at_checked(n).ok_or(DecodeError::new(field, Problem::Truncated))?;
+        let n = self.len_within_frame(field)?;
+        if n > max {
+            return Err(DecodeError::new(field, Problem::TooLong { len: n as u64, max }));
+        }
+        let (head, rest) = self.rest.split_at(n);
         self.rest = rest;
         Ok(head)
     }
@@ -199,11 +197,22 @@ impl<'a> Reader<'a> {
 
     /// The announced length of a collection, checked before anything is kept.
     pub(crate) fn count(&mut self, field: &'static str, max: usize) -> Result<usize> {
+        let n = self.len_within_frame(field)?;
+        if n > max {
+            return Err(DecodeError::new(field, Problem::TooMany { len: n as u64, max }));
+        }
+        Ok(n)
+    }
+
+    /// An announced length or count. Every element takes a byte or more, so one that is larger than
+    /// what is left of the frame can not be true: the frame is malformed, whatever the bound says.
+    #[inline]
+    fn len_within_frame(&mut self, field: &'static str) -> Result<usize> {
         let len = self.u64(field)?;
         usize::try_from(len)
             .ok()
-            .filter(|n| *n <= max)
-            .ok_or(DecodeError::new(field, Problem::TooMany { len, max }))
+            .filter(|n| *n <= self.rest.len())
+            .ok_or(DecodeError::new(field, Problem::Truncated))
     }
 }
 

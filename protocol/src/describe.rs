@@ -234,7 +234,7 @@ impl<'a> Usage<'a> {
         let n = r.count("lines", limits::USAGE_LINES_MAX)?;
         let line = |r: &mut Reader<'a>| {
             Ok(UsageLine {
-                quota: r.str("quota", limits::APP_CODE_BYTES_MAX)?,
+                quota: r.str("quota", limits::QUOTA_NAME_BYTES_MAX)?,
                 current: r.u64("current")?,
                 limit: r.option("limit", |r| r.u64("limit"))?,
             })

@@ -34,6 +34,8 @@ pub const TRACEPARENT_BYTES_MAX: usize = 256;
 pub const MESSAGE_BYTES_MAX: usize = 4_096;
 /// An application's own error code, in bytes.
 pub const APP_CODE_BYTES_MAX: usize = 128;
+/// The name of a quota, in bytes.
+pub const QUOTA_NAME_BYTES_MAX: usize = 128;
 /// The lowest urgency is 0, the highest this.
 pub const PRIORITY_MAX: u8 = 7;
 /// The priority of a batch that names none.

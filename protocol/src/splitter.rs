@@ -156,7 +156,14 @@ impl Splitter {
     pub fn take_gathered(&mut self) -> Option<Vec<u8>> {
         let prefix = self.carry.first_chunk()?;
         let whole = frame_len(*prefix, self.frame_bytes_max) == Ok(self.carry.len() - PREFIX_BYTES);
-        whole.then(|| std::mem::take(&mut self.carry))
+        whole.then(|| {
+            let mut frame = std::mem::take(&mut self.carry);
+            // The buffer may have served a longer frame before; whoever keeps this one pays for it.
+            if frame.capacity() > 2 * frame.len() {
+                frame.shrink_to_fit();
+            }
+            frame
+        })
     }
 
     /// Moves bytes from the chunks to the carry; true once it holds a whole frame.

@@ -35,7 +35,7 @@ pub struct Throttled<'a> {
 impl<'a> Throttled<'a> {
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
         Ok(Throttled {
-            quota: r.str("quota", limits::APP_CODE_BYTES_MAX)?,
+            quota: r.str("quota", limits::QUOTA_NAME_BYTES_MAX)?,
             scope: Scope::read(r)?,
             current: r.u64("current")?,
             limit: r.u64("limit")?,

@@ -22,7 +22,7 @@ plain_enum! {
 /// Which quota was used up, and by how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaRefusal<'a> {
-    /// The quota's name, as `product.md` and the configuration spell it.
+    /// The quota's name, as the configuration spells it.
     pub quota: &'a str,
     /// Whose limit it is.
     pub scope: Scope,
@@ -35,7 +35,7 @@ pub struct QuotaRefusal<'a> {
 impl<'a> QuotaRefusal<'a> {
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
         Ok(QuotaRefusal {
-            quota: r.str("quota", limits::APP_CODE_BYTES_MAX)?,
+            quota: r.str("quota", limits::QUOTA_NAME_BYTES_MAX)?,
             scope: Scope::read(r)?,
             current: r.u64("current")?,
             limit: r.u64("limit")?,

@@ -171,8 +171,8 @@ pub struct ItemResult<'a> {
     pub body: Body<'a>,
 }
 
-const BODY_PAYLOAD: u8 = 0;
-const BODY_FAILURE: u8 = 1;
+const BODY_PAYLOAD: u32 = 0;
+const BODY_FAILURE: u32 = 1;
 
 impl<'a> ItemResult<'a> {
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
@@ -187,7 +187,7 @@ impl<'a> ItemResult<'a> {
             number: Number::read(r)?,
             metadata: Pairs::read("metadata", r)?,
             extensions: Extensions::read(r)?,
-            body: match r.u8("body")? {
+            body: match r.variant("body")? {
                 BODY_PAYLOAD => Body::Payload(r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?),
                 BODY_FAILURE => Body::Failure(Failure::read(r)?),
                 v => return Err(DecodeError::new("body", Problem::UnknownVariant(v.into()))),
@@ -199,11 +199,11 @@ impl<'a> ItemResult<'a> {
         self.put_head(out);
         match &self.body {
             Body::Payload(p) => {
-                out.push(BODY_PAYLOAD);
+                put_u64(out, BODY_PAYLOAD.into());
                 put_bytes(out, p);
             }
             Body::Failure(f) => {
-                out.push(BODY_FAILURE);
+                put_u64(out, BODY_FAILURE.into());
                 f.put(out);
             }
         }
@@ -226,7 +226,7 @@ impl<'a> ItemResult<'a> {
     /// hands the payload over apart.
     pub(crate) fn put_before_payload(&self, payload_len: usize, out: &mut Vec<u8>) {
         self.put_head(out);
-        out.push(BODY_PAYLOAD);
+        put_u64(out, BODY_PAYLOAD.into());
         put_u64(out, payload_len as u64);
     }
 }

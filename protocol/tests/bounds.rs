@@ -1,0 +1,226 @@
+//! Every bound of the format exactly at its limit and one over, and every tag that is no tag.
+
+mod support;
+
+use support::{
+    model::{
+        BatchOpen, Blob, Body, Broker, Client, Describe, Ext, Failure, ItemResult, Map, Notice,
+        NoticeKind, Progress, Recipe, Request, Subject, Summary, Throttled, UsageLine,
+    },
+    vectors,
+};
+use tollgate_protocol::{BrokerFrame, ClientFrame, DecodeError, Problem, encode, limits};
+
+/// A bound that a size is held against: `make(max)` is a frame, `make(max + 1)` is refused.
+#[track_caller]
+fn client(field: &str, max: usize, make: impl Fn(usize) -> Client) {
+    ClientFrame::decode(&make(max).bytes()).expect("the bound itself is allowed");
+    let over = make(max + 1).bytes();
+    refused(field, max, &ClientFrame::decode(&over).expect_err("one over is refused"));
+}
+
+#[track_caller]
+fn broker(field: &str, max: usize, make: impl Fn(usize) -> Broker) {
+    BrokerFrame::decode(&make(max).bytes()).expect("the bound itself is allowed");
+    let over = make(max + 1).bytes();
+    refused(field, max, &BrokerFrame::decode(&over).expect_err("one over is refused"));
+}
+
+#[track_caller]
+fn refused(field: &str, bound: usize, e: &DecodeError) {
+    assert_eq!(e.field, field);
+    assert!(e.is_out_of_bounds(), "{e}");
+    let (over, max) = match e.problem {
+        Problem::TooLong { len, max } | Problem::TooMany { len, max } => (len, max),
+        Problem::OutOfRange { found, max } => (found, max as usize),
+        _ => panic!("{e}"),
+    };
+    assert_eq!((over, max), (bound as u64 + 1, bound));
+}
+
+fn x(n: usize) -> String {
+    "x".repeat(n)
+}
+
+fn pairs(n: usize, key: usize, value: usize) -> Map {
+    vec![(x(key), x(value)); n]
+}
+
+/// A map that takes `n` bytes after its count.
+fn map_of(n: usize) -> Map {
+    let mut map = pairs(4, 1, 4_092);
+    map[3].1 = x(4_092 + n - limits::PAIRS_BYTES_MAX);
+    map
+}
+
+fn exts(n: usize, body: usize) -> Vec<Ext> {
+    vec![Ext { number: 1, critical: false, body: Blob(vec![0; body]) }; n]
+}
+
+#[test]
+fn the_fields_of_an_open_frame_end_at_their_bounds() {
+    let open = vectors::batch;
+    client("tenant", 63, |n| Client::Batch(BatchOpen { tenant: Some(x(n)), ..open() }));
+    client("priority", 7, |n| Client::Batch(BatchOpen { priority: n as u8, ..open() }));
+    client("traceparent", 256, |n| Client::Batch(BatchOpen { traceparent: Some(x(n)), ..open() }));
+    client("extensions", 16, |n| Client::Batch(BatchOpen { extensions: exts(n, 9), ..open() }));
+    client("extensions.body", 1_024, |n| {
+        Client::Batch(BatchOpen { extensions: exts(2, n), ..open() })
+    });
+    client("tenant", 63, |n| {
+        let tenant = Some(x(n));
+        Client::Describe(Describe { subject: Subject::Usage, tenant, extensions: vec![] })
+    });
+}
+
+#[test]
+fn the_fields_of_a_request_end_at_their_bounds() {
+    let with = |f: &dyn Fn(&mut Request)| {
+        let mut r = vectors::request(17, "echo");
+        f(&mut r);
+        Client::Request(r)
+    };
+    client("recipe", 128, |n| with(&|r| r.recipe = x(n)));
+    client("idempotency_key", 256, |n| with(&|r| r.idempotency_key = Some(x(n))));
+    client("tenant", 63, |n| with(&|r| r.tenant = Some(x(n))));
+    client("metadata", 64, |n| with(&|r| r.metadata = pairs(n, 1, 1)));
+    client("metadata", 128, |n| with(&|r| r.metadata = pairs(2, n, 1)));
+    client("metadata", 4_096, |n| with(&|r| r.metadata = pairs(2, 1, n)));
+    client("metadata", 16_384, |n| with(&|r| r.metadata = map_of(n)));
+}
+
+#[test]
+fn the_fields_of_a_failure_end_at_their_bounds() {
+    let with = |f: &dyn Fn(&mut Failure)| {
+        let mut failure = vectors::failure_every_field();
+        f(&mut failure);
+        Broker::Error { code: 1, failure }
+    };
+    broker("message", 4_096, |n| with(&|f| f.message = x(n)));
+    broker("app_code", 128, |n| with(&|f| f.app_code = Some(x(n))));
+    broker("quota", 128, |n| with(&|f| f.quota.as_mut().expect("set").quota = x(n)));
+    broker("details", 64, |n| with(&|f| f.details = pairs(n, 1, 1)));
+    broker("details", 16_384, |n| with(&|f| f.details = map_of(n)));
+    broker("message", 4_096, |n| {
+        let failure = Failure { message: x(n), ..vectors::failure("") };
+        Broker::Result(ItemResult { body: Body::Failure(failure), ..vectors::result() })
+    });
+}
+
+#[test]
+fn the_fields_of_the_brokers_frames_end_at_their_bounds() {
+    let (progress, result, recipe) = (vectors::progress, vectors::result, vectors::recipe);
+    broker("message", 4_096, |n| Broker::Progress(Progress { message: x(n), ..progress() }));
+    broker("metadata", 64, |n| {
+        Broker::Progress(Progress { metadata: pairs(n, 0, 0), ..progress() })
+    });
+    broker("tenant", 63, |n| Broker::Result(ItemResult { tenant: Some(x(n)), ..result() }));
+    broker("metadata", 128, |n| {
+        Broker::Result(ItemResult { metadata: pairs(1, n, 0), ..result() })
+    });
+    broker("extensions", 16, |n| Broker::Result(ItemResult { extensions: exts(n, 0), ..result() }));
+    broker("quota", 128, |n| Broker::Throttled(Throttled { quota: x(n), ..vectors::throttled() }));
+    broker("message", 4_096, |n| {
+        Broker::Notice(Notice { kind: NoticeKind::Draining, at_unix_ms: 1, message: x(n) })
+    });
+    broker("failed", 256, |n| {
+        Broker::Summary(Summary { failed: vec![(300, 1); n], ..vectors::summary_every_field() })
+    });
+    broker("protocol", 128, |n| Broker::Version { protocol: x(n), broker: x(0) });
+    broker("broker", 128, |n| Broker::Version { protocol: x(0), broker: x(n) });
+    broker("name", 128, |n| Broker::Recipe(Recipe { name: x(n), ..recipe() }));
+    broker("description", 4_096, |n| Broker::Recipe(Recipe { description: x(n), ..recipe() }));
+    broker("schema", 65_536, |n| Broker::Recipe(Recipe { schema: Some(x(n)), ..recipe() }));
+    let line = |n| UsageLine { quota: x(n), current: 1, limit: None };
+    broker("lines", 64, |n| Broker::Usage { lines: vec![line(1); n] });
+    broker("quota", 128, |n| Broker::Usage { lines: vec![line(n)] });
+}
+
+#[test]
+fn an_item_out_of_bounds_is_named_and_a_malformed_one_is_not_forgiven() {
+    let long = Client::Request(Request { tenant: Some(x(64)), ..vectors::request(300, "echo") });
+    let e = ClientFrame::decode(&long.bytes()).expect_err("too long");
+    assert_eq!((e.item, e.is_out_of_bounds()), (Some(300), true));
+
+    // id 300, a recipe of one byte that is no UTF-8.
+    let e = ClientFrame::decode(&[9, 0xac, 0x02, 1, 0xff, 0, 0, 0, 0, 0]).expect_err("no UTF-8");
+    assert_eq!((e.item, e.is_out_of_bounds(), e.field), (Some(300), true, "recipe"));
+
+    // A length past the end of the frame is no bound: nothing after it can be found.
+    let e = ClientFrame::decode(&[9, 5, 0xff, 0x01, b'x']).expect_err("past the end");
+    assert_eq!((e.problem.clone(), e.is_out_of_bounds()), (Problem::Truncated, false));
+
+    let e = ClientFrame::decode(&[9, 5, 1, b'x', 2]).expect_err("no option tag");
+    assert_eq!((e.field, e.is_out_of_bounds()), ("timeout_ms", false));
+}
+
+#[test]
+fn unknown_variants_and_wrong_directions_are_refused() {
+    for frame in [&[][..], &[13], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
+        assert!(ClientFrame::decode(frame).is_err(), "{frame:?}");
+    }
+    for frame in [&[5][..], &[6], &[14], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
+        assert!(BrokerFrame::decode(frame).is_err(), "{frame:?}");
+    }
+}
+
+#[test]
+fn longer_varints_are_read_up_to_ten_bytes_and_those_that_do_not_fit_are_refused() {
+    let seal = |varint: &[u8]| {
+        ClientFrame::decode(&[&[10], varint].concat()).map(|f| match f {
+            ClientFrame::Seal { items } => items,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(seal(&[0x80, 0x00]), Ok(0));
+    assert_eq!(seal(&[0xff, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), Ok(127));
+    assert_eq!(seal(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), Ok(u64::MAX));
+    for bad in [
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02][..],
+        &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80],
+        &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00],
+    ] {
+        let e = seal(bad).expect_err("does not fit");
+        assert_eq!(e.problem, Problem::Overflow);
+    }
+    // An attempt is a u32, a status a u16: one more than fits.
+    let e = BrokerFrame::decode(&[1, 0, 0x80, 0x80, 0x80, 0x80, 0x10]).expect_err("2^32");
+    assert_eq!((e.field, e.problem), ("attempt", Problem::Overflow));
+    let e = BrokerFrame::decode(&[2, 0, 0, 0x80, 0x80, 0x04]).expect_err("2^16");
+    assert_eq!((e.field, e.problem), ("status", Problem::Overflow));
+}
+
+/// Whatever single byte of a frame is changed: what is still taken for a frame is written as it was
+/// read, or shorter where a varint was longer than it had to be. So no two tags mean the same.
+#[test]
+fn no_changed_byte_is_read_as_something_it_does_not_say() {
+    fn check(name: &str, bytes: &[u8], again: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        for at in 0..bytes.len() {
+            for value in 0..=255 {
+                let mut changed = bytes.to_vec();
+                changed[at] = value;
+                if let Some(out) = again(&changed) {
+                    assert!(
+                        out == changed || out.len() < changed.len(),
+                        "{name}, byte {at}: {value}"
+                    );
+                }
+            }
+        }
+    }
+    for (name, model) in vectors::client() {
+        check(name, &model.bytes(), |frame| {
+            let frame = ClientFrame::decode(frame).ok()?;
+            if matches!(frame, ClientFrame::Reserved(_)) { None } else { Some(encoded(&frame)) }
+        });
+    }
+    for (name, model) in vectors::broker() {
+        check(name, &model.bytes(), |frame| Some(encoded(&BrokerFrame::decode(frame).ok()?)));
+    }
+}
+
+fn encoded(frame: &impl tollgate_protocol::Frame) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(frame, &mut out);
+    out.split_off(limits::PREFIX_BYTES)
+}
