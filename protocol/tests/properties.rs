@@ -1,0 +1,81 @@
+//! The codec against its model: whatever postcard writes for a frame is what the crate writes, and
+//! is read back as the same value.
+
+mod support;
+
+use proptest::prelude::*;
+use support::{
+    arbitrary,
+    model::{Body, Broker, Client},
+    with_prefix,
+};
+use tollgate_protocol::{
+    BrokerFrame, ClientFrame, encode, encode_request_head, encode_result_head,
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn client_frames_are_as_postcard_writes_them(model in arbitrary::client()) {
+        let bytes = model.bytes();
+        model.with(|frame| {
+            let mut out = vec![0xee];
+            encode(&frame, &mut out);
+            prop_assert_eq!(&out[1..], &with_prefix(&bytes)[..]);
+            prop_assert_eq!(ClientFrame::decode(&bytes), Ok(frame));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn broker_frames_are_as_postcard_writes_them(model in arbitrary::broker()) {
+        let bytes = model.bytes();
+        model.with(|frame| {
+            let mut out = vec![0xee];
+            encode(&frame, &mut out);
+            prop_assert_eq!(&out[1..], &with_prefix(&bytes)[..]);
+            prop_assert_eq!(BrokerFrame::decode(&bytes), Ok(frame));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_cut_client_frame_is_never_a_frame(model in arbitrary::client(), cut in any::<prop::sample::Index>()) {
+        let bytes = model.bytes();
+        prop_assert!(ClientFrame::decode(&bytes[..cut.index(bytes.len())]).is_err());
+    }
+
+    #[test]
+    fn a_cut_broker_frame_is_never_a_frame(model in arbitrary::broker(), cut in any::<prop::sample::Index>()) {
+        let bytes = model.bytes();
+        // Cut to nothing, it is the empty frame.
+        let cut = cut.index(bytes.len());
+        prop_assert_eq!(BrokerFrame::decode(&bytes[..cut]).is_err(), cut > 0);
+    }
+
+    #[test]
+    fn a_request_head_and_its_payload_are_the_request(model in arbitrary::request()) {
+        let payload = model.payload.0.clone();
+        let whole = with_prefix(&Client::Request(model.clone()).bytes());
+        Client::Request(model).with(|frame| {
+            let ClientFrame::Request(request) = frame else { unreachable!("made as one") };
+            let mut out = Vec::new();
+            encode_request_head(&request, payload.len(), &mut out);
+            prop_assert_eq!([out, payload].concat(), whole);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_result_head_and_its_payload_are_the_result(model in arbitrary::result()) {
+        let Body::Payload(payload) = model.body.clone() else { return Ok(()) };
+        let whole = with_prefix(&Broker::Result(model.clone()).bytes());
+        model.with(|result| {
+            let mut out = Vec::new();
+            encode_result_head(&result, payload.0.len(), &mut out);
+            prop_assert_eq!([out, payload.0].concat(), whole);
+            Ok(())
+        })?;
+    }
+}
