@@ -1,0 +1,345 @@
+//! Who is served next among tenants that wait: weighted deficit round robin over what things cost,
+//! then priority within the tenant, then age.
+//!
+//! Deficit round robin is by Shreedhar and Varghese, "Efficient Fair Queueing using Deficit Round
+//! Robin" (SIGCOMM 1995). It never runs anything and knows no bound on what waits: its callers do.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::Hash,
+};
+
+/// How turns are cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Turns {
+    /// What a tenant of weight 1 may cost in one turn, in the unit of the costs. About the cost of
+    /// one usual item: less costs rounds, more lets a tenant keep others waiting for longer.
+    pub quantum: u64,
+    /// After how long a waiting item rises by one priority, in nanoseconds.
+    pub rise_ns: u64,
+}
+
+/// Where something waits, to take it out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Id<K> {
+    key: K,
+    level: u8,
+    seq: u64,
+}
+
+/// What waits, by tenant `K`.
+#[derive(Debug)]
+pub struct Fair<K, T> {
+    turns: Turns,
+    flows: HashMap<K, Flow<T>, foldhash::fast::RandomState>,
+    /// Tenants with something waiting; the first has its turn.
+    ring: VecDeque<K>,
+    /// Tenants with nothing waiting that still owe for what was corrected.
+    debtors: HashMap<K, Debt, foldhash::fast::RandomState>,
+    /// At how many debtors the paid ones are looked for.
+    sweep_at: usize,
+    /// Rounds of the ring since the start, which debts are paid by.
+    rounds: u64,
+    /// Turns until the current round ends.
+    round_left: usize,
+    seq: u64,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Flow<T> {
+    weight: u32,
+    deficit: i64,
+    /// Whether this turn's quantum was given.
+    in_turn: bool,
+    len: usize,
+    levels: [BTreeMap<u64, Entry<T>>; LEVELS],
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    since: u64,
+    cost: i64,
+    item: T,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Debt {
+    owed: i64,
+    weight: u32,
+    /// The round it was last written in.
+    round: u64,
+}
+
+impl<K: Copy + Eq + Hash, T> Fair<K, T> {
+    /// Nothing waits yet.
+    pub fn new(turns: Turns) -> Self {
+        Fair {
+            turns: Turns {
+                quantum: turns.quantum.clamp(1, COST_MAX as u64),
+                rise_ns: turns.rise_ns.max(1),
+            },
+            flows: HashMap::default(),
+            ring: VecDeque::new(),
+            debtors: HashMap::default(),
+            sweep_at: SWEEP_MIN,
+            rounds: 0,
+            round_left: 0,
+            seq: 0,
+            len: 0,
+        }
+    }
+
+    /// Adds something for a tenant: `weight` is the tenant's share (0 counts as 1) and holds for
+    /// all that it has waiting, `priority` is 0 to 7 and 7 is first, `now` is in nanoseconds, and
+    /// `cost` is what it is expected to cost (0 counts as 1).
+    pub fn push(
+        &mut self,
+        key: K,
+        weight: u32,
+        priority: u8,
+        now: u64,
+        cost: u64,
+        item: T,
+    ) -> Id<K> {
+        let weight = weight.clamp(1, WEIGHT_MAX);
+        if !self.flows.contains_key(&key) {
+            let debt = self.debtors.remove(&key);
+            let deficit = -debt.map_or(0, |d| self.owed(&d));
+            self.flows.insert(key, Flow::new(weight, deficit));
+            self.ring.push_back(key);
+        }
+        let level = priority.min(PRIORITY_MAX);
+        let seq = self.seq;
+        self.seq += 1;
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.weight = weight;
+            flow.len += 1;
+            let cost = i64::try_from(cost).unwrap_or(COST_MAX).clamp(1, COST_MAX);
+            flow.levels[usize::from(level)].insert(seq, Entry { since: now, cost, item });
+        }
+        self.len += 1;
+        Id { key, level, seq }
+    }
+
+    /// Takes what is next.
+    pub fn pop(&mut self, now: u64) -> Option<(K, T)> {
+        self.pop_where(now, |_, _| true)
+    }
+
+    /// Takes the next of those that can run. The others keep their places, and a tenant none of
+    /// whose items can run saves up nothing meanwhile. Looks at everything that cannot run and
+    /// stands before what can.
+    pub fn pop_where(
+        &mut self,
+        now: u64,
+        mut can_run: impl FnMut(&K, &T) -> bool,
+    ) -> Option<(K, T)> {
+        let mut visited = 0;
+        // The fewest rounds after which someone visited can pay.
+        let mut rounds_needed = i64::MAX;
+        loop {
+            let &key = self.ring.front()?;
+            let quantum = self.turns.quantum;
+            let rise_ns = self.turns.rise_ns;
+            let flow = self.flows.get_mut(&key)?;
+            match flow.best(now, rise_ns, |item| can_run(&key, item)) {
+                None => flow.in_turn = false,
+                Some((level, seq, cost)) => {
+                    let share = flow.share(quantum);
+                    if !flow.in_turn {
+                        flow.in_turn = true;
+                        flow.deficit = flow.deficit.saturating_add(share);
+                    }
+                    if flow.deficit >= cost {
+                        flow.deficit -= cost;
+                        return self.take(Id { key, level, seq }).map(|item| (key, item));
+                    }
+                    flow.in_turn = false;
+                    let short = cost.saturating_sub(flow.deficit);
+                    rounds_needed = rounds_needed.min(short / share + i64::from(short % share > 0));
+                }
+            }
+            self.ring.rotate_left(1);
+            self.end_turn();
+            visited += 1;
+            if visited == self.ring.len() {
+                if rounds_needed == i64::MAX {
+                    return None;
+                }
+                // Nobody could pay: all rounds but the last, in which someone can, pass at once.
+                self.pass_rounds(now, rounds_needed - 1, &mut can_run);
+                visited = 0;
+                rounds_needed = i64::MAX;
+            }
+        }
+    }
+
+    /// Corrects what a tenant was charged, by what something cost more (or less) than expected.
+    /// A debt outlives an empty queue as long as others wait.
+    pub fn correct(&mut self, key: K, weight: u32, delta: i64) {
+        let delta = delta.clamp(-COST_MAX, COST_MAX);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.deficit = flow.deficit.saturating_sub(delta).clamp(-DEBT_MAX, DEBT_MAX);
+            return;
+        }
+        if self.ring.is_empty() {
+            return;
+        }
+        let before = self.debtors.get(&key).map_or(0, |d| self.owed(d));
+        let owed = before.saturating_add(delta).min(DEBT_MAX);
+        if owed > 0 {
+            let weight = weight.clamp(1, WEIGHT_MAX);
+            self.owe(key, Debt { owed, weight, round: self.rounds });
+        } else {
+            self.debtors.remove(&key);
+        }
+    }
+
+    /// Takes something out of its place, if it still waits.
+    pub fn remove(&mut self, id: Id<K>) -> Option<T> {
+        self.take(id)
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many of a tenant wait.
+    pub fn len_of(&self, key: &K) -> usize {
+        self.flows.get(key).map_or(0, |f| f.len)
+    }
+
+    fn take(&mut self, id: Id<K>) -> Option<T> {
+        let flow = self.flows.get_mut(&id.key)?;
+        let entry = flow.levels[usize::from(id.level)].remove(&id.seq)?;
+        flow.len -= 1;
+        self.len -= 1;
+        if flow.len == 0 {
+            self.retire(id.key);
+        }
+        Some(entry.item)
+    }
+
+    /// A tenant has nothing waiting any more: what it saved is lost, what it owes is kept.
+    fn retire(&mut self, key: K) {
+        let Some(flow) = self.flows.remove(&key) else { return };
+        if self.ring.front() == Some(&key) {
+            self.ring.pop_front();
+            self.end_turn();
+        } else {
+            self.ring.retain(|k| *k != key);
+        }
+        if self.ring.is_empty() {
+            // Nobody else waited for what was used.
+            self.debtors.clear();
+            self.sweep_at = SWEEP_MIN;
+        } else if flow.deficit < 0 {
+            let debt = Debt { owed: -flow.deficit, weight: flow.weight, round: self.rounds };
+            self.owe(key, debt);
+        }
+    }
+
+    fn owe(&mut self, key: K, debt: Debt) {
+        self.debtors.insert(key, debt);
+        if self.debtors.len() >= self.sweep_at {
+            let (rounds, quantum) = (self.rounds, self.turns.quantum);
+            self.debtors.retain(|_, d| d.left(rounds, quantum) > 0);
+            self.sweep_at = SWEEP_MIN.max(2 * self.debtors.len());
+        }
+    }
+
+    fn owed(&self, debt: &Debt) -> i64 {
+        debt.left(self.rounds, self.turns.quantum)
+    }
+
+    fn end_turn(&mut self) {
+        if self.round_left <= 1 {
+            self.rounds += 1;
+            self.round_left = self.ring.len();
+        } else {
+            self.round_left -= 1;
+        }
+    }
+
+    fn pass_rounds(&mut self, now: u64, n: i64, mut can_run: impl FnMut(&K, &T) -> bool) {
+        if n <= 0 {
+            return;
+        }
+        let Turns { quantum, rise_ns } = self.turns;
+        for (key, flow) in &mut self.flows {
+            if flow.best(now, rise_ns, |item| can_run(key, item)).is_some() {
+                let gain = flow.share(quantum).saturating_mul(n);
+                flow.deficit = flow.deficit.saturating_add(gain);
+            }
+        }
+        self.rounds = self.rounds.saturating_add(n.unsigned_abs());
+    }
+}
+
+impl<T> Flow<T> {
+    fn new(weight: u32, deficit: i64) -> Self {
+        Flow { weight, deficit, in_turn: false, len: 0, levels: Default::default() }
+    }
+
+    fn share(&self, quantum: u64) -> i64 {
+        share(self.weight, quantum)
+    }
+
+    /// The next that can run: its level, its number and its cost. Within a level the oldest is
+    /// first whatever has risen, so each level offers one.
+    fn best(
+        &self,
+        now: u64,
+        rise_ns: u64,
+        mut can_run: impl FnMut(&T) -> bool,
+    ) -> Option<(u8, u64, i64)> {
+        let mut best: Option<(u8, u64, u8, i64)> = None;
+        for level in (0..=PRIORITY_MAX).rev() {
+            for (&seq, entry) in &self.levels[usize::from(level)] {
+                let risen = now.saturating_sub(entry.since) / rise_ns;
+                let rank =
+                    u64::from(level).saturating_add(risen).min(u64::from(PRIORITY_MAX)) as u8;
+                if best.is_some_and(|(top, first, ..)| (rank, first) <= (top, seq)) {
+                    // None behind it in its level is older, so none ranks higher.
+                    break;
+                }
+                if can_run(&entry.item) {
+                    best = Some((rank, seq, level, entry.cost));
+                    break;
+                }
+            }
+        }
+        best.map(|(_, seq, level, cost)| (level, seq, cost))
+    }
+}
+
+impl Debt {
+    /// What is still owed after the rounds since, each of which would have brought a share.
+    fn left(&self, rounds: u64, quantum: u64) -> i64 {
+        let since = i64::try_from(rounds.saturating_sub(self.round)).unwrap_or(i64::MAX);
+        self.owed.saturating_sub(share(self.weight, quantum).saturating_mul(since)).max(0)
+    }
+}
+
+fn share(weight: u32, quantum: u64) -> i64 {
+    let quantum = i64::try_from(quantum).unwrap_or(COST_MAX);
+    i64::from(weight).saturating_mul(quantum)
+}
+
+const PRIORITY_MAX: u8 = 7;
+const LEVELS: usize = PRIORITY_MAX as usize + 1;
+/// What one thing may cost; more is taken for this.
+const COST_MAX: i64 = 1 << 48;
+/// What a tenant may owe: beyond it a correction is forgiven, or it would wait for ever.
+const DEBT_MAX: i64 = 1 << 52;
+/// The largest share of a tenant.
+const WEIGHT_MAX: u32 = 1_000;
+/// Debtors that are kept before the paid ones are looked for.
+const SWEEP_MIN: usize = 64;

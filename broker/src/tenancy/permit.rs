@@ -1,0 +1,262 @@
+//! Permits: a share of a limit as a value, given back when it is dropped.
+//!
+//! Counts are exact: taking one checks and counts in one step, under any concurrency. A permit
+//! never outlives its count and is never counted twice.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tollgate_protocol::batch::Scope;
+
+use super::{gateway::Gateway, quotas::Quota, tenant::Tenant};
+
+/// A limit is used up, or what was asked for exceeds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{quota} is used up: {current} of {limit}")]
+pub struct Refusal {
+    /// Which.
+    pub quota: Quota,
+    /// Whose.
+    pub scope: Scope,
+    /// What is used now; for a quota on single things (`batch_items`, `payload_bytes`,
+    /// `retention_hours`) what was asked for.
+    pub current: u64,
+    /// What is allowed.
+    pub limit: u64,
+}
+
+/// A share of a limit that counts what exists at once.
+#[derive(Debug)]
+#[must_use = "dropping a permit gives it back"]
+pub struct Permit {
+    holder: Holder,
+    quota: Quota,
+    n: u64,
+}
+
+#[derive(Debug)]
+enum Holder {
+    Tenant(Arc<Tenant>),
+    Gateway(Arc<Gateway>),
+}
+
+impl Permit {
+    /// What it is a share of.
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// How much of it.
+    pub fn amount(&self) -> u64 {
+        self.n
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let count = match &self.holder {
+            Holder::Tenant(t) => t.count(self.quota),
+            Holder::Gateway(g) => g.count(self.quota),
+        };
+        if let Some(count) = count {
+            let before = count.fetch_sub(self.n, Ordering::AcqRel);
+            debug_assert!(before >= self.n, "{} was given back twice", self.quota);
+        }
+    }
+}
+
+impl Tenant {
+    /// Takes a place for a connection.
+    ///
+    /// # Errors
+    /// [`Refusal`] when all are taken.
+    pub fn connection(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        self.permit(Quota::Connections, 1)
+    }
+
+    /// Takes a place for an open batch.
+    ///
+    /// # Errors
+    /// [`Refusal`] when all are taken.
+    pub fn batch(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        self.permit(Quota::BatchesInFlight, 1)
+    }
+
+    /// Takes a place for a produce stream.
+    ///
+    /// # Errors
+    /// [`Refusal`] when all are taken.
+    pub fn producer(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        self.permit(Quota::Producers, 1)
+    }
+
+    /// Takes `n` of any quota that counts what exists at once.
+    ///
+    /// # Errors
+    /// [`Refusal`] when there is not so much left, or when the quota is a rate or one on single
+    /// things: of these nobody holds a share.
+    pub fn permit(self: &Arc<Self>, quota: Quota, n: u64) -> Result<Permit, Refusal> {
+        let limit = self.settings.load().quotas.get(quota).get();
+        let scope = Scope::Tenant;
+        let Some(count) = self.count(quota) else {
+            debug_assert!(false, "{quota} is not counted by permits");
+            return Err(Refusal { quota, scope, current: n, limit });
+        };
+        take(count, n, limit).map_err(|current| Refusal { quota, scope, current, limit })?;
+        Ok(Permit { holder: Holder::Tenant(self.clone()), quota, n })
+    }
+
+    /// Whether a single thing is within a quota: `batch_items`, `payload_bytes`,
+    /// `retention_hours`.
+    ///
+    /// # Errors
+    /// [`Refusal`] when `n` exceeds it.
+    pub fn check(&self, quota: Quota, n: u64) -> Result<(), Refusal> {
+        let limit = self.settings.load().quotas.get(quota);
+        if limit.allows(n) {
+            return Ok(());
+        }
+        Err(Refusal { quota, scope: Scope::Tenant, current: n, limit: limit.get() })
+    }
+
+    /// Takes a place for an item that runs, within the tenant's `concurrency`.
+    pub fn item(self: &Arc<Self>) -> Option<ItemPermit> {
+        let max = self.settings.load().concurrency;
+        self.running
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1))
+            .is_ok()
+            .then(|| ItemPermit(self.clone()))
+    }
+
+    /// Takes a place for an item that runs, as soon as there is one. Cancel-safe.
+    pub async fn item_wait(self: &Arc<Self>) -> ItemPermit {
+        loop {
+            let ended = self.item_ended.notified();
+            tokio::pin!(ended);
+            // Listens before it looks: an item that ends in between is not missed.
+            ended.as_mut().enable();
+            if let Some(permit) = self.item() {
+                return permit;
+            }
+            ended.await;
+        }
+    }
+
+    /// Reserves bytes in flight, if there is room for `n` now. What alone exceeds all that the
+    /// tenant may have in flight takes all of it: it goes alone.
+    pub fn reserve_bytes(self: &Arc<Self>, n: usize) -> Option<BytesPermit> {
+        let n = self.in_flight_share(n);
+        self.in_flight.try_acquire_many(n).ok()?.forget();
+        Some(BytesPermit { tenant: self.clone(), n })
+    }
+
+    /// Reserves bytes in flight as soon as there is room, in the order of asking. Cancel-safe.
+    pub async fn reserve_bytes_wait(self: &Arc<Self>, n: usize) -> BytesPermit {
+        let n = self.in_flight_share(n);
+        let permit = self.in_flight.acquire_many(n).await;
+        permit.expect("a tenant's semaphore is never closed").forget();
+        BytesPermit { tenant: self.clone(), n }
+    }
+
+    fn in_flight_share(&self, n: usize) -> u32 {
+        u32::try_from(n).map_or(self.in_flight_max, |n| n.min(self.in_flight_max))
+    }
+
+    pub(super) fn count(&self, quota: Quota) -> Option<&AtomicU64> {
+        let at = COUNTED.iter().position(|&q| q == quota)?;
+        self.counts.get(at)
+    }
+}
+
+impl Gateway {
+    /// Takes a place for a connection.
+    ///
+    /// # Errors
+    /// [`Refusal`] when all are taken.
+    pub fn connection(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        self.permit(Quota::Connections)
+    }
+
+    /// Takes a place for a stream, on any of its connections.
+    ///
+    /// # Errors
+    /// [`Refusal`] when all are taken.
+    pub fn stream(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        self.permit(Quota::Streams)
+    }
+
+    fn permit(self: &Arc<Self>, quota: Quota) -> Result<Permit, Refusal> {
+        let (scope, limit) = (Scope::Gateway, self.limit(quota));
+        if let Some(count) = self.count(quota) {
+            take(count, 1, limit).map_err(|current| Refusal { quota, scope, current, limit })?;
+        }
+        Ok(Permit { holder: Holder::Gateway(self.clone()), quota, n: 1 })
+    }
+}
+
+/// A place of an item that runs.
+#[derive(Debug)]
+#[must_use = "dropping a permit gives it back"]
+pub struct ItemPermit(Arc<Tenant>);
+
+impl Drop for ItemPermit {
+    fn drop(&mut self) {
+        let before = self.0.running.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "an item's place was given back twice");
+        self.0.item_ended.notify_one();
+    }
+}
+
+/// Bytes in flight that are reserved.
+#[derive(Debug)]
+#[must_use = "dropping a permit gives it back"]
+pub struct BytesPermit {
+    tenant: Arc<Tenant>,
+    n: u32,
+}
+
+impl BytesPermit {
+    /// How many bytes.
+    pub fn amount(&self) -> usize {
+        self.n as usize
+    }
+
+    /// Whether it is as much as `n` bytes of this tenant need.
+    pub fn covers(&self, tenant: &Arc<Tenant>, n: usize) -> bool {
+        Arc::ptr_eq(&self.tenant, tenant) && self.n >= tenant.in_flight_share(n)
+    }
+
+    /// Gives back what exceeds `n`: more was reserved than it came to.
+    pub fn shrink_to(&mut self, n: usize) {
+        let n = u32::try_from(n).unwrap_or(u32::MAX).min(self.n);
+        self.tenant.in_flight.add_permits((self.n - n) as usize);
+        self.n = n;
+    }
+}
+
+impl Drop for BytesPermit {
+    fn drop(&mut self) {
+        self.tenant.in_flight.add_permits(self.n as usize);
+    }
+}
+
+/// Counts `n` more when they fit; otherwise says what is used.
+fn take(count: &AtomicU64, n: u64, limit: u64) -> Result<(), u64> {
+    let more = |used: u64| used.checked_add(n).filter(|&sum| sum <= limit);
+    count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map(|_| ())
+}
+
+/// The quotas that count what exists at once.
+pub(super) const COUNTED: [Quota; 9] = [
+    Quota::Connections,
+    Quota::BatchesInFlight,
+    Quota::Producers,
+    Quota::Consumers,
+    Quota::ConsumerGroups,
+    Quota::Topics,
+    Quota::Partitions,
+    Quota::StorageBytes,
+    Quota::JobsQueued,
+];
