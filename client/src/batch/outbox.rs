@@ -1,0 +1,356 @@
+//! The sending half of a batch's stream: small frames are gathered, large payloads passed along.
+//!
+//! Writes when there is enough to write or when asked to, never once an item. Knows nothing about
+//! what comes back, except why it must stop.
+
+use std::{
+    collections::VecDeque,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use quinn::{SendStream, VarInt, WriteError};
+use tollgate_protocol::{
+    ClientFrame, Code,
+    batch::{self, BatchOpen, CancelScope},
+    close::StreamCode,
+    encode, encode_request_head,
+    limits::PREFIX_BYTES,
+};
+
+use super::ledger::Ids;
+use crate::{
+    error::{BatchError, Disconnected},
+    item::{Failure, ItemResult},
+    request::Request,
+};
+
+/// So much is gathered before it is written: one write costs a lock and a wake-up of quinn.
+pub(super) const GATHER_BYTES: usize = 32 << 10;
+/// Payloads from here on are handed to quinn as they are; below, a copy is cheaper.
+pub(super) const PASS_ALONG_BYTES: usize = 4 << 10;
+/// Written pieces are forgotten once there are so many.
+const PIECES_DONE_MAX: usize = 64;
+/// Every broker reads frames of this size, so nobody waits to hear its limit first.
+const FRAME_BYTES_ALWAYS: usize = 64 << 10;
+/// What a small request takes on the wire besides its payload, roughly: for the first allocation.
+pub(super) const HEAD_BYTES_GUESS: usize = 32;
+
+pub(super) struct Outbox {
+    stream: SendStream,
+    /// Pieces to be written first, from `at` on.
+    pieces: Vec<Bytes>,
+    at: usize,
+    /// Frames to be written after them, and how much of that is written.
+    gathered: Vec<u8>,
+    written: usize,
+    /// Bytes not written yet.
+    queued: usize,
+    pub(super) sent: Ids,
+    /// The last id used, also by items that were refused here.
+    last_id: Option<u64>,
+    /// The broker's frame limit, once it is known.
+    pub(super) frame_bytes_max: Option<usize>,
+    /// Items that were refused here, for the reader of events.
+    pub(super) refused: VecDeque<ItemResult>,
+    pub(super) stage: Stage,
+    /// Whether anything at all was handed to quinn.
+    pub(super) anything_written: bool,
+    /// Why nothing is written any more.
+    pub(super) closed: Option<BatchError>,
+}
+
+/// How far the client has come with saying what it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Items are taken.
+    Open,
+    /// Sealed; the stream stays open for a cancellation.
+    Sealed,
+    /// Sealed, and FIN follows the last byte.
+    Finishing,
+    /// FIN was given to quinn.
+    Finished,
+}
+
+/// What became of an item handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It has this id, and is sent or was refused here.
+    Taken(u64),
+    /// It may be too large for the broker: hear its limit first.
+    AwaitAccepted,
+}
+
+impl Outbox {
+    /// `capacity` is how many bytes are likely to be gathered first.
+    pub(super) fn new(
+        stream: SendStream,
+        open: &BatchOpen<'_>,
+        frame_bytes_max: Option<usize>,
+        capacity: usize,
+    ) -> Self {
+        let mut gathered = Vec::with_capacity(capacity.clamp(128, GATHER_BYTES + PASS_ALONG_BYTES));
+        encode(&ClientFrame::Batch(*open), &mut gathered);
+        Outbox {
+            stream,
+            pieces: Vec::new(),
+            at: 0,
+            queued: gathered.len(),
+            gathered,
+            written: 0,
+            sent: Ids::default(),
+            last_id: None,
+            frame_bytes_max,
+            refused: VecDeque::new(),
+            stage: Stage::Open,
+            anything_written: false,
+            closed: None,
+        }
+    }
+
+    /// Whether enough is gathered to be written before more is taken.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.queued >= GATHER_BYTES
+    }
+
+
+    pub(super) fn check_open(&self) -> Result<(), BatchError> {
+        match (&self.closed, self.stage) {
+            (Some(e), _) => Err(e.clone()),
+            (None, Stage::Open) => Ok(()),
+            (None, _) => Err(BatchError::Sealed),
+        }
+    }
+
+    /// The id that an item gets.
+    pub(super) fn next_id(&self, asked: Option<u64>) -> Result<u64, BatchError> {
+        match (asked, self.last_id) {
+            (Some(id), Some(last)) if id <= last => Err(BatchError::IdNotIncreasing { id, last }),
+            (Some(id), _) => Ok(id),
+            (None, None) => Ok(0),
+            (None, Some(last)) => {
+                last.checked_add(1).ok_or(BatchError::IdNotIncreasing { id: last, last })
+            }
+        }
+    }
+
+    /// Takes an item: gathers it, or refuses it alone.
+    pub(super) fn push(&mut self, request: &Request) -> Result<Pushed, BatchError> {
+        let id = self.next_id(request.id)?;
+        if let Some(failure) = &request.invalid {
+            self.refuse(id, Failure::clone(failure));
+            return Ok(Pushed::Taken(id));
+        }
+        let payload = &request.payload;
+        self.push_frame(id, &request.head(id), payload.len(), |outbox| {
+            if payload.len() < PASS_ALONG_BYTES {
+                outbox.gathered.extend_from_slice(payload);
+            } else {
+                outbox.pass_along(payload.clone());
+            }
+        })
+    }
+
+    /// Takes an item whose payload is borrowed, so that it is always gathered.
+    pub(super) fn push_raw(&mut self, r: &batch::Request<'_>) -> Result<Pushed, BatchError> {
+        let id = self.next_id(Some(r.id))?;
+        let payload = r.payload;
+        self.push_frame(id, r, payload.len(), |o| o.gathered.extend_from_slice(payload))
+    }
+
+    #[inline]
+    fn push_frame(
+        &mut self,
+        id: u64,
+        head: &batch::Request<'_>,
+        payload_len: usize,
+        put_payload: impl FnOnce(&mut Self),
+    ) -> Result<Pushed, BatchError> {
+        let start = self.gathered.len();
+        encode_request_head(head, payload_len, &mut self.gathered);
+        let wire = self.gathered.len() - start + payload_len;
+        let frame = wire - PREFIX_BYTES;
+        if frame > self.frame_bytes_max.unwrap_or(FRAME_BYTES_ALWAYS) {
+            self.gathered.truncate(start);
+            match self.frame_bytes_max {
+                None => return Ok(Pushed::AwaitAccepted),
+                Some(max) => self.refuse(id, frame_too_large(frame, max)),
+            }
+            return Ok(Pushed::Taken(id));
+        }
+        put_payload(self);
+        self.queued += wire;
+        self.sent.push(id);
+        self.last_id = Some(id);
+        Ok(Pushed::Taken(id))
+    }
+
+    fn refuse(&mut self, id: u64, failure: Failure) {
+        self.last_id = Some(id);
+        self.refused.push_back(ItemResult::local(id, failure));
+    }
+
+    /// Seals the batch with what was sent; with `fin`, the stream ends with it.
+    pub(super) fn seal(&mut self, fin: bool) {
+        self.control(&ClientFrame::Seal { items: self.sent.len() });
+        self.stage = if fin { Stage::Finishing } else { Stage::Sealed };
+    }
+
+    /// Cancels in band behind what is gathered, or by a reset when that cannot be written at once.
+    pub(super) fn cancel(&mut self, scope: CancelScope, cx: &mut Context<'_>) {
+        let stopped = matches!(self.closed, Some(BatchError::Stopped(_)));
+        if !stopped {
+            self.control(&ClientFrame::Cancel(scope));
+        }
+        if stopped || self.poll_flush(cx).is_pending() {
+            self.reset(match scope {
+                CancelScope::Pending => StreamCode::CancelPending,
+                CancelScope::All => StreamCode::CancelAll,
+            });
+        }
+        // Requests behind a cancellation are discarded by the broker.
+        self.closed.get_or_insert(BatchError::Cancelled);
+    }
+
+    fn control(&mut self, frame: &ClientFrame<'_>) {
+        let start = self.gathered.len();
+        encode(frame, &mut self.gathered);
+        self.queued += self.gathered.len() - start;
+    }
+
+    /// Ends the sending side at once and gives up what is gathered.
+    pub(super) fn reset(&mut self, code: StreamCode) {
+        // Refused only when it ended already, and then there is nothing left to do.
+        let _ = self.stream.reset(VarInt::from_u32(code.number()));
+        self.give_up(BatchError::Cancelled);
+    }
+
+    /// Writes no more; the first reason given is the one that counts.
+    pub(super) fn give_up(&mut self, why: BatchError) {
+        self.pieces.clear();
+        self.gathered.clear();
+        (self.at, self.written, self.queued) = (0, 0, 0);
+        self.closed.get_or_insert(why);
+    }
+
+    /// The batch has ended: there is nothing left to say.
+    pub(super) fn end(&mut self) {
+        self.give_up(BatchError::Ended);
+        self.closed = Some(BatchError::Ended);
+    }
+
+    /// Ends the sending side as a dropped handle does: a batch that was sealed goes on, any other
+    /// is cancelled.
+    pub(super) fn abandon(&mut self, cx: &mut Context<'_>) {
+        match self.stage {
+            // When it is closed already, everything was said: a cancellation in band, say, which a
+            // reset must not sharpen.
+            Stage::Open if self.closed.is_none() => self.reset(StreamCode::CancelAll),
+            Stage::Sealed => {
+                self.stage = Stage::Finishing;
+                // What is still to be written leaves when events are read.
+                let _ = self.poll_flush(cx);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes what is gathered. Ready once all of it is quinn's, or when nothing can be written
+    /// any more: `closed` then says why.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.queued > 0 {
+            let result = match self.poll_write(cx) {
+                Poll::Ready(result) => result,
+                Poll::Pending => return Poll::Pending,
+            };
+            match result {
+                Ok(n) => {
+                    self.queued -= n;
+                    self.anything_written = true;
+                }
+                Err(e) => self.give_up(match e {
+                    WriteError::Stopped(code) => BatchError::Stopped(code.into_inner()),
+                    WriteError::ConnectionLost(e) => Disconnected(e).into(),
+                    // Reset by us, or 0-RTT, which is never used.
+                    WriteError::ClosedStream | WriteError::ZeroRttRejected => BatchError::Cancelled,
+                }),
+            }
+        }
+        self.gathered.clear();
+        self.written = 0;
+        if self.stage == Stage::Finishing && self.closed.is_none() {
+            // Refused only when it was ended already.
+            let _ = self.stream.finish();
+            self.stage = Stage::Finished;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, WriteError>> {
+        if self.at == self.pieces.len() {
+            self.at = 0;
+            self.pieces.clear();
+            if self.gathered.len() < PASS_ALONG_BYTES || self.written > 0 {
+                // Copied by quinn into a buffer of the right size; ours is used again.
+                let rest = &self.gathered[self.written..];
+                let n = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+                self.written += n;
+                if self.written == self.gathered.len() {
+                    self.written = 0;
+                    self.gathered.clear();
+                }
+                return Poll::Ready(Ok(n));
+            }
+            self.hand_over();
+        }
+        let pieces = &mut self.pieces[self.at..];
+        let written = std::task::ready!(pin!(self.stream.write_chunks(pieces)).poll(cx))?;
+        self.at += written.chunks;
+        if self.at >= PIECES_DONE_MAX {
+            // A stream that is never quite drained must not collect what it has written.
+            self.pieces.drain(..self.at);
+            self.at = 0;
+        }
+        Poll::Ready(Ok(written.bytes))
+    }
+
+    /// Makes a piece of what is gathered, without copying it, and a new buffer for what follows.
+    fn hand_over(&mut self) {
+        debug_assert_eq!(self.written, 0);
+        let next = Vec::with_capacity(self.gathered.len().min(GATHER_BYTES) + PASS_ALONG_BYTES);
+        self.pieces.push(std::mem::replace(&mut self.gathered, next).into());
+    }
+
+    fn pass_along(&mut self, payload: Bytes) {
+        if self.written > 0 {
+            // Part of it is written already: what is left becomes a piece of its own.
+            self.pieces.push(Bytes::copy_from_slice(&self.gathered[self.written..]));
+            self.written = 0;
+            self.gathered.clear();
+        } else if self.gathered.len() < PASS_ALONG_BYTES {
+            self.pieces.push(Bytes::copy_from_slice(&self.gathered));
+            self.gathered.clear();
+        } else {
+            self.hand_over();
+        }
+        self.pieces.push(payload);
+    }
+}
+
+fn frame_too_large(frame: usize, max: usize) -> Failure {
+    let message = format!(
+        "the item takes a frame of {frame} bytes, the broker reads at most {max} \
+         (`limits.frame_bytes_max`); payloads are also bounded by the tenant's quota \
+         `payload_bytes`. It was not sent"
+    );
+    let mut failure = Failure::new(Code::FrameTooLarge, message)
+        .detail("limit", &max.to_string())
+        .detail("length", &frame.to_string())
+        .detail("config_key", "limits.frame_bytes_max")
+        .detail("quota", "payload_bytes");
+    failure.side_effect_free = true;
+    failure
+}

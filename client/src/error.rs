@@ -1,0 +1,464 @@
+//! What can go wrong: one enum per operation, each with the code of the table where there is one.
+//!
+//! Messages say what happened and, where there is something to be done, what.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use quinn::ConnectionError;
+use tollgate_protocol::{
+    Code, DecodeError, FrameTooLarge,
+    close::{CloseCode, StreamCode},
+};
+
+use crate::item::Failure;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The settings contradict each other or cannot be used.
+    #[error("the client's settings cannot be used: {0}")]
+    Config(Box<str>),
+    /// The UDP socket could not be opened.
+    #[error("cannot open a UDP socket: {0}")]
+    Socket(Arc<io::Error>),
+    /// The broker refused the client's certificate during the handshake.
+    #[error(
+        "the broker refused the client's certificate: {reason}; it must be valid now, not \
+         revoked, and issued by an authority that the broker trusts"
+    )]
+    Unauthorized {
+        /// What TLS said.
+        reason: Box<str>,
+    },
+    /// The broker's own certificate is not to be trusted.
+    #[error(
+        "the broker's certificate is not trusted: {reason}; check the server name and the roots \
+         in `ca.pem`"
+    )]
+    UntrustedBroker {
+        /// What TLS said.
+        reason: Box<str>,
+    },
+    /// The broker read the certificate and closed the connection.
+    #[error("the broker refused the connection: {}", Closed(.code, .reason))]
+    Refused {
+        /// Why, as a code.
+        code: CloseCode,
+        /// Why, for people; may be empty.
+        reason: Box<str>,
+    },
+    /// The broker did not answer in time.
+    #[error("no answer within {after:?}: the broker may be down, or UDP blocked on the way to it")]
+    Timeout {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The connection was lost before it was of use.
+    #[error(transparent)]
+    Lost(Disconnected),
+    /// The client was closed.
+    #[error("the client was closed")]
+    ClientClosed,
+}
+
+impl ConnectError {
+    /// The code with the same meaning, where there is one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            ConnectError::Config(_) => Some(Code::ValidationError),
+            ConnectError::Unauthorized { .. } => Some(Code::Unauthorized),
+            ConnectError::Refused { code, .. } => Some(code_of(*code)),
+            ConnectError::Lost(lost) => lost.code(),
+            _ => None,
+        }
+    }
+
+    /// Why the broker closed the connection, if it did.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        match self {
+            ConnectError::Refused { code, .. } => Some(*code),
+            ConnectError::Lost(lost) => lost.close_code(),
+            _ => None,
+        }
+    }
+
+    /// Whether the same attempt may succeed later.
+    pub fn retryable(&self) -> bool {
+        match self {
+            ConnectError::Timeout { .. } => true,
+            ConnectError::Refused { code, .. } => code.retryable(),
+            ConnectError::Lost(lost) => lost.retryable(),
+            _ => false,
+        }
+    }
+}
+
+impl From<Disconnected> for ConnectError {
+    fn from(lost: Disconnected) -> Self {
+        if let Some(code) = lost.close_code() {
+            return ConnectError::Refused { code, reason: lost.reason().into() };
+        }
+        if lost.is_unauthorized() {
+            return ConnectError::Unauthorized { reason: lost.reason().into() };
+        }
+        match &lost.0 {
+            // Found on this side, by TLS: what it did not like is the broker's certificate.
+            ConnectionError::TransportError(e) if is_alert(u64::from(e.code)) => {
+                ConnectError::UntrustedBroker { reason: e.reason.as_str().into() }
+            }
+            _ => ConnectError::Lost(lost),
+        }
+    }
+}
+
+/// A connection that was lost, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disconnected(pub(crate) ConnectionError);
+
+impl Disconnected {
+    /// Why the broker closed the connection, if it did, and this version knows the code.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        match &self.0 {
+            ConnectionError::ApplicationClosed(c) => {
+                CloseCode::from_number(c.error_code.into_inner())
+            }
+            _ => None,
+        }
+    }
+
+    /// The broker's or the transport's words; may be empty.
+    pub fn reason(&self) -> String {
+        match &self.0 {
+            ConnectionError::ApplicationClosed(c) => text(&c.reason),
+            ConnectionError::ConnectionClosed(c) if c.reason.is_empty() => c.error_code.to_string(),
+            ConnectionError::ConnectionClosed(c) => text(&c.reason),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether the broker refused the client's certificate: with TLS 1.3 that shows only after
+    /// the handshake succeeded on the client's side.
+    pub fn is_unauthorized(&self) -> bool {
+        match &self.0 {
+            ConnectionError::ConnectionClosed(c) => is_alert(u64::from(c.error_code)),
+            _ => false,
+        }
+    }
+
+    /// The code with the same meaning, where there is one.
+    pub fn code(&self) -> Option<Code> {
+        if self.is_unauthorized() {
+            Some(Code::Unauthorized)
+        } else {
+            self.close_code().map(code_of)
+        }
+    }
+
+    /// Whether connecting again may succeed.
+    pub fn retryable(&self) -> bool {
+        match self.close_code() {
+            Some(code) => code.retryable(),
+            None => !self.is_unauthorized() && self.0 != ConnectionError::LocallyClosed,
+        }
+    }
+
+    /// What the transport reported.
+    pub fn transport(&self) -> &ConnectionError {
+        &self.0
+    }
+}
+
+impl fmt::Display for Disconnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0, self.close_code()) {
+            (_, Some(code)) => {
+                write!(f, "the broker closed the connection: {}", Closed(&code, &self.reason()))
+            }
+            (ConnectionError::ApplicationClosed(c), None) => {
+                write!(f, "the broker closed the connection: {c}")
+            }
+            (ConnectionError::TimedOut, _) => {
+                f.write_str("the connection was lost: the broker fell silent")
+            }
+            (ConnectionError::Reset, _) => {
+                f.write_str("the connection was lost: the broker was restarted")
+            }
+            (ConnectionError::LocallyClosed, _) => f.write_str("the client closed the connection"),
+            _ if self.is_unauthorized() => {
+                write!(f, "the broker refused the client's certificate: {}", self.reason())
+            }
+            (other, _) => write!(f, "the connection was lost: {other}"),
+        }
+    }
+}
+
+impl std::error::Error for Disconnected {}
+
+impl From<ConnectionError> for Disconnected {
+    fn from(e: ConnectionError) -> Self {
+        Disconnected(e)
+    }
+}
+
+/// A close code with its reason, when there is one.
+struct Closed<'a, R>(&'a CloseCode, &'a R);
+
+impl<R: AsRef<str>> fmt::Display for Closed<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1.as_ref() {
+            "" => self.0.fmt(f),
+            reason => write!(f, "{}: {reason}", self.0),
+        }
+    }
+}
+
+/// Transport error codes from 0x100 to 0x1ff carry a TLS alert (RFC 9001, section 4.8).
+fn is_alert(code: u64) -> bool {
+    (0x100..0x200).contains(&code)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn code_of(close: CloseCode) -> Code {
+    match close {
+        CloseCode::Done | CloseCode::Draining => Code::Draining,
+        CloseCode::IdentityInvalid
+        | CloseCode::CertificateExpired
+        | CloseCode::CertificateRevoked
+        | CloseCode::TrustRemoved => Code::Unauthorized,
+        CloseCode::QuotaExceeded => Code::QuotaExceeded,
+        CloseCode::Overloaded => Code::Overloaded,
+        CloseCode::Abuse => Code::RateLimited,
+        _ => Code::Forbidden,
+    }
+}
+
+/// Why a batch came to no regular end. Single items that failed are results, not errors.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// There is no connection to run it on; nothing was started.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection was lost while it ran: what became of unanswered items is not known.
+    #[error(transparent)]
+    Disconnected(#[from] Disconnected),
+    /// The broker ended it as a whole.
+    #[error("the batch failed: {0}")]
+    Failed(Box<Failure>),
+    /// Its stream ended without the final frame: what became of unanswered items is not known.
+    #[error("the batch was cut off: its stream ended without a summary")]
+    Cut,
+    /// The broker reset the stream of its results.
+    #[error("the broker reset the stream of results: {}", StreamReason(*.0))]
+    Reset(u64),
+    /// The broker reads no more items; what it still has to say is among the events.
+    #[error("the broker reads no more of the batch: {}", StreamReason(*.0))]
+    Stopped(u64),
+    /// The broker broke the protocol. The batch was cancelled.
+    #[error("the broker broke the protocol: {0}")]
+    Protocol(#[from] Violation),
+    /// An item's id is not larger than the one before it. It was not sent.
+    #[error("item id {id} follows {last}: ids must rise strictly within a batch")]
+    IdNotIncreasing {
+        /// The id at fault.
+        id: u64,
+        /// The last id sent.
+        last: u64,
+    },
+    /// The batch was sealed: it takes no more items.
+    #[error("the batch is sealed and takes no more items")]
+    Sealed,
+    /// The send side was finished together with the seal, so nothing can be said any more.
+    #[error("the send side is finished: only dropping the batch can still cancel it")]
+    Finished,
+    /// The batch has come to its end.
+    #[error("the batch has ended")]
+    Ended,
+    /// The caller cancelled the batch, or dropped the half that reads its events.
+    #[error("the batch was cancelled here")]
+    Cancelled,
+    /// The deadline passed, and the broker's word on it did not come.
+    #[error("the deadline of the batch passed {0:?} ago and the broker did not say so")]
+    DeadlineExceeded(Duration),
+    /// Items failed: given by [`into_result`](crate::BatchResult::into_result).
+    #[error("{failed} of {total} items failed; the first is item {first_id}: {first}")]
+    ItemsFailed {
+        /// How many failed.
+        failed: usize,
+        /// How many there were.
+        total: usize,
+        /// The failed item with the lowest id.
+        first_id: u64,
+        /// Why it failed.
+        first: Box<Failure>,
+    },
+}
+
+impl BatchError {
+    /// The code with the same meaning, where there is one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            BatchError::Connect(e) => e.code(),
+            BatchError::Disconnected(e) => e.code(),
+            BatchError::Failed(f) | BatchError::ItemsFailed { first: f, .. } => f.code(),
+            BatchError::IdNotIncreasing { .. } => Some(Code::ValidationError),
+            BatchError::Sealed | BatchError::Finished | BatchError::Ended => {
+                Some(Code::InvalidAction)
+            }
+            BatchError::Cancelled => Some(Code::Cancelled),
+            BatchError::DeadlineExceeded(_) => Some(Code::DeadlineExceeded),
+            _ => None,
+        }
+    }
+
+    /// Why the broker reset or stopped the stream, if it did and this version knows the code.
+    pub fn stream_code(&self) -> Option<StreamCode> {
+        match self {
+            BatchError::Reset(n) | BatchError::Stopped(n) => StreamCode::from_number(*n),
+            _ => None,
+        }
+    }
+
+    /// Why the broker closed the connection, if it did.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        match self {
+            BatchError::Connect(e) => e.close_code(),
+            BatchError::Disconnected(e) => e.close_code(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            BatchError::Failed(f) => f.retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// The number of a stream code with its name, where it has one.
+struct StreamReason(u64);
+
+impl fmt::Display for StreamReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match StreamCode::from_number(self.0) {
+            Some(code) => code.fmt(f),
+            None => write!(f, "code {:#x}", self.0),
+        }
+    }
+}
+
+/// How a broker broke the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A frame does not decode.
+    #[error("a frame does not decode: {0}")]
+    Decode(#[from] DecodeError),
+    /// A frame is longer than the client takes.
+    #[error("{0} (`frame_bytes_max` of the client)")]
+    TooLarge(#[from] FrameTooLarge),
+    /// A frame that has no place here.
+    #[error("frame {0} is not allowed here")]
+    Unexpected(&'static str),
+    /// A result or progress for an id that was never sent.
+    #[error("item {0} was never sent")]
+    StrangeItem(u64),
+    /// A second result for one item.
+    #[error("item {0} has a second result")]
+    SecondResult(u64),
+    /// The summary does not agree with the results that came.
+    #[error("the summary says {field} {said}, the results say {counted}")]
+    Summary {
+        /// Which number.
+        field: &'static str,
+        /// What the summary says.
+        said: u64,
+        /// What was counted.
+        counted: u64,
+    },
+    /// Bytes after the final frame.
+    #[error("{0} bytes follow the final frame")]
+    AfterEnd(usize),
+    /// An extension that must be understood, and is not.
+    #[error("extension {0} is critical and not known")]
+    CriticalExtension(u32),
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The recipe, or the broker in its place, said no.
+    #[error("{0}")]
+    Failed(Box<Failure>),
+    /// The batch of one that carried the call came to no regular end.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The input cannot be encoded; nothing was sent.
+    #[error("the input cannot be encoded: {0}")]
+    Encode(Box<str>),
+    /// The answer is not what was asked for; the recipe did run.
+    #[error("the answer cannot be decoded: {0}")]
+    Decode(Box<str>),
+}
+
+impl CallError {
+    /// The code of the table, where there is one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            CallError::Failed(f) => f.code(),
+            CallError::Batch(e) => e.code(),
+            CallError::Encode(_) => Some(Code::ValidationError),
+            CallError::Decode(_) => None,
+        }
+    }
+
+    /// What the recipe or the broker said, if it is that.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            CallError::Failed(f) | CallError::Batch(BatchError::Failed(f)) => Some(f),
+            _ => None,
+        }
+    }
+}
+
+/// Why a question about the broker has no answer. Asking again is always safe.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescribeError {
+    /// There is no connection to ask on.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection was lost before the answer came.
+    #[error(transparent)]
+    Disconnected(#[from] Disconnected),
+    /// The broker refused to answer.
+    #[error("the broker refused to answer: {0}")]
+    Failed(Box<Failure>),
+    /// The stream ended before the answer did.
+    #[error("the answer was cut off")]
+    Cut,
+    /// The broker reset the stream.
+    #[error("the broker reset the stream: {}", StreamReason(*.0))]
+    Reset(u64),
+    /// The broker broke the protocol.
+    #[error("the broker broke the protocol: {0}")]
+    Protocol(#[from] Violation),
+}
+
+impl DescribeError {
+    /// The code of the table, where there is one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            DescribeError::Connect(e) => e.code(),
+            DescribeError::Disconnected(e) => e.code(),
+            DescribeError::Failed(f) => f.code(),
+            _ => None,
+        }
+    }
+}
