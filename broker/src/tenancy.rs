@@ -45,7 +45,7 @@ pub struct Config {
     /// The window of the three rates.
     pub window: Window,
     /// Bytes of items in flight (read and unanswered, results included) a tenant may have: memory
-    /// that one tenant can hold. At most 4 GiB.
+    /// that one tenant can hold. 1 byte to 4 GiB; what alone exceeds it goes alone.
     pub tenant_in_flight_bytes: u32,
     /// Gateways with limits of their own.
     pub gateways: BTreeMap<String, GatewayLimits>,

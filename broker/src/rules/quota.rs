@@ -110,11 +110,6 @@ impl Rates {
         }
     }
 
-    /// What happens to a charge that does not fit.
-    pub fn policy(&self) -> Policy {
-        self.policy
-    }
-
     /// Charges a handful of items, one length of payload each, up to the first that does not fit.
     /// An item's two charges are taken together or not at all.
     ///

@@ -1,1 +1,7 @@
+//! Properties of the pure decisions, against models that are too slow and too plain to be wrong.
 
+mod fair;
+mod quota;
+mod window;
+
+const MS: u64 = 1_000_000;

@@ -84,7 +84,7 @@ impl Registry {
                 // tokio's, so that a paused clock counts from the same base.
                 base: tokio::time::Instant::now().into_std(),
                 shape: config.window.0,
-                in_flight_max: config.tenant_in_flight_bytes,
+                in_flight_max: config.tenant_in_flight_bytes.max(1),
             },
             tenants: RwLock::default(),
             changing: Mutex::new(()),

@@ -1,0 +1,253 @@
+//! Every permit to its limit and one over, and counts that are exact while threads race.
+
+use std::{
+    sync::{
+        Barrier,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use tollgate_protocol::batch::Scope;
+
+use super::*;
+
+/// Takes `limit` of a quota, then one more; gives one back, and takes it again.
+#[track_caller]
+fn to_the_limit_and_one_over(
+    quota: Quota,
+    limit: u64,
+    set: impl FnOnce(&mut Quotas, Limit),
+    take: impl Fn(&Arc<Tenant>) -> Result<Permit, Refusal>,
+) {
+    let t = tenant(|s| set(&mut s.quotas, Limit::at_most(limit)));
+    let mut held: Vec<_> = (0..limit).map(|_| take(&t).expect("within the limit")).collect();
+    let refusal = take(&t).expect_err("one over");
+    assert_eq!(refusal, Refusal { quota, scope: Scope::Tenant, current: limit, limit });
+    assert_eq!(t.used(quota, now()), limit);
+    held.pop();
+    held.push(take(&t).expect("one was given back"));
+    assert!(take(&t).is_err());
+    drop(held);
+    assert_eq!(t.used(quota, now()), 0);
+    assert!(t.is_idle());
+}
+
+#[test]
+fn every_counted_quota_holds_at_its_limit() {
+    use Quota as Q;
+    to_the_limit_and_one_over(Q::Connections, 10, |q, l| q.connections = l, |t| t.connection());
+    to_the_limit_and_one_over(Q::BatchesInFlight, 3, |q, l| q.batches_in_flight = l, |t| t.batch());
+    to_the_limit_and_one_over(Q::Producers, 5, |q, l| q.producers = l, |t| t.producer());
+    let one = |q| move |t: &Arc<Tenant>| t.permit(q, 1);
+    to_the_limit_and_one_over(Q::Consumers, 2, |q, l| q.consumers = l, one(Q::Consumers));
+    to_the_limit_and_one_over(
+        Q::ConsumerGroups,
+        2,
+        |q, l| q.consumer_groups = l,
+        one(Q::ConsumerGroups),
+    );
+    to_the_limit_and_one_over(Q::Topics, 1, |q, l| q.topics = l, one(Q::Topics));
+    to_the_limit_and_one_over(Q::Partitions, 4, |q, l| q.partitions = l, one(Q::Partitions));
+    to_the_limit_and_one_over(Q::JobsQueued, 7, |q, l| q.jobs_queued = l, one(Q::JobsQueued));
+}
+
+#[test]
+fn a_permit_of_many_is_all_or_nothing() {
+    let t = tenant(|s| s.quotas.storage_bytes = Limit::at_most(1_000));
+    let held = t.permit(Quota::StorageBytes, 600).expect("within the limit");
+    let refusal = t.permit(Quota::StorageBytes, 401).expect_err("one over");
+    assert_eq!((refusal.current, refusal.limit), (600, 1_000));
+    let _rest = t.permit(Quota::StorageBytes, 400).expect("exactly the rest");
+    assert_eq!((held.quota(), held.amount()), (Quota::StorageBytes, 600));
+    drop(held);
+    assert_eq!(t.used(Quota::StorageBytes, now()), 400);
+}
+
+#[test]
+fn no_limit_does_not_overflow_and_none_admits_nothing() {
+    let t = tenant(|s| {
+        s.quotas.storage_bytes = Limit::UNLIMITED;
+        s.quotas.producers = Limit::NONE;
+    });
+    let _most = t.permit(Quota::StorageBytes, u64::MAX - 1).expect("no limit");
+    assert!(t.permit(Quota::StorageBytes, 2).is_err());
+    assert_eq!(t.producer().expect_err("none").limit, 0);
+}
+
+#[test]
+fn single_things_are_checked_at_their_limit() {
+    let t = tenant(|_| ());
+    for (quota, limit) in
+        [(Quota::BatchItems, 10_000), (Quota::PayloadBytes, 1 << 20), (Quota::RetentionHours, 168)]
+    {
+        assert_eq!(t.check(quota, limit), Ok(()));
+        let refusal = Refusal { quota, scope: Scope::Tenant, current: limit + 1, limit };
+        assert_eq!(t.check(quota, limit + 1), Err(refusal));
+    }
+}
+
+#[test]
+fn a_gateway_has_limits_of_its_own() {
+    let mut config = Config::default();
+    let few = GatewayLimits { connections: 1, streams: 2, ..GatewayLimits::default() };
+    config.gateways.insert("edge".into(), few);
+    let registry = Registry::new(&config);
+    let edge = registry.gateway("edge");
+    let _connection = edge.connection().expect("the first");
+    let refusal = registry.gateway("edge").connection().expect_err("the same gateway");
+    let expected =
+        Refusal { quota: Quota::Connections, scope: Scope::Gateway, current: 1, limit: 1 };
+    assert_eq!(refusal, expected);
+    let streams = [edge.stream().expect("room"), edge.stream().expect("room")];
+    let refusal = edge.stream().expect_err("one over");
+    assert_eq!((refusal.quota.name(), refusal.current, refusal.limit), ("streams", 2, 2));
+    drop(streams);
+    assert_eq!(edge.used(Quota::Streams), 0);
+    let other: Vec<_> = (0..17).map(|_| registry.gateway("other").connection()).collect();
+    assert_eq!(other.iter().filter(|c| c.is_ok()).count(), 16);
+}
+
+#[test]
+fn racing_threads_never_go_one_over_and_leave_nothing_behind() {
+    let t = tenant(|s| s.quotas.connections = Limit::at_most(100));
+    let (inside, most, admitted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let barrier = Barrier::new(64);
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                barrier.wait();
+                for _ in 0..20 {
+                    // Three of 64 threads hold three places each at a time, or try to.
+                    let held: Vec<_> = (0..3).filter_map(|_| t.connection().ok()).collect();
+                    let n = held.len() as u64;
+                    let now_inside = inside.fetch_add(n, Ordering::SeqCst) + n;
+                    most.fetch_max(now_inside, Ordering::SeqCst);
+                    admitted.fetch_add(n, Ordering::SeqCst);
+                    thread::yield_now();
+                    inside.fetch_sub(n, Ordering::SeqCst);
+                    drop(held);
+                }
+            });
+        }
+    });
+    assert!(most.into_inner() <= 100, "more than the limit were inside at once");
+    assert!(admitted.into_inner() > 0);
+    assert_eq!(t.used(Quota::Connections, now()), 0);
+    assert_eq!(t.recount(|_| Some(0)), []);
+}
+
+#[test]
+fn of_many_that_come_at_once_exactly_the_limit_gets_in() {
+    let t = tenant(|s| s.quotas.connections = Limit::at_most(100));
+    for _ in 0..20 {
+        let barrier = Barrier::new(64);
+        let held: Vec<Permit> = thread::scope(|scope| {
+            let connect = || {
+                barrier.wait();
+                (0..16).filter_map(|_| t.connection().ok()).collect::<Vec<_>>()
+            };
+            let threads: Vec<_> = (0..64).map(|_| scope.spawn(connect)).collect();
+            threads.into_iter().flat_map(|t| t.join().expect("no panic")).collect()
+        });
+        assert_eq!(held.len(), 100);
+        assert_eq!(t.used(Quota::Connections, now()), 100);
+        drop(held);
+        assert_eq!(t.used(Quota::Connections, now()), 0);
+    }
+}
+
+#[test]
+fn racing_charges_admit_exactly_the_limit() {
+    for policy in [Policy::Pace, Policy::Reject] {
+        let t = tenant(|s| {
+            s.policy = policy;
+            s.quotas.requests_per_second = Limit::at_most(1_000);
+            s.quotas.bytes_per_second = Limit::at_most(64_000);
+        });
+        let (now, barrier) = (now(), Barrier::new(64));
+        let admitted: usize = thread::scope(|scope| {
+            let charge = || {
+                barrier.wait();
+                (0..10).map(|_| t.charge(now, [64; 3].into_iter()).admitted).sum::<usize>()
+            };
+            let threads: Vec<_> = (0..64).map(|_| scope.spawn(charge)).collect();
+            threads.into_iter().map(|t| t.join().expect("no panic")).sum()
+        });
+        assert_eq!(admitted, 1_000);
+        assert_eq!(t.used(Quota::RequestsPerSecond, now), 1_000);
+        assert_eq!(t.used(Quota::BytesPerSecond, now), 64_000);
+    }
+}
+
+#[test]
+fn a_recount_finds_what_differs() {
+    let t = tenant(|_| ());
+    let _connections = [t.connection().expect("room"), t.connection().expect("room")];
+    let truth = |n| move |q| (q == Quota::Connections).then_some(n);
+    assert_eq!(t.recount(truth(2)), []);
+    let drift = Drift { quota: Quota::Connections, counted: 2, found: 1 };
+    assert_eq!(t.recount(truth(1)), [drift]);
+}
+
+#[test]
+fn a_lowered_limit_keeps_what_is_out_and_refuses_what_is_new() {
+    let registry = Registry::new(&Config::default());
+    let t = registry.create("acme", Settings::default()).expect("a valid id");
+    let mut held: Vec<_> = (0..3).map(|_| t.connection().expect("room")).collect();
+    let lower = |s: &mut Settings| s.quotas.connections = Limit::at_most(2);
+    registry.update("acme", lower).expect("it exists");
+    let refusal = t.connection().expect_err("over");
+    assert_eq!((refusal.current, refusal.limit), (3, 2));
+    let line = t.usage(now())[0];
+    assert_eq!((line.quota, line.utilisation()), (Quota::Connections, 150.0));
+    held.truncate(1);
+    held.push(t.connection().expect("room again"));
+    assert!(t.connection().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_run_up_to_the_tenants_concurrency() {
+    let t = tenant(|s| s.concurrency = 2);
+    let first = t.item_wait().await;
+    let _second = t.item().expect("room");
+    assert!(t.item().is_none(), "one over");
+    let waiting = tokio::spawn({
+        let t = t.clone();
+        async move { t.item_wait().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    drop(first);
+    let third = waiting.await.expect("no panic");
+    assert_eq!(t.items_running(), 2);
+    drop(third);
+    assert_eq!(t.items_running(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_in_flight_are_exact_and_what_is_too_large_goes_alone() {
+    let config = Config { tenant_in_flight_bytes: 1_000, ..Config::default() };
+    let registry = Registry::new(&config);
+    let t = registry.create("acme", Settings::default()).expect("a valid id");
+    let mut held = t.reserve_bytes(600).expect("room");
+    assert!(t.reserve_bytes(401).is_none(), "one over");
+    held.shrink_to(599);
+    assert!(held.covers(&t, 599) && !held.covers(&t, 600));
+    let rest = t.reserve_bytes(401).expect("exactly the rest");
+    let large = tokio::spawn({
+        let t = t.clone();
+        async move { t.reserve_bytes_wait(5_000).await }
+    });
+    tokio::task::yield_now().await;
+    drop(rest);
+    tokio::task::yield_now().await;
+    assert!(!large.is_finished());
+    assert!(t.reserve_bytes(1).is_none(), "nobody passes who waits");
+    drop(held);
+    let large = large.await.expect("no panic");
+    assert_eq!((large.amount(), t.bytes_in_flight()), (1_000, 1_000));
+    assert!(large.covers(&t, 9_999));
+    drop(large);
+    assert_eq!(t.bytes_in_flight(), 0);
+}
