@@ -149,7 +149,7 @@ impl Rates {
         let next = (want - granted).min(meter.share());
         let kind = match meter.fits_at(next) {
             None => Kind::Never,
-            Some(_) => Kind::Wait(wait(now, meter.throttle(now, next))),
+            Some(at) => Kind::Wait(wait(now, meter.throttle(now, next, at))),
         };
         let (current, limit) = (meter.window.used(), meter.limit);
         (granted, Some(Stop { rate: Rate::BytesOut, current, limit, kind }))
@@ -183,7 +183,10 @@ impl Rates {
         };
         let (requests_at, bytes_at) = match self.policy {
             Policy::Reject => (requests_at, bytes_at),
-            Policy::Pace => (self.requests.throttle(now, 1), self.bytes_in.throttle(now, len)),
+            Policy::Pace => (
+                self.requests.throttle(now, 1, requests_at),
+                self.bytes_in.throttle(now, len, bytes_at),
+            ),
         };
         let requests_first = match requests_at.cmp(&bytes_at) {
             std::cmp::Ordering::Greater => true,
@@ -288,19 +291,18 @@ impl Meter {
         Some(window_at.max(self.window.bucket_start().saturating_add(share_ns)))
     }
 
-    /// Turns shares on if `n` does not fit, for as long as it waits and a window more; returns
-    /// when it fits (0: now).
-    fn throttle(&mut self, now: u64, n: u64) -> u64 {
-        match self.fits_at(n) {
-            None | Some(0) => return 0,
-            Some(_) if !self.throttled => {
-                self.throttled = true;
-                self.until = now;
-                self.owed = self.parts(self.window.current());
-            }
-            Some(_) => {}
+    /// Turns shares on for `n`, which fits at `at` (0: now, and nothing changes), for as long as
+    /// it waits and a window more; returns when it fits with shares on.
+    fn throttle(&mut self, now: u64, n: u64, mut at: u64) -> u64 {
+        if at == 0 {
+            return 0;
         }
-        let at = self.fits_at(n).unwrap_or(0);
+        if !self.throttled {
+            self.throttled = true;
+            self.until = now;
+            self.owed = self.parts(self.window.current());
+            at = self.fits_at(n).unwrap_or(at);
+        }
         let until = at.max(now).saturating_add(self.window.shape().window_ns());
         self.until = self.until.max(until);
         at
