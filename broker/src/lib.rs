@@ -1,6 +1,13 @@
-//! The Tollgate broker as a library: build a [`Broker`], give it recipes, run it.
+//! The Tollgate broker as a library: build a catalog of recipes, start a [`Broker`], run it.
 
 pub mod batch;
+mod broker;
+pub mod config;
 pub mod recipes;
 mod rules;
 pub mod tenancy;
+mod transport;
+
+pub use broker::{Broker, Counters, DevAuthority, DevAuthorityError, ReloadError, StartError};
+pub use config::Config;
+pub use transport::{BadLimit, ConnectionInfo, EndpointError};

@@ -42,7 +42,8 @@ pub(crate) struct Board(Mutex<BoardState>);
 
 #[derive(Debug, Default)]
 struct BoardState {
-    news: Vec<Report>,
+    /// The newest report of each item that ever reported and runs, and whether it was taken.
+    reports: Vec<(Report, bool)>,
     waker: Option<Waker>,
 }
 
@@ -60,12 +61,10 @@ pub(crate) struct Report {
 impl Board {
     fn put(&self, report: Report) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Few items have news at a time: those of one batch that run and reported since the last
-        // flush.
-        match state.news.iter_mut().find(|r| r.item_id == report.item_id) {
-            Some(old) if old.attempt == report.attempt && old.done > report.done => {}
-            Some(old) => *old = report,
-            None => state.news.push(report),
+        match state.reports.iter_mut().find(|(r, _)| r.item_id == report.item_id) {
+            Some((old, _)) if old.attempt == report.attempt && old.done > report.done => return,
+            Some(old) => *old = (report, false),
+            None => state.reports.push((report, false)),
         }
         let waker = state.waker.take();
         drop(state);
@@ -74,19 +73,29 @@ impl Board {
         }
     }
 
-    /// Takes what is new; with a waker, asks to be woken at the next report.
-    pub(crate) fn take(&self, waker: Option<&Waker>) -> Vec<Report> {
+    /// Takes what is new, and asks for a wake-up at the next report.
+    pub(crate) fn take(&self, waker: &Waker) -> Vec<Report> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(w) = waker {
-            state.waker = Some(w.clone());
-        }
-        std::mem::take(&mut state.news)
+        state.waker = Some(waker.clone());
+        let new = state.reports.iter_mut().filter(|(_, taken)| !*taken);
+        new.map(|(r, taken)| {
+            *taken = true;
+            r.clone()
+        })
+        .collect()
     }
 
-    /// Forgets what an item reported: it has ended.
-    pub(crate) fn forget(&self, item_id: u64) {
+    /// Forgets an item that ended. Its last report, brought to its total, when it had not got
+    /// there.
+    pub(crate) fn forget(&self, item_id: u64) -> Option<Report> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.news.retain(|r| r.item_id != item_id);
+        let at = state.reports.iter().position(|(r, _)| r.item_id == item_id)?;
+        let (last, taken) = state.reports.swap_remove(at);
+        drop(state);
+        if last.total == 0 || (taken && last.done == last.total) {
+            return None;
+        }
+        Some(Report { done: last.total, at: SystemTime::now(), ..last })
     }
 }
 
@@ -100,7 +109,7 @@ pub struct Context {
     pub(crate) attempt: u32,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: CancellationToken,
-    pub(crate) metadata: Arc<PairsBuf>,
+    pub(crate) metadata: Option<Arc<PairsBuf>>,
 }
 
 impl Context {
@@ -118,7 +127,7 @@ impl Context {
             item_id: 1,
             attempt: 1,
             deadline: None,
-            metadata: Arc::default(),
+            metadata: None,
         }
     }
 
@@ -132,7 +141,7 @@ impl Context {
             attempt: self.attempt,
             deadline: self.deadline,
             cancel: &self.cancel,
-            metadata: self.metadata.as_pairs(),
+            metadata: self.metadata(),
         }
     }
 
@@ -179,7 +188,7 @@ impl Context {
 
     /// What the client sent beside the payload.
     pub fn metadata(&self) -> Pairs<'_> {
-        self.metadata.as_pairs()
+        self.metadata.as_ref().map_or(Pairs::EMPTY, |m| m.as_pairs())
     }
 
     /// Reports progress: `done` of `total` (0: not known), in any unit. The newest report wins; a

@@ -3,7 +3,7 @@
 //! Knows nothing of streams, quotas or queues: a recipe can be run alone, with a context built for
 //! a tenant ([`Context::for_test`]).
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tollgate_protocol::{describe::Encoding, limits};
@@ -46,14 +46,15 @@ pub trait Recipe: Send + Sync + 'static {
 
 /// A recipe whose type is forgotten: what the catalog keeps of a [`Recipe`].
 pub(crate) trait DynRecipe: Send + Sync {
-    fn start<'a>(&'a self, ctx: Context, payload: Bytes) -> RecipeFuture<'a>;
+    /// Makes the future of one run; it keeps the recipe alive, so it can be moved anywhere.
+    fn start(self: Arc<Self>, ctx: Context, payload: Bytes) -> RecipeFuture;
 }
 
-pub(crate) type RecipeFuture<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
+pub(crate) type RecipeFuture = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
 impl<R: Recipe> DynRecipe for R {
-    fn start<'a>(&'a self, ctx: Context, payload: Bytes) -> RecipeFuture<'a> {
-        Box::pin(self.run(ctx, payload))
+    fn start(self: Arc<Self>, ctx: Context, payload: Bytes) -> RecipeFuture {
+        Box::pin(async move { self.run(ctx, payload).await })
     }
 }
 
@@ -130,6 +131,21 @@ impl Default for Spec {
 }
 
 impl Spec {
+    /// The defaults, for a payload of JSON text.
+    pub fn json() -> Self {
+        Spec { encoding: Encoding::Json, ..Spec::default() }
+    }
+
+    /// The defaults, for a payload of postcard.
+    pub fn postcard() -> Self {
+        Spec { encoding: Encoding::Postcard, ..Spec::default() }
+    }
+
+    /// The defaults, for a payload that the recipe reads as it likes.
+    pub fn bytes() -> Self {
+        Spec::default()
+    }
+
     /// The longest an attempt may run.
     pub fn timeout(&self) -> Duration {
         const FLOOR: Duration = Duration::from_secs(5);

@@ -1,0 +1,169 @@
+//! How an item ended, and who is told.
+//!
+//! Owned by the broker; turned into a frame (or a line of JSON) only at the edge.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use tollgate_protocol::{
+    Code, DecodeError, PairsBuf,
+    batch::{self as wire, QuotaRefusal},
+    limits, truncate,
+};
+
+use super::{Error, Reply, context::Report, error};
+use crate::tenancy::Refusal;
+
+/// Why an item or a whole batch failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub code: Code,
+    pub message: Cow<'static, str>,
+    pub retryable: bool,
+    pub side_effect_free: bool,
+    pub retry_after: Option<Duration>,
+    pub app_code: Option<String>,
+    pub quota: Option<Refusal>,
+    pub details: PairsBuf,
+}
+
+impl Failure {
+    /// A failure with the defaults of its code's row in the table.
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Failure {
+            code,
+            message: message.into(),
+            retryable: code.retryable(),
+            side_effect_free: code.side_effect_free(),
+            retry_after: None,
+            app_code: None,
+            quota: None,
+            details: PairsBuf::new(),
+        }
+    }
+
+    /// A value of the client's is wrong: which, and how.
+    pub(crate) fn validation(field: &str, message: impl Into<Cow<'static, str>>) -> Self {
+        Failure::new(Code::ValidationError, message).detail("field", field)
+    }
+
+    pub(crate) fn detail(mut self, key: &str, value: impl fmt::Display) -> Self {
+        self.details.push_lossy(key, &value.to_string());
+        self
+    }
+
+    /// A quota says no: for now, when there is a time to come back at, or for good.
+    pub(crate) fn quota(refusal: Refusal, retry_after: Option<Duration>) -> Self {
+        let quota = refusal.quota.name();
+        let Refusal { current, limit, .. } = refusal;
+        let mut f = match retry_after {
+            Some(_) => Failure::new(
+                Code::RateLimited,
+                format!("the rate `{quota}` is used up: {current} of {limit}"),
+            ),
+            None => Failure::new(
+                Code::QuotaExceeded,
+                format!(
+                    "the quota `{quota}` allows {limit}, this needs {}",
+                    current.max(limit + 1)
+                ),
+            ),
+        };
+        f.retry_after = retry_after;
+        f.quota = Some(refusal);
+        f
+    }
+
+    /// What a recipe reported. Once a recipe was started, another try is safe only when it is
+    /// idempotent, or when the answer's own code says that it refused before doing anything.
+    pub(crate) fn recipe(error: Error, idempotent: bool) -> Self {
+        let error::Inner { code, message, app_code, details, permanent, retry_after } =
+            error.into_inner();
+        Failure {
+            code,
+            message,
+            retryable: idempotent && !permanent && is_transient(code),
+            side_effect_free: false,
+            retry_after,
+            app_code,
+            quota: None,
+            details,
+        }
+    }
+
+    /// What validation found, before anything ran.
+    pub(crate) fn refused(error: Error) -> Self {
+        Failure { side_effect_free: true, ..Failure::recipe(error, false) }
+    }
+
+    /// An item that had been started and did not come to its own end.
+    pub(crate) fn interrupted(
+        code: Code,
+        message: impl Into<Cow<'static, str>>,
+        idempotent: bool,
+    ) -> Self {
+        Failure {
+            retryable: idempotent && is_transient(code),
+            side_effect_free: false,
+            ..Failure::new(code, message)
+        }
+    }
+
+    /// An item that was read and never started.
+    pub(crate) fn never_started(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Failure { side_effect_free: true, ..Failure::new(code, message) }
+    }
+
+    /// The failure as it goes into a frame.
+    pub(crate) fn as_wire(&self) -> wire::Failure<'_> {
+        wire::Failure {
+            message: truncate(&self.message, limits::MESSAGE_BYTES_MAX),
+            retryable: self.retryable,
+            side_effect_free: self.side_effect_free,
+            // Rounded up: who comes back then must not be early.
+            retry_after_ms: self.retry_after.map(|d| d.as_micros().div_ceil(1000) as u64),
+            app_code: self.app_code.as_deref().map(|c| truncate(c, limits::APP_CODE_BYTES_MAX)),
+            quota: self.quota.as_ref().map(|r| QuotaRefusal {
+                quota: r.quota.name(),
+                scope: r.scope,
+                current: r.current,
+                limit: r.limit,
+            }),
+            details: self.details.as_pairs(),
+        }
+    }
+}
+
+impl From<DecodeError> for Failure {
+    fn from(e: DecodeError) -> Self {
+        let code = if e.is_out_of_bounds() { Code::ValidationError } else { Code::MalformedFrame };
+        Failure::new(code, e.to_string()).detail("field", e.field)
+    }
+}
+
+fn is_transient(code: Code) -> bool {
+    use Code::{InternalError, Panic, RateLimited, RecipeExecution, Timeout, UpstreamFailed};
+    matches!(code, RecipeExecution | Panic | Timeout | UpstreamFailed | InternalError | RateLimited)
+}
+
+/// What stands before the outcome in a result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub id: u64,
+    /// Set when the stream is a gateway's.
+    pub tenant: Option<&'a str>,
+    pub attempts: u32,
+    pub queued: Duration,
+    pub duration: Duration,
+}
+
+/// How an item ended.
+pub(crate) type Outcome = Result<Reply, Failure>;
+
+/// Where results go: the output of a stream.
+pub(crate) trait Sink {
+    /// Takes one result. A reply's payload may be taken out of it.
+    fn result(&mut self, head: &Head<'_>, outcome: Result<&mut Reply, &Failure>);
+
+    /// Takes the news of how far an item has come.
+    fn progress(&mut self, report: &Report);
+}

@@ -1,0 +1,362 @@
+//! The bounded pool of threads for recipes that block a core, shared fairly between tenants.
+//!
+//! Who is next is decided by `rules::fair`: weighted deficit round robin over tenants, where the
+//! cost is running time, charged at the recipe's mean and corrected when it is known. Nothing here
+//! interrupts a thread: an item that timed out occupies its own until the recipe returns.
+
+use std::{
+    future::Future,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context as Poller, Poll},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+use tollgate_protocol::Code;
+
+use super::{
+    Context, Error, Reply,
+    catalog::{Entry, Handler},
+    pending::panic_message,
+};
+use crate::rules::fair::{Fair, Id, Turns};
+
+/// How large the pool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Threads, each at most one recipe at a time. Default: one a core, at least 2.
+    pub threads: usize,
+    /// Items of one tenant that wait; 1 024. One more is refused.
+    pub queue_per_tenant_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Config { threads: cores.max(2), queue_per_tenant_max: 1_024 }
+    }
+}
+
+/// A tenant's claim to a thread.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// The tenant's index.
+    pub tenant: u32,
+    /// Its share relative to others'.
+    pub weight: u32,
+    /// Among its own items, 7 first.
+    pub priority: u8,
+}
+
+/// The tenant has as many items waiting as it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many blocking items of the tenant wait")]
+pub(crate) struct Full;
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    /// The recipe reported an error.
+    Failed(Error),
+    /// The recipe panicked, with this message.
+    Panicked(String),
+    /// It never started: the tenant has too many waiting.
+    Full,
+}
+
+/// What the pool is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Threads that run a recipe, those whose item has ended already among them.
+    pub running: usize,
+    /// Items that wait for a thread.
+    pub queued: usize,
+}
+
+/// The pool. Cheap to clone; the threads end, each after what it runs, with the last clone.
+#[derive(Clone)]
+pub(crate) struct Pool(Arc<Owner>);
+
+struct Owner(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Signalled once for each job that is queued, and for all at the end.
+    work: Condvar,
+    queue_per_tenant_max: usize,
+    base: Instant,
+}
+
+struct State {
+    queue: Fair<u32, Queued>,
+    /// The mean running time of each recipe, by its index, in nanoseconds; 0: never ran.
+    means: Vec<u64>,
+    running: usize,
+    closing: bool,
+}
+
+struct Queued {
+    job: Job,
+    weight: u32,
+    recipe: u32,
+    /// What the tenant was charged, in nanoseconds.
+    charged: u64,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl Pool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn new(config: Config) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                queue: Fair::new(TURNS),
+                means: Vec::new(),
+                running: 0,
+                closing: false,
+            }),
+            work: Condvar::new(),
+            queue_per_tenant_max: config.queue_per_tenant_max,
+            base: Instant::now(),
+        });
+        // Made before the threads: if one can not start, those that did end with it.
+        let pool = Pool(Arc::new(Owner(shared.clone())));
+        for i in 0..config.threads.max(1) {
+            let shared = shared.clone();
+            thread::Builder::new().name(format!("pool-{i}")).spawn(move || shared.work())?;
+        }
+        Ok(pool)
+    }
+
+    /// Queues a job of a recipe; the place is where it waits. A panic in it is caught.
+    pub(crate) fn submit(
+        &self,
+        turn: Turn,
+        recipe: &Entry,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<Id<u32>, Full> {
+        let Turn { tenant, weight, priority } = turn;
+        let shared = &self.0.0;
+        let job = Box::new(job);
+        let now = shared.now();
+        let mut state = shared.lock();
+        if state.queue.len_of(&tenant) >= shared.queue_per_tenant_max {
+            return Err(Full);
+        }
+        let charged = match state.means.get(recipe.index as usize) {
+            None | Some(0) => nanos(recipe.spec.estimated_duration.max(FIRST_GUESS)),
+            Some(&mean) => mean,
+        };
+        let queued = Queued { job, weight, recipe: recipe.index, charged };
+        let place = state.queue.push(tenant, weight, priority, now, charged, queued);
+        drop(state);
+        shared.work.notify_one();
+        Ok(place)
+    }
+
+    /// Runs an item on the pool. Dropping the future takes the item out of its place, with its
+    /// payload, or cancels the context's token once it runs.
+    pub(crate) fn run(
+        &self,
+        turn: Turn,
+        entry: Arc<Entry>,
+        ctx: Context,
+        payload: Bytes,
+    ) -> Running {
+        let (answer, outcome) = oneshot::channel();
+        let cancel = ctx.cancel.clone();
+        // A recipe that waits needs the runtime's timers and sockets; one that only computes does
+        // not.
+        let runtime = Handle::try_current().ok();
+        let task = Task { entry: entry.clone(), ctx, payload, runtime, answer };
+        let place = self.submit(turn, &entry, move || task.run()).ok();
+        Running { outcome, place, cancel, shared: self.0.0.clone() }
+    }
+
+    /// What it is doing now.
+    pub(crate) fn stats(&self) -> Stats {
+        let state = self.0.0.lock();
+        Stats { running: state.running, queued: state.queue.len() }
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Pool").field(&self.stats()).finish()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.closing = true;
+        drop(state);
+        self.0.work.notify_all();
+    }
+}
+
+impl Shared {
+    /// One thread's life.
+    fn work(&self) {
+        while let Some((tenant, Queued { job, weight, recipe, charged })) = self.next() {
+            let started = Instant::now();
+            // What the job touches is its own: nothing half-done is seen after a panic.
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!("a job of the pool panicked outside its recipe");
+            }
+            let took = nanos(started.elapsed());
+            let mut state = self.lock();
+            state.running -= 1;
+            let more = i128::from(took) - i128::from(charged);
+            let more = more.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+            state.queue.correct(tenant, weight, more);
+            state.learn(recipe, took);
+        }
+    }
+
+    /// Waits for the next job; `None` when the pool ends.
+    fn next(&self) -> Option<(u32, Queued)> {
+        let mut state = self.lock();
+        loop {
+            if state.closing {
+                return None;
+            }
+            if let Some(next) = state.queue.pop(self.now()) {
+                state.running += 1;
+                return Some(next);
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.base.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Moves the recipe's mean an eighth of the way to the newest running time.
+    fn learn(&mut self, recipe: u32, took: u64) {
+        let recipe = recipe as usize;
+        if recipe >= self.means.len() {
+            self.means.resize(recipe + 1, 0);
+        }
+        let mean = &mut self.means[recipe];
+        // At least 1, which tells a recipe that ran from one that never did.
+        *mean = if *mean == 0 { took.max(1) } else { (*mean - *mean / 8 + took / 8).max(1) };
+    }
+}
+
+/// An item on its way to a thread.
+struct Task {
+    entry: Arc<Entry>,
+    ctx: Context,
+    payload: Bytes,
+    runtime: Option<Handle>,
+    answer: oneshot::Sender<Result<Reply, RunError>>,
+}
+
+impl Task {
+    fn run(self) {
+        let Task { entry, ctx, payload, runtime, answer } = self;
+        let ran = catch_unwind(AssertUnwindSafe(|| run_here(&entry, ctx, payload, runtime)));
+        let outcome = match ran {
+            Ok(outcome) => outcome.map_err(RunError::Failed),
+            Err(panic) => Err(RunError::Panicked(panic_message(&*panic))),
+        };
+        // Nobody waits any more when the item timed out.
+        let _ = answer.send(outcome);
+    }
+}
+
+fn run_here(
+    entry: &Entry,
+    ctx: Context,
+    payload: Bytes,
+    runtime: Option<Handle>,
+) -> Result<Reply, Error> {
+    match &entry.handler {
+        Handler::Inline(recipe) => {
+            let mut reply = Reply::new();
+            recipe.run(&ctx.as_inline(), &payload, &mut reply)?;
+            Ok(reply)
+        }
+        Handler::Recipe(recipe) => {
+            let runtime = runtime.ok_or_else(|| Error::internal("there is no runtime"))?;
+            let cancel = ctx.cancel.clone();
+            let future = recipe.clone().start(ctx, payload);
+            runtime.block_on(async {
+                tokio::select! {
+                    // Biased: what is cancelled already does not begin.
+                    biased;
+                    () = cancel.cancelled() => Err(stopped()),
+                    outcome = future => outcome,
+                }
+            })
+        }
+    }
+}
+
+/// An item on the pool; resolves when it ended.
+pub(crate) struct Running {
+    outcome: oneshot::Receiver<Result<Reply, RunError>>,
+    /// Where it waits, or waited; `None` when there was no room.
+    place: Option<Id<u32>>,
+    cancel: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+impl Future for Running {
+    type Output = Result<Reply, RunError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Self::Output> {
+        if self.place.is_none() {
+            return Poll::Ready(Err(RunError::Full));
+        }
+        // The sender is dropped unused only when the pool ends with the item still queued.
+        Pin::new(&mut self.outcome)
+            .poll(cx)
+            .map(|answer| answer.unwrap_or_else(|_| Err(RunError::Failed(stopped()))))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        if self.outcome.is_terminated() {
+            return;
+        }
+        let waiting = self.place.take().and_then(|place| self.shared.lock().queue.remove(place));
+        // The payload goes with it; not under the lock.
+        drop(waiting);
+    }
+}
+
+fn stopped() -> Error {
+    Error::with_code(Code::Cancelled, "stopped before it was done")
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A turn is some milliseconds of a thread; who waits 30 s rises by one priority.
+const TURNS: Turns = Turns { quantum: 5_000_000, rise_ns: 30_000_000_000 };
+/// What a recipe is charged that has never run and does not say how long it takes.
+const FIRST_GUESS: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests;

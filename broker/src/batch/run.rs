@@ -1,0 +1,511 @@
+//! The engine: takes the items of one batch, runs them, gives each exactly one result.
+//!
+//! Knows no socket and no frame: items are offered to it, results go to a [`Sink`]. It owns no
+//! task: whoever owns the batch polls it. Nothing here waits.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Poller, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
+use tollgate_protocol::{
+    Code, PairsBuf,
+    batch::{BatchOpen, Ended, Mode, Order, Request, Summary},
+    limits,
+};
+
+use super::ending::Ending;
+use super::{
+    Reply,
+    catalog::{Catalog, Entry, Handler},
+    context::{Report, Shared},
+    order::{Held, Submission},
+    outcome::{Failure, Head, Outcome, Sink},
+    pending::{Finished, Item, Pending},
+    pool::Pool,
+    slots::{Claim, Mailbox, Place, Slot, Slots},
+    tally::Tally,
+};
+use crate::tenancy::{BytesPermit, State, Tenant};
+
+mod inline;
+mod start;
+
+/// What every batch of a broker shares. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    pub catalog: Catalog,
+    pub slots: Slots,
+    pub pool: Pool,
+    pub config: Arc<super::Config>,
+}
+
+/// What the client asked for and what it was granted.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub mode: Mode,
+    pub order: Order,
+    pub priority: u8,
+    /// Items of this batch at once.
+    pub concurrency_max: u32,
+    pub items_max: u64,
+    pub deadline: Option<Instant>,
+    /// Whether results name their tenant: the stream is a gateway's.
+    pub names_tenants: bool,
+}
+
+/// One batch that runs.
+pub(crate) struct Run {
+    engine: Engine,
+    terms: Terms,
+    shared: Arc<Shared>,
+    pending: FuturesUnordered<Pending>,
+    /// Items that wait for a slot, by sequence number.
+    waiting: BTreeMap<u64, Waiting>,
+    /// Those of them that have no place in line yet, oldest first.
+    unplaced: VecDeque<u64>,
+    mailbox: Arc<Mailbox>,
+    /// A wait for room in the tenant's bytes in flight, and the room once it came.
+    room: Option<Pin<Box<dyn Future<Output = BytesPermit> + Send>>>,
+    spare: Option<BytesPermit>,
+    submission: Option<Submission>,
+    /// The recipe of the item before: most batches name one only.
+    cached: Option<Arc<Entry>>,
+    reply: Reply,
+    tally: Tally,
+    /// Set once nothing new starts.
+    ending: Option<Ending>,
+    /// The newest reading of the clock.
+    now: Instant,
+}
+
+struct Waiting {
+    item: Item,
+    payload: Bytes,
+    metadata: Option<Arc<PairsBuf>>,
+    bytes: BytesPermit,
+    /// Its place in the line for a slot; none while the batch's own bound keeps it back.
+    place: Option<Place>,
+    give_up: Instant,
+}
+
+/// What became of an item that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// It was taken: it has its result, or will have.
+    Taken,
+    /// There is no room for it now: offer it again after [`Run::poll`] made progress.
+    Full,
+}
+
+impl Run {
+    pub(crate) fn new(engine: Engine, terms: Terms, open: &BatchOpen<'_>, now: Instant) -> Self {
+        let submission = (terms.order == Order::Submission).then(Submission::default);
+        Run {
+            shared: Arc::new(Shared::new(open.batch_id, open.traceparent)),
+            engine,
+            terms,
+            pending: FuturesUnordered::new(),
+            waiting: BTreeMap::new(),
+            unplaced: VecDeque::new(),
+            mailbox: Arc::default(),
+            room: None,
+            spare: None,
+            submission,
+            cached: None,
+            reply: Reply::new(),
+            tally: Tally::new(now),
+            ending: None,
+            now,
+        }
+    }
+
+    /// The id of the last item that was taken.
+    pub(crate) fn last_id(&self) -> Option<u64> {
+        self.tally.last_id
+    }
+
+    /// Items taken.
+    pub(crate) fn read(&self) -> u64 {
+        self.tally.read
+    }
+
+    /// What ends the batch, once something does: nothing new starts from then on.
+    pub(crate) fn ending(&self) -> Option<Ended> {
+        self.ending.map(Ending::ended)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.terms.deadline
+    }
+
+    /// Whether every item taken has had its result.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+            && self.waiting.is_empty()
+            && self.submission.as_ref().is_none_or(Submission::is_empty)
+    }
+
+    /// Whether something runs or waits, so that [`poll`](Self::poll) may make progress.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.pending.is_empty() || !self.waiting.is_empty() || self.room.is_some()
+    }
+
+    pub(crate) fn throttled(&mut self, time: Duration) {
+        self.tally.throttled_us += time.as_micros() as u64;
+    }
+
+    pub(crate) fn summary(&self, ended: Ended) -> Summary<'static> {
+        self.tally.summary(ended, Instant::now())
+    }
+
+    /// Takes one item, or says that there is no room. `tenant` is the item's own.
+    pub(crate) fn offer(
+        &mut self,
+        request: &Request<'_>,
+        tenant: &Arc<Tenant>,
+        arrived: Instant,
+        sink: &mut impl Sink,
+    ) -> Offered {
+        if let Err(failure) = self.admit(request, tenant) {
+            self.refuse(
+                request.id,
+                request.payload.len(),
+                Some(tenant.id().as_str()),
+                failure,
+                sink,
+            );
+            return Offered::Taken;
+        }
+        // Taken out for the call, which spares the item a reference count.
+        let entry = match self.cached.take() {
+            Some(entry) if entry.name.as_str() == request.recipe => entry,
+            _ => match self.engine.catalog.find(request.recipe) {
+                Some(entry) => entry.clone(),
+                None => {
+                    let failure = unknown(request.recipe);
+                    self.refuse(
+                        request.id,
+                        request.payload.len(),
+                        Some(tenant.id().as_str()),
+                        failure,
+                        sink,
+                    );
+                    return Offered::Taken;
+                }
+            },
+        };
+        let offered = self.offer_to(&entry, request, tenant, arrived, sink);
+        self.cached = Some(entry);
+        offered
+    }
+
+    fn offer_to(
+        &mut self,
+        entry: &Arc<Entry>,
+        request: &Request<'_>,
+        tenant: &Arc<Tenant>,
+        arrived: Instant,
+        sink: &mut impl Sink,
+    ) -> Offered {
+        let len = request.payload.len();
+        if let Err(e) = super::validate::check(entry, request.payload) {
+            self.refuse(request.id, len, Some(tenant.id().as_str()), Failure::refused(e), sink);
+            return Offered::Taken;
+        }
+        match &entry.handler {
+            Handler::Inline(run) if !entry.runs_on_pool(len) => {
+                self.run_inline(&**run, entry, request, tenant, arrived, sink);
+                Offered::Taken
+            }
+            _ => self.start(request, entry, tenant, arrived, sink),
+        }
+    }
+
+    /// Takes an item that is refused before anything of it ran. `tenant` is who it was for, as far
+    /// as that is known.
+    pub(crate) fn refuse(
+        &mut self,
+        id: u64,
+        payload_len: usize,
+        tenant: Option<&str>,
+        failure: Failure,
+        sink: &mut impl Sink,
+    ) {
+        let seq = self.tally.read;
+        self.tally.item_read(id, payload_len);
+        let head = Head {
+            id,
+            tenant: tenant.filter(|_| self.terms.names_tenants),
+            attempts: 0,
+            queued: Duration::ZERO,
+            duration: Duration::ZERO,
+        };
+        self.emit(seq, &head, Err(failure), sink);
+    }
+
+    /// What can be said against an item before its recipe is known.
+    #[inline]
+    fn admit(&self, r: &Request<'_>, tenant: &Tenant) -> Result<(), Failure> {
+        if self.tally.read >= self.terms.items_max {
+            return Err(too_many_items(self.terms.items_max));
+        }
+        if let Some(ending) = self.ending {
+            return Err(ending.never_started());
+        }
+        if self.terms.names_tenants && tenant.settings().state != State::Active {
+            return Err(foreign());
+        }
+        if r.idempotency_key.is_some() {
+            return Err(Failure::new(
+                Code::InvalidAction,
+                "an idempotency key makes an item a job, and jobs are not available here",
+            )
+            .detail("field", "idempotency_key"));
+        }
+        Ok(())
+    }
+
+    /// Makes progress with what runs and waits, and puts results into the sink. True if it did.
+    pub(crate) fn poll(&mut self, cx: &mut Poller<'_>, sink: &mut impl Sink) -> bool {
+        /// Results taken before the stream gets to write them.
+        const RESULTS_A_TURN: usize = 64;
+        let mut progress = false;
+        if let Some(room) = &mut self.room
+            && let Poll::Ready(permit) = room.as_mut().poll(cx)
+        {
+            (self.room, self.spare, progress) = (None, Some(permit), true);
+        }
+        if !self.waiting.is_empty() {
+            for seq in self.mailbox.take(cx.waker()) {
+                progress |= self.start_granted(seq, sink);
+            }
+        }
+        for _ in 0..RESULTS_A_TURN {
+            match self.pending.poll_next_unpin(cx) {
+                Poll::Ready(Some(finished)) => self.finished(finished, sink),
+                Poll::Ready(None) | Poll::Pending => return progress,
+            }
+            self.place_waiting();
+            progress = true;
+        }
+        // There may be more: come back after what there is was written.
+        cx.waker().wake_by_ref();
+        progress
+    }
+
+    /// The newest progress of each running item, and a wake-up at the next report.
+    pub(crate) fn reports(&self, cx: &Poller<'_>) -> Vec<Report> {
+        if self.pending.is_empty() { Vec::new() } else { self.shared.board.take(cx.waker()) }
+    }
+
+    fn finished(&mut self, f: Finished, sink: &mut impl Sink) {
+        let outcome = bounded(&f.item.entry, f.outcome);
+        // A success ends at its total, whatever the reader saw last.
+        if let Some(last) = self.shared.board.forget(f.item.id)
+            && outcome.is_ok()
+        {
+            sink.progress(&last);
+        }
+        let duration = f.ended.saturating_duration_since(f.started);
+        if self.engine.catalog.hooks().is_set() {
+            let item = &f.item;
+            let request = self.hook_request(&item.entry, &item.tenant, item.id, item.payload_len);
+            let reported = outcome.as_ref().map(|r| r.payload().len());
+            self.report(&request, reported, duration, f.panicked);
+        }
+        let name = f.item.tenant.id().clone();
+        let head = Head {
+            id: f.item.id,
+            tenant: self.terms.names_tenants.then_some(name.as_str()),
+            attempts: 1,
+            queued: f.started.saturating_duration_since(f.item.arrived),
+            duration,
+        };
+        self.emit(f.item.seq, &head, outcome, sink);
+    }
+
+    /// When [`on_time`](Self::on_time) next has something to do for the items that wait.
+    pub(crate) fn next_give_up(&self) -> Option<Instant> {
+        self.waiting.values().map(|w| w.give_up).min()
+    }
+
+    /// Ends what has waited too long.
+    pub(crate) fn on_time(&mut self, now: Instant, sink: &mut impl Sink) {
+        let late: Vec<u64> =
+            self.waiting.iter().filter(|(_, w)| w.give_up <= now).map(|(s, _)| *s).collect();
+        for seq in late {
+            let Some(w) = self.take_waiting(seq) else { continue };
+            let waited = now.saturating_duration_since(w.item.arrived).as_millis();
+            let failure = Failure::never_started(
+                Code::Timeout,
+                format!("not started within {waited} ms: everything it may use was busy"),
+            )
+            .detail("phase", "queued");
+            let failure = Failure { retryable: true, ..failure };
+            self.drop_waiting(seq, &w.item, failure, sink);
+        }
+    }
+
+    /// Gives up what has not started; what runs goes on. The first reason given stays.
+    pub(crate) fn cancel_pending(&mut self, ending: Ending, sink: &mut impl Sink) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+        }
+        self.room = None;
+        self.unplaced.clear();
+        for (seq, w) in std::mem::take(&mut self.waiting) {
+            self.drop_waiting(seq, &w.item, ending.never_started(), sink);
+        }
+    }
+
+    /// Gives up everything; what runs is stopped.
+    pub(crate) fn cancel_all(&mut self, ending: Ending, sink: &mut impl Sink) {
+        self.cancel_pending(ending, sink);
+        self.shared.cancel.cancel();
+        let running = std::mem::replace(&mut self.pending, FuturesUnordered::new());
+        for p in running {
+            self.stopped(&p, ending.stopped(), sink);
+        }
+    }
+
+    /// Fails the items of tenants that may no longer be served; the others go on.
+    pub(crate) fn recheck_tenants(&mut self, sink: &mut impl Sink) {
+        let gone = |t: &Tenant| t.settings().state != State::Active;
+        let late: Vec<u64> =
+            self.waiting.iter().filter(|(_, w)| gone(&w.item.tenant)).map(|(s, _)| *s).collect();
+        for seq in late {
+            let Some(w) = self.take_waiting(seq) else { continue };
+            self.drop_waiting(seq, &w.item, foreign(), sink);
+        }
+        if self.pending.iter().any(|p| gone(&p.item.tenant)) {
+            for p in std::mem::replace(&mut self.pending, FuturesUnordered::new()) {
+                if gone(&p.item.tenant) {
+                    self.stopped(&p, Failure { side_effect_free: false, ..foreign() }, sink);
+                } else {
+                    self.pending.push(p);
+                }
+            }
+        }
+    }
+
+    fn take_waiting(&mut self, seq: u64) -> Option<Waiting> {
+        let w = self.waiting.remove(&seq)?;
+        if w.place.is_none() {
+            self.unplaced.retain(|s| *s != seq);
+        }
+        Some(w)
+    }
+
+    fn drop_waiting(&mut self, seq: u64, item: &Item, failure: Failure, sink: &mut impl Sink) {
+        let name = item.tenant.id().clone();
+        let head = Head {
+            id: item.id,
+            tenant: self.terms.names_tenants.then_some(name.as_str()),
+            attempts: 0,
+            queued: self.now.saturating_duration_since(item.arrived),
+            duration: Duration::ZERO,
+        };
+        self.emit(seq, &head, Err(failure), sink);
+    }
+
+    fn stopped(&mut self, p: &Pending, failure: Failure, sink: &mut impl Sink) {
+        let finished = Finished {
+            item: p.item.clone(),
+            started: p.started,
+            ended: Instant::now(),
+            outcome: Err(failure),
+            panicked: false,
+        };
+        self.finished(finished, sink);
+    }
+
+    /// Sends a result on its way, in the order that was asked for.
+    fn emit(&mut self, seq: u64, head: &Head<'_>, mut outcome: Outcome, sink: &mut impl Sink) {
+        let Some(submission) = &mut self.submission else {
+            self.deliver(head, outcome.as_mut().map_err(|f| &*f), sink);
+            return;
+        };
+        let Head { id, attempts, queued, duration, .. } = *head;
+        let tenant = head.tenant.map(Into::into);
+        submission.put(seq, Held { id, tenant, attempts, queued, duration, outcome });
+        while let Some(mut held) = self.submission.as_mut().and_then(Submission::pop) {
+            let head = Head {
+                id: held.id,
+                tenant: held.tenant.as_deref(),
+                attempts: held.attempts,
+                queued: held.queued,
+                duration: held.duration,
+            };
+            self.deliver(&head, held.outcome.as_mut().map_err(|f| &*f), sink);
+        }
+    }
+
+    /// Counts a result and hands it over.
+    fn deliver(
+        &mut self,
+        head: &Head<'_>,
+        outcome: Result<&mut Reply, &Failure>,
+        sink: &mut impl Sink,
+    ) {
+        let failed = match &outcome {
+            Ok(reply) => {
+                self.tally.item_succeeded(reply.payload().len());
+                false
+            }
+            Err(failure) => {
+                self.tally.item_failed(failure.code);
+                true
+            }
+        };
+        sink.result(head, outcome);
+        if failed && self.terms.mode == Mode::FailFast && self.ending.is_none() {
+            self.cancel_pending(Ending::FAIL_FAST, sink);
+        }
+    }
+}
+
+/// A result larger than its recipe may give is a failure.
+fn bounded(entry: &Entry, outcome: Outcome) -> Outcome {
+    match outcome {
+        Ok(reply) if reply.payload().len() > entry.spec.result_bytes_max => {
+            let (len, max) = (reply.payload().len(), entry.spec.result_bytes_max);
+            Err(Failure::interrupted(
+                Code::ResultTooLarge,
+                format!("a result of {len} bytes, the recipe may give {max}"),
+                false,
+            )
+            .detail("length", len)
+            .detail("limit", max))
+        }
+        other => other,
+    }
+}
+
+fn too_many_items(max: u64) -> Failure {
+    Failure::new(Code::BatchTooLarge, format!("a batch may have {max} items"))
+        .detail("limit", max)
+        .detail("quota", "batch_items")
+}
+
+/// The answer for a tenant that this gateway may not name, whether it exists or not.
+pub(crate) fn foreign() -> Failure {
+    Failure::new(Code::Forbidden, "the gateway may not act for this tenant")
+}
+
+fn unknown(recipe: &str) -> Failure {
+    match tollgate_protocol::id::RecipeName::check(recipe) {
+        Ok(()) => Failure::new(Code::RecipeNotFound, format!("there is no recipe `{recipe}`"))
+            .detail("recipe", recipe),
+        Err(e) => Failure::validation("recipe", e.to_string()),
+    }
+}
+
+/// A payload is never larger than a frame can be.
+const _: () = assert!(limits::FRAME_BYTES_HARD_MAX <= u32::MAX as usize);

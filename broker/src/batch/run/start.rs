@@ -1,0 +1,196 @@
+//! Starting an item that may wait: its own copy of the payload, its permits, its first poll.
+
+use std::{
+    sync::Arc,
+    task::{Context as Poller, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tollgate_protocol::{PairsBuf, batch::Request};
+
+use super::{Claim, Item, Offered, Pending, Run, Slot, Waiting};
+use crate::{
+    batch::{
+        Context,
+        catalog::{Entry, Handler},
+        order::Submission,
+        outcome::Sink,
+        pending::{Finished, Work},
+        pool,
+    },
+    tenancy::{BytesPermit, Tenant},
+};
+
+/// What a pending item reserves of its tenant's bytes in flight for the result to come.
+const RESULT_RESERVE_BYTES: usize = 1 << 10;
+
+impl Run {
+    /// Starts an item, or puts it in line, or says that there is no room for it.
+    pub(super) fn start(
+        &mut self,
+        request: &Request<'_>,
+        entry: &Arc<Entry>,
+        tenant: &Arc<Tenant>,
+        arrived: Instant,
+        sink: &mut impl Sink,
+    ) -> Offered {
+        if self.submission.as_ref().is_some_and(Submission::is_full)
+            || self.waiting.len() >= self.engine.config.waiting_items_max
+        {
+            return Offered::Full;
+        }
+        let Some(bytes) = self.reserve(tenant, request.payload.len()) else {
+            return Offered::Full;
+        };
+        let claim = self.claim(tenant, entry);
+        let slot = if self.waiting.is_empty() && self.has_own_room() {
+            self.engine.slots.try_take(claim)
+        } else {
+            None
+        };
+        let timeout = request
+            .timeout_ms
+            .map_or(entry.timeout, |ms| entry.timeout.min(Duration::from_millis(ms)));
+        let seq = self.tally.read;
+        self.tally.item_read(request.id, request.payload.len());
+        let item = Item {
+            seq,
+            id: request.id,
+            tenant: tenant.clone(),
+            entry: entry.clone(),
+            payload_len: request.payload.len(),
+            timeout,
+            arrived,
+        };
+        let payload = Bytes::copy_from_slice(request.payload);
+        let metadata = (!request.metadata.is_empty()).then(|| Arc::new(request.metadata.to_buf()));
+        match slot {
+            Some(slot) => self.run(item, payload, metadata, (slot, bytes), sink),
+            None => {
+                let give_up = arrived + entry.spec.queue_timeout;
+                let w = Waiting { item, payload, metadata, bytes, place: None, give_up };
+                self.waiting.insert(seq, w);
+                self.unplaced.push_back(seq);
+                self.place_waiting();
+            }
+        }
+        Offered::Taken
+    }
+
+    /// Whether the batch's own bound lets one more run, or stand in line to run.
+    fn has_own_room(&self) -> bool {
+        let placed = self.waiting.len() - self.unplaced.len();
+        self.pending.len() + placed < self.terms.concurrency_max as usize
+    }
+
+    /// Puts waiting items in line for slots, as far as the batch's own bound allows.
+    pub(super) fn place_waiting(&mut self) {
+        while self.has_own_room()
+            && let Some(seq) = self.unplaced.pop_front()
+        {
+            // Those that gave up meanwhile are not there any more.
+            let Some(w) = self.waiting.get(&seq) else { continue };
+            let claim = self.claim(&w.item.tenant, &w.item.entry);
+            let place = self.engine.slots.wait(claim, seq, &self.mailbox);
+            if let Some(w) = self.waiting.get_mut(&seq) {
+                w.place = Some(place);
+            }
+        }
+    }
+
+    fn claim(&self, tenant: &Tenant, entry: &Entry) -> Claim {
+        let settings = tenant.settings();
+        Claim {
+            tenant: tenant.index(),
+            tenant_max: settings.concurrency,
+            weight: settings.weight,
+            recipe: entry.index,
+            recipe_max: entry.spec.concurrency_max,
+            priority: self.terms.priority,
+        }
+    }
+
+    fn reserve(&mut self, tenant: &Arc<Tenant>, payload_len: usize) -> Option<BytesPermit> {
+        let bytes = payload_len + RESULT_RESERVE_BYTES;
+        if let Some(spare) = self.spare.take_if(|s| s.covers(tenant, bytes)) {
+            return Some(spare);
+        }
+        let permit = tenant.reserve_bytes(bytes);
+        if permit.is_none() && self.room.is_none() {
+            let tenant = tenant.clone();
+            self.room = Some(Box::pin(async move { tenant.reserve_bytes_wait(bytes).await }));
+        }
+        permit
+    }
+
+    /// Starts an item that has its slot now. True if there was one.
+    pub(super) fn start_granted(&mut self, seq: u64, sink: &mut impl Sink) -> bool {
+        let Some(w) = self.waiting.remove(&seq) else { return false };
+        // Only an item with a place is granted a slot.
+        let Some(place) = w.place else { return false };
+        let slot = place.redeem();
+        self.now = Instant::now();
+        self.run(w.item, w.payload, w.metadata, (slot, w.bytes), sink);
+        true
+    }
+
+    fn run(
+        &mut self,
+        item: Item,
+        payload: Bytes,
+        metadata: Option<Arc<PairsBuf>>,
+        permits: (Slot, BytesPermit),
+        sink: &mut impl Sink,
+    ) {
+        let entry = item.entry.clone();
+        let started = self.now.max(item.arrived);
+        let on_pool = entry.runs_on_pool(payload.len());
+        let cancel = if on_pool {
+            // The pool's thread can not be dropped: it must be told, item by item.
+            self.shared.cancel.child_token()
+        } else {
+            self.shared.cancel.clone()
+        };
+        let ctx = Context {
+            shared: self.shared.clone(),
+            tenant: item.tenant.id().clone(),
+            recipe: entry.name.clone(),
+            item_id: item.id,
+            attempt: 1,
+            deadline: Some(started + item.timeout),
+            cancel: cancel.clone(),
+            metadata,
+        };
+        if self.engine.catalog.hooks().is_set() {
+            let request = self.hook_request(&entry, &item.tenant, item.id, payload.len());
+            self.engine.catalog.hooks().on_start(&request);
+        }
+        let mut work = match &entry.handler {
+            Handler::Recipe(recipe) if !on_pool => Work::Recipe(recipe.clone().start(ctx, payload)),
+            _ => {
+                let settings = item.tenant.settings();
+                let turn = pool::Turn {
+                    tenant: item.tenant.index(),
+                    weight: settings.weight,
+                    priority: self.terms.priority,
+                };
+                Work::Pool(Box::pin(self.engine.pool.run(turn, entry.clone(), ctx, payload)))
+            }
+        };
+        // Most recipes that may wait do not: polled once here, they cost no timer and no place in
+        // the set. A pending one is polled again by the set, with the set's own waker.
+        match work.poll(&entry, &mut Poller::from_waker(Waker::noop())) {
+            Poll::Ready((outcome, panicked)) => {
+                drop(permits);
+                self.now = Instant::now();
+                self.finished(Finished { item, started, ended: self.now, outcome, panicked }, sink);
+            }
+            Poll::Pending => {
+                // Only an item that stays alone cancels its own token; see `Pending::poll`.
+                let cancel = if on_pool { cancel } else { cancel.child_token() };
+                self.pending.push(Pending::new(item, started, work, cancel, permits));
+            }
+        }
+    }
+}

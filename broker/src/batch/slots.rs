@@ -1,0 +1,302 @@
+//! How many items run at once: the broker's, the tenants' and the recipes' bounds, exactly.
+//!
+//! Items that answer at once never come here. Who has to wait is served by weighted deficit round
+//! robin over the tenants, then by priority, then by age. Never holds its lock while it wakes.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::Instant,
+};
+
+use foldhash::HashMap;
+
+use crate::rules::fair::{self, Fair, Turns};
+
+/// Every slot counts as one: what an item costs in time is settled by the pool and the workers.
+const TURNS: Turns = Turns { quantum: 1, rise_ns: 30_000_000_000 };
+
+/// Which bounds an item counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub tenant: u32,
+    pub tenant_max: u32,
+    pub weight: u32,
+    pub recipe: u32,
+    pub recipe_max: Option<u32>,
+    pub priority: u8,
+}
+
+/// The bounds shared by all batches. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Slots(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    base: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    max: u32,
+    running: u32,
+    tenants: HashMap<u32, u32>,
+    recipes: HashMap<u32, u32>,
+    waiting: Fair<u32, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    claim: Claim,
+    seq: u64,
+    mailbox: Arc<Mailbox>,
+}
+
+impl State {
+    fn has_room(&self, c: &Claim) -> bool {
+        let below = |map: &HashMap<u32, u32>, key, max| map.get(&key).is_none_or(|n| *n < max);
+        self.running < self.max
+            && below(&self.tenants, c.tenant, c.tenant_max)
+            && c.recipe_max.is_none_or(|max| below(&self.recipes, c.recipe, max))
+    }
+
+    fn take(&mut self, c: &Claim) {
+        self.running += 1;
+        *self.tenants.entry(c.tenant).or_default() += 1;
+        *self.recipes.entry(c.recipe).or_default() += 1;
+    }
+
+    fn give_back(&mut self, c: &Claim) {
+        self.running -= 1;
+        for (map, key) in [(&mut self.tenants, c.tenant), (&mut self.recipes, c.recipe)] {
+            if let Some(n) = map.get_mut(&key) {
+                *n -= 1;
+                if *n == 0 {
+                    map.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Gives free slots to who waits; the mailboxes to wake.
+    fn grant(&mut self, now: u64) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while self.running < self.max && !self.waiting.is_empty() {
+            let (max, running) = (self.max, self.running);
+            let (tenants, recipes) = (&self.tenants, &self.recipes);
+            let fits = |_: &u32, w: &Waiting| {
+                let c = &w.claim;
+                running < max
+                    && tenants.get(&c.tenant).is_none_or(|n| *n < c.tenant_max)
+                    && c.recipe_max
+                        .is_none_or(|max| recipes.get(&c.recipe).is_none_or(|n| *n < max))
+            };
+            let Some((_, w)) = self.waiting.pop_where(now, fits) else { break };
+            self.take(&w.claim);
+            wakers.extend(w.mailbox.put(w.seq));
+        }
+        wakers
+    }
+}
+
+impl Slots {
+    /// At most `max` items at once in the whole broker.
+    pub(crate) fn new(max: u32) -> Self {
+        let state = State {
+            max,
+            running: 0,
+            tenants: HashMap::default(),
+            recipes: HashMap::default(),
+            waiting: Fair::new(TURNS),
+        };
+        Slots(Arc::new(Inner { base: Instant::now(), state: Mutex::new(state) }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nanoseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// A slot, if there is one now.
+    pub(crate) fn try_take(&self, claim: Claim) -> Option<Slot> {
+        let mut state = self.lock();
+        if !state.has_room(&claim) {
+            return None;
+        }
+        state.take(&claim);
+        drop(state);
+        Some(Slot { slots: self.clone(), claim })
+    }
+
+    /// Waits for a slot: `seq` is put into the mailbox once there is one, and must then be turned
+    /// into a slot with [`Place::redeem`]. Dropping the place gives up the wait, or the slot.
+    pub(crate) fn wait(&self, claim: Claim, seq: u64, mailbox: &Arc<Mailbox>) -> Place {
+        let now = self.now();
+        let waiting = Waiting { claim, seq, mailbox: mailbox.clone() };
+        let mut state = self.lock();
+        let id = state.waiting.push(claim.tenant, claim.weight, claim.priority, now, 1, waiting);
+        // A slot may have come free since `try_take` said no.
+        let wakers = state.grant(now);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        Place { slots: self.clone(), id: Some(id), claim }
+    }
+
+    fn release(&self, claim: &Claim) {
+        let mut state = self.lock();
+        state.give_back(claim);
+        let wakers = if state.waiting.is_empty() { Vec::new() } else { state.grant(self.now()) };
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Items that run now, in the whole broker.
+    pub(crate) fn running(&self) -> u32 {
+        self.lock().running
+    }
+
+    /// Items that wait for a slot now, in the whole broker.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+}
+
+/// The right to run one item; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    slots: Slots,
+    claim: Claim,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.release(&self.claim);
+    }
+}
+
+/// A place in the line for a slot.
+#[derive(Debug)]
+pub(crate) struct Place {
+    slots: Slots,
+    id: Option<fair::Id<u32>>,
+    claim: Claim,
+}
+
+impl Place {
+    /// The slot that the mailbox announced.
+    pub(crate) fn redeem(mut self) -> Slot {
+        self.id = None;
+        Slot { slots: self.slots.clone(), claim: self.claim }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else { return };
+        let still_waiting = self.slots.lock().waiting.remove(id).is_some();
+        if !still_waiting {
+            // It was granted and never redeemed.
+            self.slots.release(&self.claim);
+        }
+    }
+}
+
+/// Where a batch learns which of its waiting items may start.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox(Mutex<(Vec<u64>, Option<Waker>)>);
+
+impl Mailbox {
+    fn put(&self, seq: u64) -> Option<Waker> {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.0.push(seq);
+        inner.1.take()
+    }
+
+    /// Takes what was announced and asks to be woken at the next announcement.
+    pub(crate) fn take(&self, waker: &Waker) -> Vec<u64> {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !inner.1.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            inner.1 = Some(waker.clone());
+        }
+        std::mem::take(&mut inner.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(tenant: u32, tenant_max: u32) -> Claim {
+        Claim { tenant, tenant_max, weight: 1, recipe: 0, recipe_max: None, priority: 3 }
+    }
+
+    fn granted(m: &Mailbox) -> Vec<u64> {
+        m.take(Waker::noop())
+    }
+
+    #[test]
+    fn every_bound_holds_alone() {
+        let slots = Slots::new(3);
+        let a: Vec<_> = (0..2).map(|_| slots.try_take(claim(1, 2)).expect("room")).collect();
+        assert!(slots.try_take(claim(1, 2)).is_none(), "the tenant's bound");
+        let b = slots.try_take(claim(2, 2)).expect("room");
+        assert!(slots.try_take(claim(3, 2)).is_none(), "the broker's bound");
+        drop((a, b));
+        assert_eq!(slots.running(), 0);
+        let one = Claim { recipe: 7, recipe_max: Some(1), ..claim(1, 9) };
+        let _held = slots.try_take(one).expect("room");
+        assert!(slots.try_take(Claim { tenant: 2, ..one }).is_none(), "the recipe's bound");
+    }
+
+    #[test]
+    fn who_waits_is_granted_when_a_slot_comes_free_and_once() {
+        let slots = Slots::new(1);
+        let mailbox = Arc::new(Mailbox::default());
+        let held = slots.try_take(claim(1, 9)).expect("room");
+        let first = slots.wait(claim(1, 9), 10, &mailbox);
+        let second = slots.wait(claim(2, 9), 20, &mailbox);
+        assert_eq!(granted(&mailbox), []);
+        drop(held);
+        assert_eq!(granted(&mailbox), [10]);
+        drop(first.redeem());
+        assert_eq!(granted(&mailbox), [20]);
+        drop(second);
+        assert_eq!(
+            (slots.running(), slots.waiting()),
+            (0, 0),
+            "a granted place gives its slot back"
+        );
+    }
+
+    #[test]
+    fn a_place_given_up_is_not_granted() {
+        let slots = Slots::new(1);
+        let mailbox = Arc::new(Mailbox::default());
+        let held = slots.try_take(claim(1, 9)).expect("room");
+        let gone = slots.wait(claim(1, 9), 10, &mailbox);
+        let stays = slots.wait(claim(1, 9), 11, &mailbox);
+        drop(gone);
+        drop(held);
+        assert_eq!(granted(&mailbox), [11]);
+        drop(stays);
+        assert_eq!((slots.running(), slots.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn an_item_that_can_not_run_does_not_block_the_one_behind_it() {
+        let slots = Slots::new(2);
+        let mailbox = Arc::new(Mailbox::default());
+        let full = Claim { recipe: 1, recipe_max: Some(1), ..claim(1, 9) };
+        let _a = slots.try_take(full).expect("room");
+        let b = slots.try_take(claim(1, 9)).expect("room");
+        let _blocked = slots.wait(full, 1, &mailbox);
+        let _free = slots.wait(claim(1, 9), 2, &mailbox);
+        drop(b);
+        assert_eq!(granted(&mailbox), [2]);
+    }
+}

@@ -1,0 +1,303 @@
+//! A broker: built from a configuration and a catalog, run, reloaded, drained.
+//!
+//! The only file that knows every part; it reads as a checklist of the start and of the end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
+
+use crate::{
+    batch::{Catalog, Engine, Pool, PoolConfig, Slots},
+    config::{Batch, Config},
+    tenancy::{FileError, Registry},
+    transport::{ConnectionInfo, Endpoint, EndpointError, Live, WindowPool},
+};
+
+mod dev_ca;
+mod tenants_file;
+
+pub use dev_ca::{DevAuthority, DevAuthorityError};
+
+/// What every part of a running broker may use.
+pub(crate) struct Services {
+    pub config: Arc<Config>,
+    pub engine: Engine,
+    pub tenants: Registry,
+    pub live: Live,
+    pub windows: Arc<WindowPool>,
+    pub trust: watch::Receiver<Snapshot>,
+    pub drain: watch::Sender<Drain>,
+    pub stop: CancellationToken,
+}
+
+/// How far the broker is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// It is not.
+    No,
+    /// Nothing new begins; what runs may finish until then.
+    Until(SystemTime),
+    /// What still runs is ended now.
+    Over,
+}
+
+impl Drain {
+    pub(crate) fn until(self) -> Option<SystemTime> {
+        match self {
+            Drain::No => None,
+            Drain::Until(at) => Some(at),
+            Drain::Over => Some(SystemTime::now()),
+        }
+    }
+}
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory can not be made or used.
+    #[error("cannot use the data directory {path}: {source}")]
+    DataDir {
+        /// Which directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Some of the certificate settings are there and some are not.
+    #[error(
+        "tls.certificate, tls.key and tls.roots are set together or not at all (then a development \
+         authority is made in data_dir, which must be set)"
+    )]
+    TlsIncomplete,
+    /// The trust domain is not one.
+    #[error("tls.trust_domain: {0}")]
+    TrustDomain(#[from] tollgate_certs::identity::TrustDomainError),
+    /// The development authority can not be made or loaded.
+    #[error(transparent)]
+    DevAuthority(#[from] DevAuthorityError),
+    /// The certificates can not be loaded.
+    #[error(transparent)]
+    Certificates(#[from] rotate::RotateError),
+    /// The tenants can not be loaded.
+    #[error(transparent)]
+    Tenants(#[from] FileError),
+    /// The listener can not be started.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The threads for blocking recipes can not be started.
+    #[error("cannot start the threads for blocking recipes: {0}")]
+    Pool(io::Error),
+}
+
+/// A broker that runs. Dropping it ends it at once; [`shutdown`](Self::shutdown) ends it well.
+pub struct Broker {
+    services: Arc<Services>,
+    local_addr: SocketAddr,
+    certificates: rotate::Handle,
+    endpoint: JoinHandle<()>,
+    watchers: Vec<JoinHandle<()>>,
+    authority: Option<DevAuthority>,
+}
+
+/// What a broker is doing now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections open.
+    pub connections: usize,
+    /// Streams open on them.
+    pub streams: u32,
+    /// Items that run and have not answered yet.
+    pub items_running: u32,
+    /// Items that wait to be started.
+    pub items_waiting: usize,
+    /// Threads that run a blocking recipe, those whose item has ended already among them.
+    pub blocking_running: usize,
+}
+
+impl Broker {
+    /// Starts a broker on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] says which part could not be started, and why.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn start(config: Config, catalog: Catalog) -> Result<Broker, StartError> {
+        let domain = TrustDomain::parse(&config.tls.trust_domain)?;
+        if let Some(path) = &config.data_dir {
+            std::fs::create_dir_all(path)
+                .map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        }
+        let authority = dev_ca::when_needed(&config, &domain)?;
+        let paths = paths(&config, authority.as_ref(), domain)?;
+        let (rotator, certificates) = Rotator::new(paths)?;
+        let tenants = Registry::open(&config.tenancy)?;
+        let engine = engine(&config.batch, catalog)?;
+        let snapshot = certificates.current();
+        let endpoint =
+            Endpoint::bind(config.listen, &config.limits, &snapshot, config.data_dir.as_deref())?;
+        let local_addr = endpoint
+            .local_addr()
+            .map_err(|source| EndpointError::Bind { addr: config.listen, source })?;
+        let windows = WindowPool::new(
+            config.limits.window_pool_tenant_bytes,
+            config.limits.window_pool_bytes,
+        );
+        let services = Arc::new(Services {
+            engine,
+            tenants,
+            live: Live::default(),
+            windows,
+            trust: certificates.subscribe(),
+            drain: watch::Sender::new(Drain::No),
+            stop: CancellationToken::new(),
+            config: Arc::new(config),
+        });
+        let mut watchers = vec![tokio::spawn(rotator.run())];
+        if let Some(path) = services.config.tenancy.tenants_file.clone() {
+            let watch = tenants_file::watch(path, services.tenants.clone());
+            watchers.push(tokio::spawn(watch));
+        }
+        let endpoint = tokio::spawn(endpoint.run(services.clone()));
+        Ok(Broker { services, local_addr, certificates, endpoint, watchers, authority })
+    }
+
+    /// The address it listens on; the port is a real one even when 0 was configured.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The tenants, to look at and to change.
+    pub fn tenants(&self) -> &Registry {
+        &self.services.tenants
+    }
+
+    /// The recipes.
+    pub fn catalog(&self) -> &Catalog {
+        &self.services.engine.catalog
+    }
+
+    /// The development authority, when the certificates are its.
+    pub fn dev_authority(&self) -> Option<&DevAuthority> {
+        self.authority.as_ref()
+    }
+
+    /// The connections that are open, the oldest first.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.services.live.list()
+    }
+
+    /// What it is doing now.
+    pub fn counters(&self) -> Counters {
+        let slots = &self.services.engine.slots;
+        Counters {
+            connections: self.services.live.len(),
+            streams: self.services.live.streams(),
+            items_running: slots.running(),
+            items_waiting: slots.waiting(),
+            blocking_running: self.services.engine.pool.stats().running,
+        }
+    }
+
+    /// Reads certificates, trust roots, revocations and tenants again, now. What changed is in
+    /// force on live connections when this returns, or shortly after.
+    ///
+    /// # Errors
+    /// What could not be read; that part stays as it was.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        self.certificates.reload().await?;
+        if let Some(path) = &self.services.config.tenancy.tenants_file {
+            tenants_file::apply(path.clone(), &self.services.tenants).await?;
+        }
+        Ok(())
+    }
+
+    /// Resolves when the listener has stopped without being asked to: the broker is deaf, and the
+    /// process should end.
+    pub async fn failed(&mut self) {
+        // A listener that ended, however, is a failure here.
+        let _ = (&mut self.endpoint).await;
+    }
+
+    /// Ends well: nothing new begins, clients are told, what runs may finish within `limit`; what
+    /// is left then is ended with `DRAINING`.
+    pub async fn shutdown(self, limit: Duration) {
+        /// How long connections have to end themselves once their time is over.
+        const LAST_WORDS: Duration = Duration::from_secs(3);
+        let live = &self.services.live;
+        self.services.drain.send_replace(Drain::Until(SystemTime::now() + limit));
+        live.wait_empty(Instant::now() + limit).await;
+        self.services.drain.send_replace(Drain::Over);
+        live.wait_empty(Instant::now() + LAST_WORDS).await;
+        self.services.stop.cancel();
+        let mut this = self;
+        let _ = tokio::time::timeout(LAST_WORDS, &mut this.endpoint).await;
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.services.stop.cancel();
+        self.watchers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+/// What could not be reloaded; it stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Certificates, trust roots or revocations.
+    #[error(transparent)]
+    Certificates(#[from] rotate::RotateError),
+    /// Tenants.
+    #[error(transparent)]
+    Tenants(#[from] FileError),
+}
+
+fn engine(config: &Batch, catalog: Catalog) -> Result<Engine, StartError> {
+    let mut pool =
+        PoolConfig { queue_per_tenant_max: config.blocking_queue_max, ..PoolConfig::default() };
+    if config.blocking_threads > 0 {
+        pool.threads = config.blocking_threads;
+    }
+    Ok(Engine {
+        catalog,
+        slots: Slots::new(config.concurrency_max),
+        pool: Pool::new(pool).map_err(StartError::Pool)?,
+        config: Arc::new(config.clone()),
+    })
+}
+
+fn paths(
+    config: &Config,
+    authority: Option<&DevAuthority>,
+    domain: TrustDomain,
+) -> Result<Paths, StartError> {
+    let tls = &config.tls;
+    let (crls, deny) = (tls.crls.clone(), tls.deny.clone());
+    match (authority, &tls.certificate, &tls.key) {
+        (Some(authority), ..) => Ok(authority.paths(crls, deny, domain)),
+        (None, Some(certificate), Some(key)) if !tls.roots.is_empty() => Ok(Paths {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            roots: tls.roots.clone(),
+            crls,
+            deny,
+            domain,
+        }),
+        _ => Err(StartError::TlsIncomplete),
+    }
+}

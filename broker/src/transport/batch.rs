@@ -1,0 +1,158 @@
+//! A batch on its stream: frames in, results out, and when to read, to hold and to end.
+//!
+//! One task polls all of it: nothing is spawned and no channel is crossed for an item.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tollgate_protocol::{
+    BrokerFrame, Code, Extensions,
+    batch::{Accepted, BatchOpen, Durability, Ended},
+    close::StreamCode,
+    limits,
+};
+
+use super::{
+    connection::{Caller, GatewayCaller, Peer},
+    stream::{End, Stream, error_frame, refuse_critical, varint},
+};
+use crate::{
+    batch::{Failure, Run, Terms, foreign},
+    tenancy::{Permit, State, Tenant},
+};
+
+mod drive;
+mod intake;
+mod timers;
+
+use drive::{Drive, Over};
+
+/// A batch that was admitted and has not begun.
+pub(super) struct Opened {
+    run: Run,
+    tenants: Tenants,
+    permit: Option<Permit>,
+    accepted: Accepted<'static>,
+}
+
+/// For whom the items of a batch are.
+enum Tenants {
+    /// All for one; named by the certificate, or by the open frame of a gateway.
+    One(Arc<Tenant>),
+    /// Each names its own: a gateway's mixed batch.
+    Each,
+}
+
+/// Judges the open frame, takes the batch's permit and makes its engine.
+pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure> {
+    refuse_critical(&open.extensions)?;
+    if open.durability == Durability::Durable {
+        let message = "durable batches are not available here yet: open it as Ephemeral";
+        return Err(Failure::new(Code::InvalidAction, message).detail("field", "durability"));
+    }
+    let tenants = tenants(peer, open.tenant)?;
+    let (permit, settings) = match &tenants {
+        Tenants::One(tenant) => {
+            (Some(tenant.batch().map_err(|r| Failure::quota(r, None))?), Some(tenant.settings()))
+        }
+        Tenants::Each => (None, None),
+    };
+    let engine = peer.services.engine.clone();
+    let asked = if open.concurrency_max == 0 { u32::MAX } else { open.concurrency_max };
+    let granted = settings.as_ref().map_or(u32::MAX, |s| s.concurrency);
+    let items_max = settings.as_ref().map_or(limits::BATCH_ITEMS_HARD_MAX, |s| {
+        s.quotas.batch_items.get().min(limits::BATCH_ITEMS_HARD_MAX)
+    });
+    let frame_bytes_max = peer.services.config.limits.frame_bytes_max;
+    let payload_bytes_max = settings
+        .as_ref()
+        .map_or(u64::MAX, |s| s.quotas.payload_bytes.get())
+        .min(frame_bytes_max as u64);
+    let now = Instant::now();
+    // A deadline beyond what the clock can say is none.
+    let deadline = open.deadline_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms)));
+    let concurrency_max = asked.min(granted).min(engine.config.concurrency_max);
+    let terms = Terms {
+        mode: open.mode,
+        order: open.order,
+        priority: open.priority,
+        concurrency_max,
+        items_max,
+        deadline,
+        names_tenants: matches!(peer.caller, Caller::Gateway(_)),
+    };
+    let accepted = Accepted {
+        concurrency_max,
+        items_max,
+        frame_bytes_max: frame_bytes_max as u32,
+        payload_bytes_max,
+        deadline_ms: open.deadline_ms,
+        last_id: None,
+        extensions: Extensions::EMPTY,
+    };
+    Ok(Opened { run: Run::new(engine, terms, open, now), tenants, permit, accepted })
+}
+
+fn tenants(peer: &Peer, named: Option<&str>) -> Result<Tenants, Failure> {
+    match (&peer.caller, named) {
+        (Caller::Tenant(tenant), None) => Ok(Tenants::One(tenant.clone())),
+        (Caller::Tenant(_), Some(_)) => Err(Failure::new(
+            Code::Forbidden,
+            "the certificate says for which tenant this is: only gateways name one",
+        )),
+        (Caller::Gateway(_), None) => Ok(Tenants::Each),
+        (Caller::Gateway(gateway), Some(id)) => {
+            peer.tenant_of(gateway, id).map(Tenants::One).ok_or_else(foreign)
+        }
+    }
+}
+
+impl Peer {
+    /// The tenant of a name, if it exists, is active and admits the gateway: nobody can tell which
+    /// of these it lacks.
+    pub(super) fn tenant_of(&self, gateway: &GatewayCaller, id: &str) -> Option<Arc<Tenant>> {
+        let tenant = self.services.tenants.get(id)?;
+        let admitted =
+            tenant.settings().state == State::Active && tenant.admits_gateway(&gateway.name);
+        admitted.then_some(tenant)
+    }
+}
+
+/// Runs an admitted batch to its final frame.
+pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) -> End {
+    let Opened { run, tenants, permit, accepted } = opened;
+    stream.output.frame(&BrokerFrame::Accepted(accepted));
+    let mut drive = Drive::new(peer, stream, run, tenants);
+    let over = poll_fn(|cx| drive.poll(cx)).await;
+    let (mut stream, run) = drive.into_parts();
+    // Given back before the final frame, so that a client at its limit can open the next batch as
+    // soon as it has read it.
+    drop(permit);
+    match over {
+        Over::Ended(ended) => {
+            stream.output.frame(&BrokerFrame::Summary(run.summary(ended)));
+            stream.finish(completed(ended)).await
+        }
+        Over::Failed(failure) => {
+            error_frame(&mut stream.output, &failure);
+            stream.finish(End::Unfinished).await
+        }
+        Over::ReaderGone => {
+            let _ = stream.send.reset(varint(StreamCode::ReaderGone));
+            let _ = stream.recv.stop(varint(StreamCode::ReaderGone));
+            End::Unfinished
+        }
+        Over::Lost => End::Unfinished,
+    }
+}
+
+/// Whether a batch that ended so was of use to somebody.
+fn completed(ended: Ended) -> End {
+    match ended {
+        Ended::Cut => End::Unfinished,
+        _ => End::Completed,
+    }
+}

@@ -1,0 +1,470 @@
+//! Taking in what has arrived: decode a handful, charge it, offer it to the engine.
+//!
+//! A frame is consumed only once its item was taken: what can not be taken now stays where it is,
+//! and QUIC's flow control holds the client back.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::Context as Poller,
+    time::{Duration, Instant},
+};
+
+use arrayvec::ArrayVec;
+use tollgate_protocol::{
+    BrokerFrame, ClientFrame, Code, DecodeError, FrameTooLarge, Run as Frames, Splitter,
+    batch::{CancelScope, Request, Scope, Throttled},
+};
+
+use super::{
+    super::{connection::Caller, hold::Hold, stream::too_large},
+    Tenants,
+    drive::{Drive, Input},
+};
+use crate::{
+    batch::{Ending, Failure, Offered, Run, Sink, foreign},
+    tenancy::{Charged, Kind, PaceTicket, Policy, Quota, Refusal, Stop, Tenant},
+};
+
+/// Items taken before anything else of the stream, and other streams, get their turn.
+const HANDFUL: usize = 64;
+/// What a client is told to wait when there is no room for its item, and no room to hold its
+/// stream: about the time in which room comes free.
+const NO_ROOM_RETRY: Duration = Duration::from_millis(100);
+
+/// A stream that waits for a rate.
+pub(super) struct Pace {
+    ticket: PaceTicket,
+    since: Instant,
+    _hold: Hold,
+}
+
+/// What follows the requests at the front of the input.
+enum Next {
+    /// Nothing that is whole yet, or more requests than fit a handful.
+    Nothing,
+    Seal(u64),
+    Cancel(CancelScope),
+    Detach,
+    /// A frame that does not belong into a batch.
+    Misplaced(&'static str),
+    /// A request that stands alone with its fault.
+    BadItem(u64, DecodeError),
+    Malformed(DecodeError),
+    TooLarge(FrameTooLarge),
+}
+
+impl Drive<'_> {
+    /// Takes in up to a handful of items. True if there was anything to take.
+    pub(super) fn take_in(&mut self, cx: &mut Poller<'_>) -> bool {
+        let mut taken = 0;
+        while taken < HANDFUL
+            && self.input != Input::Closed
+            && self.stream.output.len() < super::super::output::FULL_BYTES
+        {
+            if let Some(pace) = &mut self.pace
+                && pin!(pace.ticket.turn()).poll(cx).is_pending()
+            {
+                break;
+            }
+            match self.take_handful() {
+                0 => break,
+                n => taken += n,
+            }
+        }
+        taken > 0
+    }
+
+    /// Takes in what lies whole in one piece of memory. How many frames were consumed.
+    fn take_handful(&mut self) -> usize {
+        let (items, next, next_len) = look_ahead(&mut self.stream.splitter);
+        if self.sealed && !items.is_empty() && self.run.ending().is_none() {
+            drop(items);
+            self.fail(Failure::new(Code::InvalidAction, "a request after the seal"));
+            return 0;
+        }
+        let mut taken = Taken::default();
+        let (mut wait, mut bad_order) = (None, None);
+        if self.input == Input::Open {
+            let all = items.len();
+            let mut lane = Lane {
+                run: &mut self.run,
+                sink: &mut self.stream.output,
+                caller: &self.peer.caller,
+                arrived: self.stream.arrived,
+                prepaid: &mut self.prepaid,
+                ticket: self.pace.as_mut().map(|p| &mut p.ticket),
+            };
+            let stop = match &self.tenants {
+                Tenants::One(tenant) => lane.take_for_one(tenant, &items, &mut taken),
+                Tenants::Each => lane.take_for_each(self.peer, &items, &mut taken),
+            };
+            match stop {
+                None => debug_assert!(taken.items == all || self.run.ending().is_some()),
+                Some(Halt::Wait(stop)) => wait = Some(Some(stop)),
+                Some(Halt::Full) => wait = Some(None),
+                Some(Halt::Order { id, last }) => bad_order = Some((id, last)),
+            }
+        } else {
+            // The batch is ending: requests are dropped unread, control frames are heeded.
+            items.iter().for_each(|item| taken.one(item));
+        }
+        let everything = taken.items == items.len();
+        let first_left =
+            items.get(taken.items).map(|item| (item.request.id, item.request.payload.len()));
+        drop(items);
+        let mut consumed = taken.items;
+        self.stream.splitter.consume(taken.bytes);
+        if taken.items > 0 {
+            self.held = None;
+            self.unpace();
+        }
+        self.take_failed_fast();
+        if let Some((id, last)) = bad_order {
+            let message = format!("item id {id} after {last}: ids rise strictly within a batch");
+            self.fail(Failure::validation("id", message).detail("id", id).detail("last_id", last));
+            return consumed;
+        }
+        if let (Some(stop), Some((id, len))) = (wait, first_left) {
+            consumed += usize::from(self.wait_or_refuse(stop, id, len));
+        }
+        if everything && self.input != Input::Closed {
+            consumed += usize::from(self.take_next(next, next_len));
+        }
+        consumed
+    }
+
+    /// The stream leaves the line of those that wait for a rate.
+    fn unpace(&mut self) {
+        if let Some(pace) = self.pace.take() {
+            self.run.throttled(pace.since.elapsed());
+        }
+    }
+
+    /// The item at the front can not be taken now: the stream is held, or, where the connection
+    /// can not afford that, the item is refused. True if it was.
+    fn wait_or_refuse(&mut self, stop: Option<Stop>, id: u64, payload_len: usize) -> bool {
+        if self.is_held() {
+            return false;
+        }
+        let hold = self.peer.holds.try_hold();
+        match (stop, &self.tenants, hold) {
+            (None, _, Some(hold)) => self.held = Some(hold),
+            (Some(stop), Tenants::One(tenant), Some(hold)) => {
+                let since = Instant::now();
+                self.pace = Some(Pace { ticket: tenant.begin_wait(), since, _hold: hold });
+                self.stream.output.frame(&BrokerFrame::Throttled(Throttled {
+                    quota: stop.quota.name(),
+                    scope: Scope::Tenant,
+                    current: stop.current,
+                    limit: stop.limit,
+                    resume_ms: stop.wait_ms().unwrap_or(0),
+                }));
+            }
+            (stop, _, _) => {
+                let failure = stop.map_or_else(no_room, |stop| rate(&stop));
+                self.refuse_front(id, payload_len, failure);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Refuses the item at the front of the input and consumes it.
+    fn refuse_front(&mut self, id: u64, payload_len: usize, failure: Failure) {
+        let tenant = match &self.tenants {
+            Tenants::One(tenant) => Some(tenant.id().clone()),
+            Tenants::Each => None,
+        };
+        let name = tenant.as_ref().map(|t| t.as_str());
+        self.run.refuse(id, payload_len, name, failure, &mut self.stream.output);
+        self.stream.splitter.advance();
+        self.take_failed_fast();
+    }
+
+    /// Heeds what follows the requests. True if it was consumed.
+    fn take_next(&mut self, next: Next, len: usize) -> bool {
+        match next {
+            Next::Nothing => return false,
+            Next::Seal(items) if self.run.ending().is_none() => self.seal(items),
+            Next::Seal(_) => {}
+            Next::Cancel(scope) => self.cancel(scope == CancelScope::All, Ending::CANCELLED),
+            Next::Detach => {
+                let message =
+                    "only a durable batch can be detached from, and those are not available";
+                self.fail(Failure::new(Code::InvalidAction, message));
+            }
+            Next::Misplaced(name) => {
+                let message = format!("{name} does not belong into a batch");
+                self.fail(Failure::new(Code::InvalidAction, message));
+            }
+            Next::BadItem(id, e) => self.bad_item(id, e),
+            Next::Malformed(e) => self.fail(e.into()),
+            Next::TooLarge(e) => self.fail(too_large(e)),
+        }
+        self.stream.splitter.consume(len);
+        true
+    }
+
+    fn bad_item(&mut self, id: u64, e: DecodeError) {
+        if self.input != Input::Open {
+            return;
+        }
+        match self.run.last_id() {
+            Some(last) if id <= last => {
+                let message = format!("item id {id} after {last}: ids rise strictly");
+                self.fail(Failure::validation("id", message));
+            }
+            _ => {
+                let failure = Failure { side_effect_free: true, ..e.into() };
+                self.run.refuse(id, 0, None, failure, &mut self.stream.output);
+                self.take_failed_fast();
+            }
+        }
+    }
+
+    fn seal(&mut self, items: u64) {
+        if self.sealed {
+            self.fail(Failure::new(Code::InvalidAction, "the batch is sealed already"));
+        } else if items == self.run.read() {
+            self.sealed = true;
+            self.input = Input::Control;
+        } else {
+            let message = format!("the seal says {items} items, {} came", self.run.read());
+            self.fail(Failure::validation("items", message).detail("read", self.run.read()));
+        }
+    }
+}
+
+/// Decodes the requests that lie whole at the front, and what follows them with its length.
+fn look_ahead(splitter: &mut Splitter) -> (ArrayVec<Ahead<'_>, HANDFUL>, Next, usize) {
+    let mut items = ArrayVec::new();
+    let frames = match splitter.ready() {
+        Ok(frames) => frames,
+        Err(e) => return (items, Next::TooLarge(e), 0),
+    };
+    for frame in frames {
+        let next = match ClientFrame::decode(frame) {
+            Ok(ClientFrame::Request(r)) => {
+                items.push(Ahead { request: r, wire_len: Frames::wire_len(frame) });
+                if items.is_full() {
+                    break;
+                }
+                continue;
+            }
+            Ok(ClientFrame::Seal { items }) => Next::Seal(items),
+            Ok(ClientFrame::Cancel(scope)) => Next::Cancel(scope),
+            Ok(ClientFrame::Detach) => Next::Detach,
+            Ok(other) => Next::Misplaced(other.name()),
+            Err(e) => match e.item {
+                Some(id) if e.is_out_of_bounds() => Next::BadItem(id, e),
+                _ => Next::Malformed(e),
+            },
+        };
+        return (items, next, Frames::wire_len(frame));
+    }
+    (items, Next::Nothing, 0)
+}
+
+/// A request that lies whole in memory, and what it takes on the wire.
+struct Ahead<'a> {
+    request: Request<'a>,
+    wire_len: usize,
+}
+
+/// How much of a handful was taken.
+#[derive(Default)]
+struct Taken {
+    items: usize,
+    bytes: usize,
+}
+
+impl Taken {
+    fn one(&mut self, item: &Ahead<'_>) {
+        self.items += 1;
+        self.bytes += item.wire_len;
+    }
+}
+
+/// Why a handful was not taken whole.
+enum Halt {
+    /// A rate is used up, and the tenant's policy is to wait.
+    Wait(Stop),
+    /// There is no room to start or queue another item.
+    Full,
+    /// An id that does not rise.
+    Order { id: u64, last: u64 },
+}
+
+/// What taking items needs of a stream, apart from the bytes they are borrowed from.
+struct Lane<'a, S> {
+    run: &'a mut Run,
+    sink: &'a mut S,
+    caller: &'a Caller,
+    arrived: Instant,
+    prepaid: &'a mut usize,
+    ticket: Option<&'a mut PaceTicket>,
+}
+
+impl<S: Sink> Lane<'_, S> {
+    /// Items that are all for one tenant: charged together.
+    fn take_for_one(
+        &mut self,
+        tenant: &Arc<Tenant>,
+        items: &[Ahead<'_>],
+        taken: &mut Taken,
+    ) -> Option<Halt> {
+        let settings = tenant.settings();
+        let payload_max = settings.quotas.payload_bytes.get();
+        // A payload over the quota is refused: it costs a request and no bytes.
+        let weigh = |r: &Request<'_>| Some(r.payload.len() as u64).filter(|n| *n <= payload_max);
+        while let Some(left) = items.get(taken.items..).filter(|left| !left.is_empty()) {
+            let mut stop = None;
+            if *self.prepaid == 0 {
+                let lens = left.iter().map(|item| weigh(&item.request).unwrap_or(0));
+                let charged: Charged = match &mut self.ticket {
+                    Some(ticket) => ticket.charge(Instant::now(), lens),
+                    None => tenant.charge(self.arrived, lens),
+                };
+                (*self.prepaid, stop) = (charged.admitted, charged.stop);
+            }
+            let paid = (*self.prepaid).min(left.len());
+            for item in &left[..paid] {
+                let r = &item.request;
+                if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
+                    return Some(Halt::Order { id: r.id, last });
+                }
+                if self.run.ending().is_some() {
+                    return None;
+                }
+                if let Some(refusal) = self.refusal(r, tenant, weigh(r).is_none(), payload_max) {
+                    let name = Some(tenant.id().as_str());
+                    self.run.refuse(r.id, r.payload.len(), name, refusal, self.sink);
+                } else if self.run.offer(r, tenant, self.arrived, self.sink) == Offered::Full {
+                    return Some(Halt::Full);
+                }
+                *self.prepaid -= 1;
+                taken.one(item);
+            }
+            let Some(stop) = stop else { continue };
+            let Some(item) = items.get(taken.items) else { continue };
+            let r = &item.request;
+            if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
+                return Some(Halt::Order { id: r.id, last });
+            }
+            if matches!(stop.kind, Kind::Wait(_)) && settings.policy == Policy::Pace {
+                return Some(Halt::Wait(stop));
+            }
+            let name = Some(tenant.id().as_str());
+            self.run.refuse(r.id, r.payload.len(), name, rate(&stop), self.sink);
+            taken.one(item);
+        }
+        None
+    }
+
+    /// What stands against an item that was charged.
+    fn refusal(
+        &self,
+        r: &Request<'_>,
+        tenant: &Tenant,
+        too_large: bool,
+        payload_max: u64,
+    ) -> Option<Failure> {
+        match (r.tenant, self.caller) {
+            (Some(_), Caller::Tenant(_)) => return Some(only_gateways()),
+            (Some(id), Caller::Gateway(_)) if id != tenant.id().as_str() => return Some(foreign()),
+            _ => {}
+        }
+        too_large.then(|| {
+            let refusal = Refusal {
+                quota: Quota::PayloadBytes,
+                scope: Scope::Tenant,
+                current: r.payload.len() as u64,
+                limit: payload_max,
+            };
+            Failure::quota(refusal, None)
+        })
+    }
+
+    /// Items of a gateway that each name their tenant: charged one by one, never paced.
+    fn take_for_each(
+        &mut self,
+        peer: &super::Peer,
+        items: &[Ahead<'_>],
+        taken: &mut Taken,
+    ) -> Option<Halt> {
+        for item in items {
+            let r = &item.request;
+            if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
+                return Some(Halt::Order { id: r.id, last });
+            }
+            if self.run.ending().is_some() {
+                return None;
+            }
+            let tenant = match (self.caller, r.tenant) {
+                (Caller::Gateway(gateway), Some(id)) => peer.tenant_of(gateway, id),
+                _ => None,
+            };
+            let refusal = match &tenant {
+                None if r.tenant.is_none() => Some(Failure::validation(
+                    "tenant",
+                    "neither the batch nor the item names a tenant",
+                )),
+                None => Some(foreign()),
+                Some(tenant) => self.charge_one(tenant, r),
+            };
+            match (refusal, tenant) {
+                (None, Some(tenant)) => {
+                    // Waiting for one tenant would make the others wait: no room is a refusal.
+                    if self.run.offer(r, &tenant, self.arrived, self.sink) == Offered::Full {
+                        let name = Some(tenant.id().as_str());
+                        self.run.refuse(r.id, r.payload.len(), name, no_room(), self.sink);
+                    }
+                }
+                (refusal, _) => {
+                    let refusal = refusal.unwrap_or_else(foreign);
+                    self.run.refuse(r.id, r.payload.len(), r.tenant, refusal, self.sink);
+                }
+            }
+            taken.one(item);
+        }
+        None
+    }
+
+    fn charge_one(&self, tenant: &Arc<Tenant>, r: &Request<'_>) -> Option<Failure> {
+        let payload_max = tenant.settings().quotas.payload_bytes.get();
+        let len = r.payload.len() as u64;
+        let too_large = len > payload_max;
+        let weight = if too_large { 0 } else { len };
+        let charged = tenant.charge(self.arrived, std::iter::once(weight));
+        match charged.stop {
+            Some(stop) => Some(rate(&stop)),
+            None => self.refusal(r, tenant, too_large, payload_max),
+        }
+    }
+}
+
+fn rate(stop: &Stop) -> Failure {
+    let retry_after = match stop.kind {
+        Kind::Never => None,
+        Kind::Wait(d) => Some(d),
+    };
+    let Stop { quota, current, limit, .. } = *stop;
+    Failure::quota(Refusal { quota, scope: Scope::Tenant, current, limit }, retry_after)
+}
+
+fn no_room() -> Failure {
+    let message = "too many items of the tenant are in flight, and too many streams are held";
+    Failure {
+        retry_after: Some(NO_ROOM_RETRY),
+        ..Failure::never_started(Code::Overloaded, message)
+    }
+}
+
+fn only_gateways() -> Failure {
+    Failure::new(
+        Code::Forbidden,
+        "the certificate says for which tenant this is: only gateways name one",
+    )
+}

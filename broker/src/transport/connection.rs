@@ -1,0 +1,418 @@
+//! One connection: who it is, decided once from its certificate, and its streams until it ends.
+//!
+//! Closes itself when its certificate expires or is revoked, when its tenant is suspended or
+//! deleted, when the broker stops, and when the peer churns streams.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use quinn::{Connection, VarInt};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tokio::{task::JoinSet, time::timeout};
+use tollgate_certs::{Identity, Rejection, Role, validity};
+use tollgate_protocol::close::CloseCode;
+
+use super::{
+    abuse::Abuse,
+    config::ms,
+    gate::UnderWay,
+    hold::Holds,
+    live::Entered,
+    signals::Signals,
+    stream::{self, End},
+    window::{Holder, Raise},
+};
+use crate::{
+    broker::{Drain, Services},
+    tenancy::{Gateway, Permit, State, Tenant},
+};
+
+/// For whom a connection acts.
+pub(super) enum Caller {
+    /// A tenant's client: for that tenant.
+    Tenant(Arc<Tenant>),
+    /// A gateway: for the tenants that list it.
+    Gateway(GatewayCaller),
+}
+
+/// A gateway that is connected.
+pub(super) struct GatewayCaller {
+    pub name: String,
+    record: Arc<Gateway>,
+}
+
+/// What the streams of a connection share.
+pub(super) struct Peer {
+    pub services: Arc<Services>,
+    pub caller: Caller,
+    pub holds: Arc<Holds>,
+    pub signals: Signals,
+}
+
+/// Why a connection is turned away or closed, with a word for people.
+#[derive(Debug)]
+struct Closing(CloseCode, String);
+
+impl Closing {
+    fn new(code: CloseCode, why: impl Into<String>) -> Self {
+        Closing(code, why.into())
+    }
+
+    fn close(self, conn: &Connection) {
+        /// Reasons are for people; QUIC wants them within one packet.
+        const REASON_BYTES_MAX: usize = 512;
+        let Closing(code, why) = self;
+        let reason = tollgate_protocol::truncate(&why, REASON_BYTES_MAX);
+        conn.close(VarInt::from_u32(code.number()), reason.as_bytes());
+    }
+}
+
+/// Serves a connection from its handshake to its end. `generation` is that of the trust which the
+/// handshake is judged by.
+pub(super) async fn serve(
+    services: Arc<Services>,
+    connecting: quinn::Connecting,
+    under_way: UnderWay,
+    generation: u64,
+) {
+    let limit = ms(services.config.limits.handshake_timeout_ms);
+    let conn = match timeout(limit, connecting).await {
+        Ok(Ok(conn)) => conn,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    drop(under_way);
+    match Admitted::judge(services, &conn, generation) {
+        Ok(admitted) => admitted.run(conn).await,
+        Err(closing) => {
+            tracing::info!(code = %closing.0, reason = closing.1, "a connection was turned away");
+            closing.close(&conn);
+            // Kept until the peer has been told.
+            conn.closed().await;
+        }
+    }
+}
+
+/// A connection whose holder is known and may be here.
+struct Admitted {
+    peer: Arc<Peer>,
+    chain: Vec<CertificateDer<'static>>,
+    expires: SystemTime,
+    entered: Entered,
+    holder: Holder,
+    _permit: Permit,
+}
+
+impl Admitted {
+    fn judge(services: Arc<Services>, conn: &Connection, generation: u64) -> Result<Self, Closing> {
+        if services.live.len() >= services.config.limits.connections_max {
+            return Err(Closing::new(
+                CloseCode::Overloaded,
+                "the broker has no room for another connection",
+            ));
+        }
+        let chain = conn
+            .peer_identity()
+            .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok())
+            .ok_or_else(|| Closing::new(CloseCode::IdentityInvalid, "no client certificate"))?;
+        let trust = services.trust.borrow().clone();
+        let leaf = chain
+            .first()
+            .ok_or_else(|| Closing::new(CloseCode::IdentityInvalid, "no client certificate"))?;
+        let identity = if trust.generation == generation {
+            Identity::from_certificate(leaf, trust.trust.domain())
+                .map_err(|e| Closing::new(CloseCode::IdentityInvalid, e.to_string()))?
+        } else {
+            // Trust changed while the handshake was under way.
+            trust.trust.check(&chain, UnixTime::now()).map_err(|e| rejected(&e))?
+        };
+        let expires = validity(leaf).map_err(|e| rejected(&e))?.not_after;
+        let (caller, permit, holder) = admit(&services, &identity)?;
+        let tenant = identity.tenant().map(ToString::to_string);
+        let spiffe_id = identity.spiffe_id(trust.trust.domain());
+        let entered = services.live.enter(spiffe_id, tenant, conn);
+        let limits = &services.config.limits;
+        let holds = Holds::new(limits.stream_window_bytes, limits.connection_window_bytes);
+        conn.set_receive_window(VarInt::from_u32(limits.connection_window_bytes));
+        conn.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams_first));
+        let signals = Signals::default();
+        let peer = Arc::new(Peer { services, caller, holds, signals });
+        Ok(Admitted { peer, chain: *chain, expires, entered, holder, _permit: permit })
+    }
+
+    /// Accepts streams until something ends the connection.
+    async fn run(self, conn: Connection) {
+        let mut streams = Streams::new(&self, &conn);
+        let mut trust = self.peer.services.trust.clone();
+        let mut tenants = self.peer.services.tenants.subscribe();
+        let mut drain = self.peer.services.drain.subscribe();
+        let mut expiry = Expiry::new(&self);
+        let closing = loop {
+            // Biased: what closes the connection goes before what it is used for.
+            tokio::select! {
+                biased;
+                _ = conn.closed() => break None,
+                Ok(()) = trust.changed() => {
+                    if let Err(closing) = self.check_trust() { break Some(closing) }
+                }
+                Ok(()) = tenants.changed() => {
+                    if let Err(closing) = self.check_tenant() { break Some(closing) }
+                    self.peer.signals.update(|s| s.tenants += 1);
+                }
+                Ok(()) = drain.changed() => {
+                    let now = *drain.borrow_and_update();
+                    if let Some(closing) = self.drain(now, &mut streams).await { break Some(closing) }
+                }
+                over = expiry.next() => {
+                    if over {
+                        let why = "the certificate has expired";
+                        break Some(Closing::new(CloseCode::CertificateExpired, why));
+                    }
+                    self.peer.signals.update(|s| s.expiring = Some(self.expires));
+                }
+                Some(end) = streams.ended() => {
+                    if let Some(closing) = streams.judge(end) { break Some(closing) }
+                    if streams.is_empty() && drain.borrow().until().is_some() {
+                        break Some(drained());
+                    }
+                }
+                accepted = conn.accept_bi() => match accepted {
+                    Ok((send, recv)) => streams.begin(send, recv),
+                    Err(_) => break None,
+                },
+            }
+        };
+        if let Some(closing) = closing {
+            tracing::info!(code = %closing.0, reason = closing.1, "a connection is closed");
+            closing.close(&conn);
+        }
+        // Streams see the connection end, and give back what they hold.
+        streams.drop_all().await;
+    }
+
+    fn check_trust(&self) -> Result<(), Closing> {
+        let trust = self.peer.services.trust.borrow().trust.clone();
+        trust.check(&self.chain, UnixTime::now()).map(|_| ()).map_err(|e| rejected(&e))
+    }
+
+    fn check_tenant(&self) -> Result<(), Closing> {
+        match &self.peer.caller {
+            Caller::Tenant(tenant) => active(tenant),
+            Caller::Gateway(gateway) => active_gateway(&gateway.record),
+        }
+    }
+
+    async fn drain(&self, drain: Drain, streams: &mut Streams<'_>) -> Option<Closing> {
+        /// How long what is ended at the last moment has to reach its client.
+        const LAST_WORDS: Duration = Duration::from_secs(2);
+        match drain {
+            Drain::No => None,
+            Drain::Until(at) => {
+                self.peer.signals.update(|s| s.draining = Some(at));
+                streams.is_empty().then(drained)
+            }
+            Drain::Over => {
+                self.peer.signals.update(|s| s.over = true);
+                let all = async { while streams.ended().await.is_some() {} };
+                let _ = timeout(LAST_WORDS, all).await;
+                Some(drained())
+            }
+        }
+    }
+}
+
+fn drained() -> Closing {
+    Closing::new(CloseCode::Draining, "the broker is shutting down")
+}
+
+/// Finds whom an identity may act for, and takes the connection's permit.
+fn admit(services: &Services, identity: &Identity) -> Result<(Caller, Permit, Holder), Closing> {
+    let quota = |r: crate::tenancy::Refusal| {
+        let why = format!("the quota `{}` allows {}", r.quota.name(), r.limit);
+        Closing::new(CloseCode::QuotaExceeded, why)
+    };
+    match (identity.role(), identity.tenant(), identity.name()) {
+        (Role::Client, Some(id), _) => {
+            let tenant = services.tenants.get(id.as_str()).ok_or_else(|| {
+                Closing::new(CloseCode::TenantUnknown, format!("there is no tenant `{id}` here"))
+            })?;
+            active(&tenant)?;
+            let permit = tenant.connection().map_err(quota)?;
+            let holder = Holder::Tenant(tenant.index());
+            Ok((Caller::Tenant(tenant), permit, holder))
+        }
+        (Role::Gateway, _, Some(name)) => {
+            let record = services.tenants.gateway(name);
+            active_gateway(&record)?;
+            let permit = record.connection().map_err(quota)?;
+            let holder = Holder::Gateway(name.to_owned());
+            Ok((Caller::Gateway(GatewayCaller { name: name.to_owned(), record }), permit, holder))
+        }
+        (role, ..) => {
+            let why = format!("a certificate of the role {role} has no business on this listener");
+            Err(Closing::new(CloseCode::Forbidden, why))
+        }
+    }
+}
+
+fn active(tenant: &Tenant) -> Result<(), Closing> {
+    match tenant.state() {
+        State::Active => Ok(()),
+        State::Suspended => {
+            Err(Closing::new(CloseCode::TenantSuspended, "the tenant is suspended"))
+        }
+        State::Deleted => Err(Closing::new(CloseCode::TenantDeleted, "the tenant was deleted")),
+    }
+}
+
+fn active_gateway(gateway: &Gateway) -> Result<(), Closing> {
+    match gateway.state() {
+        State::Active => Ok(()),
+        _ => Err(Closing::new(CloseCode::TenantSuspended, "the gateway is suspended")),
+    }
+}
+
+fn rejected(rejection: &Rejection) -> Closing {
+    let code = match rejection {
+        Rejection::Revoked | Rejection::Denied => CloseCode::CertificateRevoked,
+        Rejection::Expired => CloseCode::CertificateExpired,
+        Rejection::UnknownIssuer => CloseCode::TrustRemoved,
+        _ => CloseCode::IdentityInvalid,
+    };
+    Closing::new(code, rejection.to_string())
+}
+
+/// The two moments of a certificate's end: the notice and the expiry itself.
+struct Expiry {
+    notice: SystemTime,
+    expires: SystemTime,
+    noticed: bool,
+}
+
+impl Expiry {
+    fn new(of: &Admitted) -> Self {
+        let ahead = ms(of.peer.services.config.limits.expiry_notice_ms);
+        let notice = of.expires.checked_sub(ahead).unwrap_or(SystemTime::UNIX_EPOCH);
+        Expiry { notice, expires: of.expires, noticed: false }
+    }
+
+    /// Waits for the next of them; true at the expiry. Wall time is looked at again now and then:
+    /// clocks are set.
+    async fn next(&mut self) -> bool {
+        const LOOK_EVERY: Duration = Duration::from_secs(600);
+        loop {
+            let at = if self.noticed { self.expires } else { self.notice };
+            match at.duration_since(SystemTime::now()) {
+                Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LOOK_EVERY)).await,
+                _ => return std::mem::replace(&mut self.noticed, true),
+            }
+        }
+    }
+}
+
+/// The streams of a connection.
+struct Streams<'a> {
+    of: &'a Admitted,
+    conn: &'a Connection,
+    tasks: JoinSet<End>,
+    /// Streams the peer may have open, and its window, as last told.
+    allowed: u32,
+    window: u32,
+    raises: Vec<Raise>,
+    abuse: Abuse,
+}
+
+impl<'a> Streams<'a> {
+    fn new(of: &'a Admitted, conn: &'a Connection) -> Self {
+        let limits = &of.peer.services.config.limits;
+        Streams {
+            of,
+            conn,
+            tasks: JoinSet::new(),
+            allowed: limits.streams_first,
+            window: limits.connection_window_bytes,
+            raises: Vec::new(),
+            abuse: Abuse::new(limits, Instant::now()),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    fn begin(&mut self, mut send: quinn::SendStream, mut recv: quinn::RecvStream) {
+        let peer = self.of.peer.clone();
+        let permit = match &peer.caller {
+            Caller::Gateway(gateway) => match gateway.record.stream() {
+                Ok(permit) => Some(permit),
+                Err(_) => {
+                    let code = stream::varint(tollgate_protocol::close::StreamCode::Refused);
+                    let _ = (send.reset(code), recv.stop(code));
+                    return;
+                }
+            },
+            Caller::Tenant(_) => None,
+        };
+        self.tasks.spawn(async move {
+            let end = stream::serve(peer, send, recv).await;
+            drop(permit);
+            end
+        });
+        self.of.entered.streams(self.tasks.len());
+        self.grow();
+    }
+
+    /// Allows more streams once half of those allowed are open, and a larger window once they need
+    /// it and none is held.
+    fn grow(&mut self) {
+        let limits = &self.of.peer.services.config.limits;
+        let open = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX);
+        if open >= self.allowed / 2 && self.allowed < limits.streams_max {
+            self.allowed = (self.allowed * 2).min(limits.streams_max);
+            self.conn.set_max_concurrent_bi_streams(VarInt::from_u32(self.allowed));
+        }
+        let wanted =
+            open.saturating_mul(limits.stream_window_bytes).min(limits.connection_window_max_bytes);
+        // In steps of a doubling, so that it is rarely done.
+        let next = self.window.saturating_mul(2).min(limits.connection_window_max_bytes);
+        if wanted > self.window && next > self.window && !self.of.peer.holds.any() {
+            let by = next - self.window;
+            let Some(raise) = self.of.peer.services.windows.take(&self.of.holder, by) else {
+                return;
+            };
+            self.raises.push(raise);
+            self.window = next;
+            self.conn.set_receive_window(VarInt::from_u32(next));
+            self.of.peer.holds.resize(limits.stream_window_bytes, next);
+        }
+    }
+
+    /// The end of the next stream that ends; never, while there is none.
+    async fn ended(&mut self) -> Option<End> {
+        let ended = self.tasks.join_next().await?;
+        self.of.entered.streams(self.tasks.len());
+        Some(ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "a stream's task failed");
+            End::Unfinished
+        }))
+    }
+
+    fn judge(&mut self, end: End) -> Option<Closing> {
+        let why = self.abuse.note(end, Instant::now())?;
+        Some(Closing::new(CloseCode::Abuse, why))
+    }
+
+    async fn drop_all(mut self) {
+        /// Streams end by themselves once the connection is closed.
+        const END_BY_THEMSELVES: Duration = Duration::from_secs(2);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(END_BY_THEMSELVES, all).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Answers to `Describe`: what a client may ask about the broker and about itself.
+
+use std::{sync::Arc, time::Instant};
+
+use tollgate_protocol::{
+    ALPN, BrokerFrame, Code, Extensions,
+    describe::{Describe, Limits, Subject, Usage, UsageLine, Version},
+    limits::BATCH_ITEMS_HARD_MAX,
+};
+
+use super::{
+    connection::{Caller, Peer},
+    output::Output,
+    stream::refuse_critical,
+};
+use crate::{
+    batch::{Failure, foreign},
+    tenancy::Tenant,
+};
+
+/// Writes the answer, up to and with its `End` frame.
+pub(super) fn answer(peer: &Peer, ask: &Describe<'_>, out: &mut Output) -> Result<(), Failure> {
+    refuse_critical(&ask.extensions)?;
+    let tenant = tenant(peer, ask.tenant)?;
+    match ask.subject {
+        Subject::Version => {
+            let protocol = std::str::from_utf8(ALPN).unwrap_or_default();
+            let broker = concat!("tollgate ", env!("CARGO_PKG_VERSION"));
+            out.frame(&BrokerFrame::Version(Version { protocol, broker }));
+        }
+        Subject::Recipes => {
+            for entry in peer.services.engine.catalog.iter() {
+                out.frame(&BrokerFrame::Recipe(entry.describe()));
+            }
+        }
+        Subject::Limits => {
+            let tenant = tenant.ok_or_else(no_tenant)?;
+            let limits = limits(peer, &tenant);
+            out.frame(&BrokerFrame::Limits(limits));
+        }
+        Subject::Usage => {
+            let lines = tenant.ok_or_else(no_tenant)?.usage(Instant::now());
+            let line = |l: &crate::tenancy::UsageLine| UsageLine {
+                quota: l.quota.name(),
+                current: l.current,
+                limit: l.limit,
+            };
+            out.frame(&BrokerFrame::Usage(Usage { lines: lines.iter().map(line).collect() }));
+        }
+    }
+    out.frame(&BrokerFrame::End);
+    Ok(())
+}
+
+fn tenant(peer: &Peer, named: Option<&str>) -> Result<Option<Arc<Tenant>>, Failure> {
+    match (&peer.caller, named) {
+        (Caller::Tenant(tenant), None) => Ok(Some(tenant.clone())),
+        (Caller::Tenant(_), Some(_)) => Err(foreign()),
+        (Caller::Gateway(_), None) => Ok(None),
+        (Caller::Gateway(gateway), Some(id)) => {
+            peer.tenant_of(gateway, id).map(Some).ok_or_else(foreign)
+        }
+    }
+}
+
+fn no_tenant() -> Failure {
+    Failure::new(Code::ValidationError, "a gateway names the tenant it asks about")
+        .detail("field", "tenant")
+}
+
+fn limits(peer: &Peer, tenant: &Tenant) -> Limits<'static> {
+    let settings = tenant.settings();
+    let frame_bytes_max = peer.services.config.limits.frame_bytes_max;
+    Limits {
+        frame_bytes_max: frame_bytes_max as u32,
+        payload_bytes_max: settings.quotas.payload_bytes.get().min(frame_bytes_max as u64),
+        batch_items_max: settings.quotas.batch_items.get().min(BATCH_ITEMS_HARD_MAX),
+        concurrency_max: settings.concurrency,
+        batches_in_flight_max: settings.quotas.batches_in_flight.get(),
+        extensions: Extensions::EMPTY,
+    }
+}

@@ -1,0 +1,134 @@
+//! The connections that are open: for operators to see, and to count.
+//!
+//! Closing is each connection's own business: it watches trust and tenants itself.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Instant, SystemTime},
+};
+
+use foldhash::HashMap;
+use tokio::sync::Notify;
+
+/// The connections of a broker. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Live(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, Arc<Seen>>>,
+    left: Notify,
+}
+
+/// What is known of one connection.
+#[derive(Debug)]
+struct Seen {
+    identity: String,
+    tenant: Option<String>,
+    since: SystemTime,
+    conn: quinn::Connection,
+    streams: AtomicU32,
+}
+
+/// One open connection, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Its number, never used again by this process.
+    pub id: u64,
+    /// The SPIFFE ID of its certificate.
+    pub identity: String,
+    /// The tenant, unless it is a gateway's.
+    pub tenant: Option<String>,
+    /// Where it comes from, now.
+    pub address: SocketAddr,
+    /// Since when.
+    pub connected_at: SystemTime,
+    /// Streams open on it.
+    pub streams: u32,
+}
+
+impl Live {
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Seen>>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a connection; it leaves when the answer is dropped.
+    pub(super) fn enter(
+        &self,
+        identity: String,
+        tenant: Option<String>,
+        conn: &quinn::Connection,
+    ) -> Entered {
+        let id = self.0.next.fetch_add(1, Relaxed);
+        let (since, conn) = (SystemTime::now(), conn.clone());
+        let seen = Seen { identity, tenant, since, conn, streams: AtomicU32::new(0) };
+        let seen = Arc::new(seen);
+        self.open().insert(id, seen.clone());
+        Entered { live: self.clone(), id, seen }
+    }
+
+    /// Waits until there are none, or until `deadline`.
+    pub(crate) async fn wait_empty(&self, deadline: Instant) {
+        let empty = async {
+            loop {
+                let left = self.0.left.notified();
+                if self.len() == 0 {
+                    return;
+                }
+                left.await;
+            }
+        };
+        let _ = tokio::time::timeout_at(deadline.into(), empty).await;
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.open().len()
+    }
+
+    /// All of them, the oldest first.
+    pub(crate) fn list(&self) -> Vec<ConnectionInfo> {
+        let mut open: Vec<_> = self.open().iter().map(|(id, s)| (*id, s.clone())).collect();
+        open.sort_unstable_by_key(|(id, _)| *id);
+        let info = |(id, s): (u64, Arc<Seen>)| ConnectionInfo {
+            id,
+            identity: s.identity.clone(),
+            tenant: s.tenant.clone(),
+            address: s.conn.remote_address(),
+            connected_at: s.since,
+            streams: s.streams.load(Relaxed),
+        };
+        open.into_iter().map(info).collect()
+    }
+
+    /// Streams open on all connections.
+    pub(crate) fn streams(&self) -> u32 {
+        self.open().values().map(|s| s.streams.load(Relaxed)).sum()
+    }
+}
+
+/// A connection's place in the table.
+#[derive(Debug)]
+pub(super) struct Entered {
+    live: Live,
+    id: u64,
+    seen: Arc<Seen>,
+}
+
+impl Entered {
+    pub(super) fn streams(&self, n: usize) {
+        self.seen.streams.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.live.open().remove(&self.id);
+        self.live.0.left.notify_waiters();
+    }
+}

@@ -1,0 +1,170 @@
+//! What a stream has to say: frames, gathered into few large writes.
+//!
+//! Small frames are gathered in one buffer; large payloads go beside it, uncopied. Knows nothing of
+//! batches.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    task::{Context as Poller, Poll},
+    time::UNIX_EPOCH,
+};
+
+use bytes::Bytes;
+use quinn::{SendStream, WriteError};
+use tollgate_protocol::{
+    BrokerFrame, Extensions, Pairs,
+    batch::{Body, ItemResult, Number, Progress},
+    encode, encode_result_head,
+};
+
+use super::stream::poll_now;
+use crate::batch::{Failure, Head, Reply, Report, Sink};
+
+/// The buffer is handed to quinn once it holds this much, even while more is to come.
+pub(super) const FLUSH_BYTES: usize = 32 << 10;
+/// While this much waits to be written, nothing new is read.
+pub(super) const FULL_BYTES: usize = 128 << 10;
+/// Payloads from here on are not copied into the buffer.
+const APART_BYTES: usize = 4 << 10;
+/// The capacity of a buffer that has not shown yet how much it will hold.
+const FIRST_BYTES: usize = 1 << 10;
+/// Chunks handed to quinn in one call.
+const CHUNKS_A_WRITE: usize = 32;
+
+/// Frames on their way out.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    buf: Vec<u8>,
+    chunks: VecDeque<Bytes>,
+    /// Bytes in `chunks`.
+    queued: usize,
+    /// How large the last buffer grew: what the next one starts with.
+    grown: usize,
+    /// Result payload bytes not yet charged to the tenant.
+    pub unpaid: u64,
+}
+
+impl Output {
+    /// Bytes that wait to be written.
+    pub(super) fn len(&self) -> usize {
+        self.queued + self.buf.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn frame(&mut self, frame: &BrokerFrame<'_>) {
+        self.room();
+        encode(frame, &mut self.buf);
+    }
+
+    fn room(&mut self) {
+        if self.buf.capacity() == 0 {
+            self.buf.reserve(self.grown.clamp(FIRST_BYTES, FLUSH_BYTES + APART_BYTES));
+        }
+    }
+
+    /// Closes the gathering buffer: what is in it goes out as one chunk.
+    fn close_buffer(&mut self) {
+        if !self.buf.is_empty() {
+            self.grown = self.buf.len();
+            self.queued += self.buf.len();
+            self.chunks.push_back(std::mem::take(&mut self.buf).into());
+        }
+    }
+
+    /// Writes as much as quinn takes now, and asks to be woken when it takes more. How many bytes
+    /// it took.
+    pub(super) fn write(
+        &mut self,
+        send: &mut SendStream,
+        cx: &mut Poller<'_>,
+    ) -> Result<usize, WriteError> {
+        self.close_buffer();
+        let mut written = 0;
+        while !self.chunks.is_empty() {
+            let chunks = self.chunks.make_contiguous();
+            let n = chunks.len().min(CHUNKS_A_WRITE);
+            match poll_now(send.write_chunks(&mut chunks[..n]), cx)? {
+                Poll::Ready(w) => {
+                    written += w.bytes;
+                    self.queued -= w.bytes;
+                    self.chunks.drain(..w.chunks);
+                }
+                Poll::Pending => break,
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// As quinn's; what was not written is then lost.
+    pub(super) async fn write_all(&mut self, send: &mut SendStream) -> Result<(), WriteError> {
+        poll_fn(|cx| match self.write(send, cx) {
+            Err(e) => Poll::Ready(Err(e)),
+            Ok(_) if self.is_empty() => Poll::Ready(Ok(())),
+            Ok(_) => Poll::Pending,
+        })
+        .await
+    }
+}
+
+impl Sink for Output {
+    fn result(&mut self, head: &Head<'_>, outcome: Result<&mut Reply, &Failure>) {
+        self.room();
+        let mut result = ItemResult {
+            id: head.id,
+            tenant: head.tenant,
+            status: 200,
+            code: 0,
+            attempts: head.attempts,
+            queued_us: head.queued.as_micros() as u64,
+            duration_us: head.duration.as_micros() as u64,
+            number: Number::default(),
+            metadata: Pairs::EMPTY,
+            extensions: Extensions::EMPTY,
+            body: Body::Payload(&[]),
+        };
+        match outcome {
+            Ok(reply) => {
+                let len = reply.payload().len();
+                self.unpaid += len as u64;
+                result.metadata = reply.pairs().as_pairs();
+                encode_result_head(&result, len, &mut self.buf);
+                if len < APART_BYTES {
+                    self.buf.extend_from_slice(reply.payload());
+                } else {
+                    self.close_buffer();
+                    self.queued += len;
+                    self.chunks.push_back(reply.take_payload());
+                }
+            }
+            Err(failure) => {
+                result.status = failure.code.status();
+                result.code = failure.code.number();
+                result.body = Body::Failure(failure.as_wire());
+                encode(&BrokerFrame::Result(result), &mut self.buf);
+            }
+        }
+        if self.buf.len() >= FLUSH_BYTES {
+            self.close_buffer();
+        }
+    }
+
+    fn progress(&mut self, r: &Report) {
+        let at = r.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.frame(&BrokerFrame::Progress(Progress {
+            id: r.item_id,
+            attempt: r.attempt,
+            done: r.done,
+            total: r.total,
+            at_unix_ms: at.as_millis() as u64,
+            message: &r.message,
+            metadata: Pairs::EMPTY,
+        }));
+    }
+}

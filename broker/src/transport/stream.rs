@@ -1,0 +1,202 @@
+//! One stream: its first frame says which operation it is.
+//!
+//! Reads that frame and nothing more, then hands the stream over. What can not be served is told
+//! so in an `Error` frame; the connection goes on.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context as Poller, Poll},
+    time::Instant,
+};
+
+use quinn::{ReadError, RecvStream, SendStream, VarInt};
+use tokio::time::timeout;
+use tollgate_protocol::{
+    BrokerFrame, ClientFrame, Code, Extensions, FrameTooLarge, Operation, Splitter,
+    close::StreamCode,
+};
+
+use super::{batch, config::ms, connection::Peer, describe, output::Output};
+use crate::batch::Failure;
+
+/// How a stream came to its end, for the connection that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The operation ran to its final frame.
+    Completed,
+    /// The peer reset the stream without one of the cancel codes.
+    Reset,
+    /// It ended in any other way: nothing was completed.
+    Unfinished,
+}
+
+/// A stream as it is handed to its operation.
+pub(super) struct Stream {
+    pub send: SendStream,
+    pub recv: RecvStream,
+    pub splitter: Splitter,
+    pub output: Output,
+    /// When the bytes that are being read arrived.
+    pub arrived: Instant,
+}
+
+pub(super) fn varint(code: StreamCode) -> VarInt {
+    VarInt::from_u32(code.number())
+}
+
+/// Polls a future that loses nothing when it is dropped: quinn's reads and writes.
+pub(super) fn poll_now<F: Future>(future: F, cx: &mut Poller<'_>) -> Poll<F::Output> {
+    pin!(future).poll(cx)
+}
+
+/// Serves one stream to its end.
+pub(super) async fn serve(peer: Arc<Peer>, send: SendStream, recv: RecvStream) -> End {
+    let frame_bytes_max = peer.services.config.limits.frame_bytes_max;
+    let mut stream = Stream {
+        send,
+        recv,
+        splitter: Splitter::new(frame_bytes_max),
+        output: Output::default(),
+        arrived: Instant::now(),
+    };
+    let limit = ms(peer.services.config.limits.first_frame_timeout_ms);
+    match timeout(limit, stream.first_frame()).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => return End::Unfinished,
+        Ok(Err(First::Reset)) => return End::Reset,
+        Ok(Err(First::Lost)) => return End::Unfinished,
+        Ok(Err(First::TooLarge(e))) => return stream.refuse(too_large(e)).await,
+        Err(_) => {
+            let _ = stream.send.reset(varint(StreamCode::Stalled));
+            let _ = stream.recv.stop(varint(StreamCode::Stalled));
+            return End::Unfinished;
+        }
+    }
+    stream.dispatch(&peer).await
+}
+
+/// Why there is no first frame.
+enum First {
+    Reset,
+    Lost,
+    TooLarge(FrameTooLarge),
+}
+
+impl Stream {
+    /// Reads until there is one whole frame. False when the stream ended before.
+    async fn first_frame(&mut self) -> Result<bool, First> {
+        loop {
+            if self.splitter.peek().map_err(First::TooLarge)?.is_some() {
+                return Ok(true);
+            }
+            match self.recv.read_chunks(self.splitter.buffers()).await {
+                Ok(Some(n)) => self.splitter.filled(n),
+                Ok(None) => return Ok(false),
+                Err(ReadError::Reset(code)) => {
+                    let code = StreamCode::from_number(code.into_inner());
+                    let cancel =
+                        matches!(code, Some(StreamCode::CancelAll | StreamCode::CancelPending));
+                    return Err(if cancel { First::Lost } else { First::Reset });
+                }
+                Err(_) => return Err(First::Lost),
+            }
+            self.arrived = Instant::now();
+        }
+    }
+
+    async fn dispatch(mut self, peer: &Arc<Peer>) -> End {
+        let draining = peer.signals.state().draining.is_some();
+        let first = match self.splitter.peek() {
+            Ok(Some(frame)) => ClientFrame::decode(frame),
+            // `first_frame` returned because there is one.
+            _ => return End::Unfinished,
+        };
+        let refusal = match first {
+            Err(e) => e.into(),
+            Ok(_) if draining => Failure::new(Code::Draining, "the broker is shutting down"),
+            Ok(ClientFrame::Batch(open)) => match batch::open(peer, &open) {
+                Ok(opened) => {
+                    self.splitter.advance();
+                    return batch::serve(peer, self, opened).await;
+                }
+                Err(refusal) => refusal,
+            },
+            Ok(ClientFrame::Describe(ask)) => {
+                match describe::answer(peer, &ask, &mut self.output) {
+                    Ok(()) => return self.finish(End::Completed).await,
+                    Err(refusal) => refusal,
+                }
+            }
+            Ok(ClientFrame::Reserved(op)) => not_built(op),
+            Ok(other) => Failure::new(
+                Code::InvalidAction,
+                format!(
+                    "a stream does not begin with {}, but with Batch or Describe",
+                    other.name()
+                ),
+            ),
+        };
+        self.refuse(refusal).await
+    }
+
+    /// Answers with an `Error` frame and ends the stream.
+    pub(super) async fn refuse(mut self, failure: Failure) -> End {
+        error_frame(&mut self.output, &failure);
+        self.finish(End::Unfinished).await
+    }
+
+    /// Writes what there is and ends both sides, waiting for the peer to have it.
+    pub(super) async fn finish(mut self, end: End) -> End {
+        /// How long a peer may take to acknowledge what was sent last.
+        const ACKNOWLEDGE_MS: u64 = 10_000;
+        // What the client still sends is not read: tell it, unless it is done already.
+        let _ = self.recv.stop(varint(StreamCode::Done));
+        let Stream { send, output, .. } = &mut self;
+        let last = async {
+            output.write_all(send).await.ok()?;
+            send.finish().ok()?;
+            send.stopped().await.ok()
+        };
+        if timeout(ms(ACKNOWLEDGE_MS), last).await.is_err() {
+            // Never acknowledged: what quinn keeps for it is given back.
+            let _ = self.send.reset(varint(StreamCode::ReaderGone));
+            return End::Unfinished;
+        }
+        end
+    }
+}
+
+/// Appends an `Error` frame.
+pub(super) fn error_frame(output: &mut Output, failure: &Failure) {
+    let (code, failure) = (failure.code.number(), failure.as_wire());
+    output.frame(&BrokerFrame::Error { code, failure });
+}
+
+/// What is said of a frame that is too large.
+pub(super) fn too_large(e: FrameTooLarge) -> Failure {
+    Failure::new(
+        Code::FrameTooLarge,
+        format!("{e}: see `limits.frame_bytes_max`, and for payloads the quota `payload_bytes`"),
+    )
+    .detail("length", e.len)
+    .detail("limit", e.max)
+    .detail("config_key", "limits.frame_bytes_max")
+}
+
+fn not_built(op: Operation) -> Failure {
+    Failure::new(Code::InvalidAction, format!("this broker does not offer {op} yet"))
+        .detail("operation", op)
+}
+
+/// Refuses what a later version of the protocol marked as critical.
+pub(super) fn refuse_critical(extensions: &Extensions<'_>) -> Result<(), Failure> {
+    match extensions.first_critical() {
+        None => Ok(()),
+        Some(e) => {
+            let message = format!("extension {} is critical and not known here", e.number);
+            Err(Failure::validation("extensions", message).detail("extension", e.number))
+        }
+    }
+}
