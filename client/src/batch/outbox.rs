@@ -116,7 +116,6 @@ impl Outbox {
         self.queued >= GATHER_BYTES
     }
 
-
     pub(super) fn check_open(&self) -> Result<(), BatchError> {
         match (&self.closed, self.stage) {
             (Some(e), _) => Err(e.clone()),
