@@ -1,16 +1,19 @@
 //! What a well-behaved broker and a caller in any order of mind get out of a batch.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tollgate_client::{
-    BatchError, CallError, CancelScope, Code, Ended, Event, EventRef, Mode, Request, RetryPolicy,
-    StreamCode, wire,
+    BatchError, CallError, CancelScope, Code, Ended, Event, EventRef, Mode, Order, Request,
+    RetryPolicy, StreamCode, wire,
 };
 use tollgate_protocol::{BrokerFrame, batch::Body, batch::NoticeKind};
 
@@ -149,7 +152,7 @@ async fn events_come_one_by_one_while_items_are_still_sent() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_halves_of_a_batch_live_in_two_tasks() {
     in_time(async {
         let broker = Broker::start(Peer::echo);
@@ -229,7 +232,7 @@ async fn a_sender_whose_results_nobody_reads_gets_to_its_end() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_goes_on_beside_a_reader_that_holds_still() {
     in_time(async {
         let broker = Broker::start(Peer::echo);
@@ -278,11 +281,11 @@ async fn an_item_that_no_frame_can_carry_fails_alone_and_names_the_limit() {
         let failure = result.get(1).expect("item 1").failure().expect("it failed");
         assert_eq!(failure.code(), Some(Code::FrameTooLarge));
         assert!(failure.side_effect_free && !failure.retryable);
-        for part in ["limits.frame_bytes_max", "100000", "payload_bytes", "100018 bytes"] {
+        for part in ["limits.frame_bytes_max", "100000", "payload_bytes", "100015 bytes"] {
             assert!(failure.message.contains(part), "{:?} lacks {part}", failure.message);
         }
         assert_eq!(failure.details.get("limit"), Some("100000"));
-        assert_eq!(failure.details.get("length"), Some("100018"));
+        assert_eq!(failure.details.get("length"), Some("100015"));
         assert_eq!(failure.details.get("config_key"), Some("limits.frame_bytes_max"));
         assert_eq!(result.by_status(413).count(), 1);
         assert_eq!(result.successes().count(), 2);
@@ -334,18 +337,16 @@ async fn an_id_that_does_not_rise_is_refused_and_the_batch_goes_on() {
     .await;
 }
 
-/// What the broker sees on the stream after the first request, and on its own side of it.
-async fn seen_after(act: impl AsyncFnOnce(tollgate_client::Batch)) -> (In, Option<u64>) {
+/// What the broker sees, first of the sending half and then of the reading one, of a batch that
+/// has one item and with which `act` does something.
+async fn seen_after<T>(act: impl AsyncFnOnce(tollgate_client::Batch) -> T) -> (In, Option<u64>) {
     let (tell, mut told) = mpsc::channel(1);
     let broker = Broker::start(move |mut peer| {
         let tell = tell.clone();
         async move {
             peer.say(&[accepted()]).await;
             let (_, end) = peer.requests().await;
-            let stopped = match end {
-                In::Cancel(_) => None,
-                _ => peer.send.stopped().await.expect("the connection is there"),
-            };
+            let stopped = peer.send.stopped().await.expect("the connection is there");
             let _ = tell.send((end, stopped.map(|code| code.into_inner()))).await;
         }
     });
@@ -353,7 +354,7 @@ async fn seen_after(act: impl AsyncFnOnce(tollgate_client::Batch)) -> (In, Optio
     let mut batch = client.batch().open().await.expect("open");
     batch.send(Request::new("delay", "")).await.expect("sent");
     assert!(matches!(batch.next().await, Some(Ok(Event::Accepted(_)))));
-    act(batch).await;
+    let _held = act(batch).await;
     told.recv().await.expect("the broker tells")
 }
 
@@ -365,14 +366,39 @@ async fn dropping_a_batch_cancels_it_with_a_code() {
         assert_eq!(seen, (In::Reset(cancel_all), Some(cancel_all)));
     })
     .await;
+}
+
+#[tokio::test]
+async fn dropping_the_sender_cancels_a_batch_that_is_not_sealed() {
     in_time(async {
-        let seen = seen_after(async |batch| {
-            let (sender, mut events) = batch.split();
-            drop(sender);
-            tokio::spawn(async move { events.next().await.map(drop) });
-        })
-        .await;
-        assert_eq!(seen.0, In::Reset(cancel_all));
+        let broker = Broker::start(|mut peer| async move {
+            peer.say(&[accepted()]).await;
+            let (_, end) = peer.requests().await;
+            assert_eq!(end, In::Reset(StreamCode::CancelAll.number().into()));
+            peer.end(Counts { ended: Some(Ended::Cancelled), ..Counts::default() }).await;
+        });
+        let client = broker.connect().await;
+        let (mut sender, mut events) = client.batch().open().await.expect("open").split();
+        sender.flush().await.expect("flushed");
+        assert!(matches!(events.next().await, Some(Ok(Event::Accepted(_)))));
+        drop(sender);
+        let end = events.next().await.expect("an event").expect("no error");
+        assert!(matches!(end, Event::Summary(s) if s.ended == Ended::Cancelled));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dropping_the_sender_of_a_sealed_batch_lets_it_go_on() {
+    in_time(async {
+        let broker = Broker::start(Peer::echo);
+        let client = broker.connect().await;
+        let (mut sender, events) = client.batch().open().await.expect("open").split();
+        sender.send(Request::new("echo", "x")).await.expect("sent");
+        sender.seal().await.expect("sealed");
+        drop(sender);
+        let events: Vec<_> = events.try_collect().await.expect("no error");
+        assert!(matches!(events.last(), Some(Event::Summary(s)) if s.succeeded == 1));
     })
     .await;
 }
@@ -386,7 +412,6 @@ async fn dropping_the_events_stops_the_stream_and_tells_the_sender() {
             drop(events);
             let e = sender.send(Request::new("echo", "")).await.expect_err("nobody reads");
             assert!(matches!(e, BatchError::Cancelled), "{e}");
-            drop(sender);
         })
         .await;
         assert_eq!(seen.1, Some(cancel_all));
@@ -477,7 +502,7 @@ async fn a_cancellation_resets_a_stream_that_the_broker_does_not_read() {
             }
         };
         // Full is when nothing has moved for a while; there is no event for that.
-        let stuck = tokio::time::timeout(std::time::Duration::from_millis(300), fill).await;
+        let stuck = tokio::time::timeout(Duration::from_millis(300), fill).await;
         assert!(stuck.is_err());
         batch.cancel(CancelScope::Pending).await.expect("said");
         go.send(()).expect("the broker waits");
@@ -554,6 +579,53 @@ async fn progress_notices_and_throttling_are_told() {
         assert_eq!((&*t.quota, t.resume_in.as_millis()), ("requests_per_second", 70));
         assert_eq!((p.done, p.total, &*p.message), (1, 2, "at it"));
         assert_eq!((n.kind, &*n.message), (NoticeKind::Draining, "soon"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_is_opened_as_it_was_asked_for() {
+    in_time(async {
+        let (tell, mut told) = mpsc::channel(1);
+        let broker = Broker::start(move |peer| {
+            let tell = tell.clone();
+            async move {
+                tell.send(peer.open.clone()).await.expect("the test listens");
+                peer.echo().await;
+            }
+        });
+        let client = broker.connect().await;
+        let id = tollgate_client::BatchId([7; 16]);
+        let asked = client
+            .batch()
+            .id(id)
+            .tenant("acme")
+            .mode(Mode::FailFast)
+            .order(Order::Submission)
+            .concurrency_max(3)
+            .deadline(Duration::from_micros(60_000_500))
+            .priority(9)
+            .traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        asked
+            .execute([Request::new("echo", "x")])
+            .await
+            .expect("a result")
+            .into_result()
+            .expect("ok");
+        let open = told.recv().await.expect("the broker tells").expect("an open frame");
+        let deadline_ms = open.deadline_ms.expect("a deadline");
+        assert!((59_000..=60_001).contains(&deadline_ms), "{deadline_ms}");
+        let expected = Opened {
+            id,
+            tenant: Some("acme".into()),
+            fail_fast: true,
+            submission: true,
+            concurrency_max: 3,
+            deadline_ms: Some(deadline_ms),
+            priority: 7,
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        };
+        assert_eq!(open, expected);
     })
     .await;
 }

@@ -1,11 +1,7 @@
 //! Connecting, being refused, losing the connection and coming back.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{net::Ipv4Addr, time::Duration};
 
-use quinn::TransportConfig;
 use tollgate_client::{
     Backoff, BatchError, Client, CloseCode, Code, ConnectError, Event, Request, Transport,
 };
@@ -96,11 +92,6 @@ async fn silence_and_nonsense_settings_are_told_apart() {
     .await;
 }
 
-/// Starts a broker at an address that one has just given up.
-fn restart(addr: SocketAddr) -> Broker {
-    Broker::start_with(addr, TransportConfig::default(), None, Peer::echo)
-}
-
 #[tokio::test]
 async fn a_lost_connection_fails_what_runs_and_comes_back_for_the_next() {
     in_time(async {
@@ -122,7 +113,7 @@ async fn a_lost_connection_fails_what_runs_and_comes_back_for_the_next() {
         assert!(matches!(e, BatchError::Disconnected(_)));
         assert!(client.connection().is_none());
 
-        let broker = restart(addr);
+        let broker = Broker::restart(addr).await;
         // Many wait, one connection is made.
         let calls = (0..20).map(|_| client.call_bytes("echo", "again").into_future());
         for answer in futures::future::join_all(calls).await {
@@ -154,7 +145,7 @@ async fn an_operation_waits_for_a_broker_that_comes_back_and_gives_up_in_the_end
         // Given up half way: the next does not inherit its time-outs.
         let impatient = tokio::time::timeout(Duration::from_millis(10), client.version()).await;
         assert!(impatient.is_err());
-        let _broker = restart(addr);
+        let _broker = Broker::restart(addr).await;
         client.version().await.expect("it is back");
     })
     .await;

@@ -21,7 +21,9 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     server::WebPkiClientVerifier,
 };
-use tollgate_client::{Client, ClientBuilder, ClientCredentials, CloseCode, Code};
+use tollgate_client::{
+    BatchId, Client, ClientBuilder, ClientCredentials, CloseCode, Code, Mode, Order,
+};
 use tollgate_protocol::{
     ALPN, BrokerFrame, ClientFrame, Extensions, Pairs, Splitter,
     batch::{Accepted, Body, CancelScope, Ended, Failure, ItemResult, Number, Progress, Summary},
@@ -165,6 +167,15 @@ impl Broker {
         Broker { addr, endpoint }
     }
 
+    /// Starts an echoing broker at an address that another is just giving up.
+    pub async fn restart(addr: SocketAddr) -> Broker {
+        while let Err(e) = std::net::UdpSocket::bind(addr) {
+            assert_eq!(e.kind(), std::io::ErrorKind::AddrInUse);
+            tokio::task::yield_now().await;
+        }
+        Broker::start_with(addr, TransportConfig::default(), None, Peer::echo)
+    }
+
     pub fn client(&self) -> ClientBuilder {
         Client::builder(self.addr).server_name("localhost").credentials(credentials())
     }
@@ -188,7 +199,10 @@ impl Drop for Broker {
 
 async fn serve(mut peer: Peer, script: Script) {
     match peer.next().await {
-        In::Open { .. } => script(peer).await,
+        In::Open(open) => {
+            peer.open = Some(open);
+            script(peer).await;
+        }
         In::Describe(subject) => peer.answer(subject).await,
         other => panic!("a stream begins with {other:?}"),
     }
@@ -197,7 +211,7 @@ async fn serve(mut peer: Peer, script: Script) {
 /// What a client says, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum In {
-    Open { deadline_ms: Option<u64>, tenant: Option<String> },
+    Open(Opened),
     Request { id: u64, recipe: String, payload: Bytes },
     Seal(u64),
     Cancel(CancelScope),
@@ -207,9 +221,23 @@ pub enum In {
     Lost,
 }
 
+/// What a client asks for a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    pub id: BatchId,
+    pub tenant: Option<String>,
+    pub fail_fast: bool,
+    pub submission: bool,
+    pub concurrency_max: u32,
+    pub deadline_ms: Option<u64>,
+    pub priority: u8,
+    pub traceparent: Option<String>,
+}
+
 /// A client's stream, from the broker's side.
 pub struct Peer {
     pub connection: Connection,
+    pub open: Option<Opened>,
     pub send: SendStream,
     recv: RecvStream,
     splitter: Splitter,
@@ -217,7 +245,7 @@ pub struct Peer {
 
 impl Peer {
     fn new(connection: Connection, send: SendStream, recv: RecvStream) -> Self {
-        Peer { connection, send, recv, splitter: Splitter::new(16 << 20) }
+        Peer { connection, open: None, send, recv, splitter: Splitter::new(16 << 20) }
     }
 
     pub async fn next(&mut self) -> In {
@@ -315,9 +343,16 @@ impl Peer {
 
 fn own(frame: ClientFrame<'_>) -> In {
     match frame {
-        ClientFrame::Batch(open) => {
-            In::Open { deadline_ms: open.deadline_ms, tenant: open.tenant.map(Into::into) }
-        }
+        ClientFrame::Batch(open) => In::Open(Opened {
+            id: open.batch_id,
+            tenant: open.tenant.map(Into::into),
+            fail_fast: open.mode == Mode::FailFast,
+            submission: open.order == Order::Submission,
+            concurrency_max: open.concurrency_max,
+            deadline_ms: open.deadline_ms,
+            priority: open.priority,
+            traceparent: open.traceparent.map(Into::into),
+        }),
         ClientFrame::Request(r) => In::Request {
             id: r.id,
             recipe: r.recipe.into(),
