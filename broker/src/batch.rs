@@ -3,16 +3,36 @@
 //! Knows no socket and no certificate: `transport` brings frames and takes frames away.
 
 mod catalog;
+mod config;
 mod context;
+mod ending;
 mod error;
 mod hooks;
+pub mod middleware;
+mod order;
+mod outcome;
+mod pending;
+mod pool;
 mod recipe;
 mod reply;
+mod run;
+mod slots;
+mod tally;
+pub mod typed;
 mod validate;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogError, Entry, RECIPES_MAX};
+pub use config::Config;
 pub use context::{Context, InlineContext};
 pub use error::Error;
 pub use hooks::{HookOutcome, HookRequest, Hooks};
+pub use pool::{Config as PoolConfig, Stats as PoolStats};
 pub use recipe::{Inline, Recipe, Retry, Spec};
 pub use reply::Reply;
+
+pub(crate) use context::Report;
+pub(crate) use ending::Ending;
+pub(crate) use outcome::{Failure, Head, Sink};
+pub(crate) use pool::Pool;
+pub(crate) use run::{Engine, Offered, Run, Terms, foreign};
+pub(crate) use slots::Slots;

@@ -299,7 +299,7 @@ fn check_bounds(name: &RecipeName, s: &Spec, timeout: Duration) -> Result<(), Ca
         ("retry.first in ms", ms(s.retry.first), 0, DURATION_MS_MAX),
         ("retry.cap in ms", ms(s.retry.cap), 0, DURATION_MS_MAX),
         ("payload_bytes_max", s.payload_bytes_max as u64, 0, frame),
-        ("result_bytes_max", s.result_bytes_max as u64, 0, frame),
+        ("result_bytes_max", s.result_bytes_max as u64, 0, limits::RESULT_PAYLOAD_BYTES_MAX as u64),
         ("description in bytes", s.description.len() as u64, 0, DESCRIPTION_BYTES_MAX),
     ];
     for (field, value, min, max) in bounds {

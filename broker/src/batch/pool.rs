@@ -54,6 +54,21 @@ pub(crate) struct Turn {
     pub priority: u8,
 }
 
+/// What a tenant is charged for before it is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// The index of the recipe, whose mean running time it is.
+    index: u32,
+    /// What it is as long as the recipe has never run.
+    guess: Duration,
+}
+
+impl Cost {
+    pub(crate) fn of(recipe: &Entry) -> Self {
+        Cost { index: recipe.index, guess: recipe.spec.estimated_duration }
+    }
+}
+
 /// The tenant has as many items waiting as it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many blocking items of the tenant wait")]
@@ -141,7 +156,7 @@ impl Pool {
     pub(crate) fn submit(
         &self,
         turn: Turn,
-        recipe: &Entry,
+        recipe: Cost,
         job: impl FnOnce() + Send + 'static,
     ) -> Result<Id<u32>, Full> {
         let Turn { tenant, weight, priority } = turn;
@@ -153,7 +168,7 @@ impl Pool {
             return Err(Full);
         }
         let charged = match state.means.get(recipe.index as usize) {
-            None | Some(0) => nanos(recipe.spec.estimated_duration.max(FIRST_GUESS)),
+            None | Some(0) => nanos(recipe.guess.max(FIRST_GUESS)),
             Some(&mean) => mean,
         };
         let queued = Queued { job, weight, recipe: recipe.index, charged };
@@ -177,8 +192,9 @@ impl Pool {
         // A recipe that waits needs the runtime's timers and sockets; one that only computes does
         // not.
         let runtime = Handle::try_current().ok();
-        let task = Task { entry: entry.clone(), ctx, payload, runtime, answer };
-        let place = self.submit(turn, &entry, move || task.run()).ok();
+        let cost = Cost::of(&entry);
+        let task = Task { entry, ctx, payload, runtime, answer };
+        let place = self.submit(turn, cost, move || task.run()).ok();
         Running { outcome, place, cancel, shared: self.0.0.clone() }
     }
 
@@ -199,8 +215,11 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.closing = true;
+        let unstarted = std::mem::replace(&mut state.queue, Fair::new(TURNS));
         drop(state);
         self.0.work.notify_all();
+        // Those who wait for what never started are told; not under the lock.
+        drop(unstarted);
     }
 }
 

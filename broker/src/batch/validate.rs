@@ -230,28 +230,4 @@ mod tests {
         let payload = format!("{{\"id\": \"{}\"}}", "x".repeat(4_000));
         refused(payload.as_bytes(), Code::ValidationError, "/id: ", &[("field", "/id")]);
     }
-
-    /// Two references a level, each to the next level: 2^n paths through n definitions.
-    fn doubling(levels: usize) -> Value {
-        let mut defs = serde_json::Map::new();
-        for i in 0..levels {
-            let next = format!("#/$defs/d{}", i + 1);
-            defs.insert(format!("d{i}"), json!({"allOf": [{"$ref": next}, {"$ref": next}]}));
-        }
-        defs.insert(format!("d{levels}"), json!({"type": "object"}));
-        json!({"$defs": defs, "$ref": "#/$defs/d0"})
-    }
-
-    #[test]
-    fn doubling_references() {
-        for n in [4, 8, 12, 16, 18] {
-            let start = std::time::Instant::now();
-            let v = Schema::compile(&doubling(n)).expect("valid");
-            let compiled = start.elapsed();
-            let ok = v.is_valid(&json!({}));
-            let valid = start.elapsed() - compiled;
-            let bad = v.errors(&json!(1)).count();
-            eprintln!("{n}: {compiled:?} {ok} {valid:?} {bad} {:?}", start.elapsed());
-        }
-    }
 }

@@ -127,7 +127,9 @@ async fn every_layer_wraps_both_shapes_and_changes_no_answer() {
 
 #[tokio::test]
 async fn a_timeout_ends_what_it_wraps() {
-    let e = run(&Timeout::new(Duration::from_millis(2)).layer(waits()), "").await.expect_err("too long");
+    let e = run(&Timeout::new(Duration::from_millis(2)).layer(waits()), "")
+        .await
+        .expect_err("too long");
     assert_eq!(e.code(), Code::Timeout);
     assert_eq!(e.message(), "not done within 2 ms");
     assert_eq!(run(&Timeout::new(MINUTE).layer(echo()), "a").await.expect("ready"), "a");
