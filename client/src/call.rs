@@ -20,6 +20,8 @@ use crate::{
 /// How an answer becomes a value.
 type Decode<O> = fn(Bytes) -> Result<O, CallError>;
 
+type OnProgress = Box<dyn FnMut(&Progress) + Send>;
+
 /// A call that is set up and not sent yet: `.await` sends it. Made by [`Client::call`] and its
 /// sisters.
 ///
@@ -42,7 +44,7 @@ pub struct Call<O> {
     client: Client,
     request: Result<Request, CallError>,
     options: Options,
-    on_progress: Option<Box<dyn FnMut(&Progress) + Send>>,
+    on_progress: Option<OnProgress>,
     decode: Decode<O>,
 }
 

@@ -247,10 +247,9 @@ async fn ask(
     let mut question = Vec::with_capacity(32);
     let describe = Describe { subject, tenant, extensions: Extensions::EMPTY };
     encode(&ClientFrame::Describe(describe), &mut question);
-    match send.write_all(&question).await {
-        Err(quinn::WriteError::ConnectionLost(e)) => return Err(Disconnected(e).into()),
-        // Stopped before it was read: the answer says why.
-        Ok(()) | Err(_) => {}
+    // A stream that was stopped before it was read is no error: the answer says why.
+    if let Err(quinn::WriteError::ConnectionLost(e)) = send.write_all(&question).await {
+        return Err(Disconnected(e).into());
     }
     let _ = send.finish();
     let mut splitter = Splitter::new(session.receive_frame_max);

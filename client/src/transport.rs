@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused(t: Transport, part: &str) {
+    fn refused(t: &Transport, part: &str) {
         let e = t.to_quinn().expect_err("must be refused").to_string();
         assert!(e.contains(part), "{e:?} does not say {part:?}");
     }
@@ -186,11 +186,11 @@ mod tests {
     fn settings_that_would_lose_packets_are_refused() {
         let d = Transport::default();
         assert!(d.to_quinn().is_ok());
-        refused(Transport { mtu_max: 6_554, ..d.clone() }, "segmentation_offload");
+        refused(&Transport { mtu_max: 6_554, ..d.clone() }, "segmentation_offload");
         let jumbo = Transport { mtu_max: 9_000, segmentation_offload: false, ..d.clone() };
         assert!(jumbo.to_quinn().is_ok());
-        refused(Transport { mtu_initial: 1_500, ..d.clone() }, "mtu_max");
-        refused(Transport { mtu_initial: 900, ..d.clone() }, "1200");
-        refused(Transport { keep_alive: Some(Duration::from_secs(60)), ..d }, "keep_alive");
+        refused(&Transport { mtu_initial: 1_500, ..d.clone() }, "mtu_max");
+        refused(&Transport { mtu_initial: 900, ..d.clone() }, "1200");
+        refused(&Transport { keep_alive: Some(Duration::from_secs(60)), ..d }, "keep_alive");
     }
 }

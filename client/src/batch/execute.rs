@@ -152,7 +152,11 @@ pub(crate) async fn execute(
     let unsent = feed.take_unsent(sent.last().max(results.iter().map(|r| r.id).max()))?;
     add_missing(&mut results, sent.iter().chain(unsent), summary.ended);
     let mut requests = feed.taken;
-    while options.mode == Mode::BestEffort {
+    if options.mode == Mode::FailFast {
+        // The broker gave the others up because of this failure: it is the last word.
+        return Ok(BatchResult::new(results, summary));
+    }
+    loop {
         let again = again(&mut requests, &results, options, tries);
         let Some((again, wait)) = again.filter(|(_, wait)| in_time(due, *wait)) else { break };
         tracing::debug!(items = again.len(), ?wait, "trying items again");

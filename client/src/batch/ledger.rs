@@ -220,7 +220,9 @@ mod tests {
     #[test]
     fn a_summary_agrees_with_what_came_or_is_refused() {
         let mut l = ledger(0..3);
-        (l.result(0, 0).expect("ok"), l.result(1, 17).expect("ok"), l.result(2, 0).expect("ok"));
+        for (id, code) in [(0, 0), (1, 17), (2, 0)] {
+            l.result(id, code).expect("the first");
+        }
         let right = summary(3, &[(17, 1)], Some(2));
         assert_eq!(l.summary(&right, true), Ok(()));
         let wrong = [

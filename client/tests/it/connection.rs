@@ -6,7 +6,7 @@ use tollgate_client::{
     Backoff, BatchError, Client, CloseCode, Code, ConnectError, Event, Request, Transport,
 };
 
-use crate::support::*;
+use crate::{frames::accepted, support::*};
 
 #[tokio::test]
 async fn questions_are_answered() {

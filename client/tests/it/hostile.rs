@@ -6,7 +6,7 @@ use tollgate_protocol::{
     batch::{Accepted, Ended},
 };
 
-use crate::support::*;
+use crate::{frames::*, support::*};
 
 /// What three items come to, whose broker says `frames` and then ends its side.
 #[track_caller]

@@ -1,7 +1,9 @@
 //! The client against brokers of our own making, over real QUIC.
 
 mod batches;
+mod cancel;
 mod connection;
+mod frames;
 mod hostile;
 mod retries;
 mod support;

@@ -11,7 +11,7 @@ use std::{
 use tollgate_client::{BatchError, CallError, Code, Request, RetryPolicy, StreamCode};
 use tollgate_protocol::BrokerFrame;
 
-use crate::support::*;
+use crate::{frames::*, support::*};
 
 /// The ids that each batch brought, in the order of the batches.
 type Log = Arc<Mutex<Vec<Vec<u64>>>>;

@@ -21,15 +21,15 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     server::WebPkiClientVerifier,
 };
-use tollgate_client::{
-    BatchId, Client, ClientBuilder, ClientCredentials, CloseCode, Code, Mode, Order,
-};
+use tollgate_client::{BatchId, Client, ClientBuilder, ClientCredentials, CloseCode, Mode, Order};
 use tollgate_protocol::{
-    ALPN, BrokerFrame, ClientFrame, Extensions, Pairs, Splitter,
-    batch::{Accepted, Body, CancelScope, Ended, Failure, ItemResult, Number, Progress, Summary},
-    describe::{Encoding, Limits, Recipe, RecipeKind, Subject, Usage, UsageLine, Version},
+    ALPN, BrokerFrame, ClientFrame, Extensions, Splitter,
+    batch::CancelScope,
+    describe::{Limits, Subject, Usage, UsageLine, Version},
     encode,
 };
+
+use crate::frames::{Counts, accepted, recipe, success, summary};
 
 /// Nothing here takes long: what does hangs.
 pub async fn in_time<T>(test: impl Future<Output = T>) -> T {
@@ -362,117 +362,5 @@ fn own(frame: ClientFrame<'_>) -> In {
         ClientFrame::Cancel(scope) => In::Cancel(scope),
         ClientFrame::Describe(d) => In::Describe(d.subject),
         other => panic!("{other:?} is not expected"),
-    }
-}
-
-pub fn accepted() -> BrokerFrame<'static> {
-    accepted_with(1 << 20)
-}
-
-pub fn accepted_with(frame_bytes_max: u32) -> BrokerFrame<'static> {
-    BrokerFrame::Accepted(Accepted {
-        concurrency_max: 256,
-        items_max: 10_000,
-        frame_bytes_max,
-        payload_bytes_max: 1 << 20,
-        deadline_ms: None,
-        last_id: None,
-        extensions: Extensions::EMPTY,
-    })
-}
-
-pub fn success(id: u64, payload: &[u8]) -> BrokerFrame<'_> {
-    BrokerFrame::Result(ItemResult {
-        id,
-        tenant: None,
-        status: 200,
-        code: 0,
-        attempts: 1,
-        queued_us: 1,
-        duration_us: 2,
-        number: Number::default(),
-        metadata: Pairs::EMPTY,
-        extensions: Extensions::EMPTY,
-        body: Body::Payload(payload),
-    })
-}
-
-pub fn failure(code: Code, retry_after_ms: Option<u64>) -> Failure<'static> {
-    Failure {
-        message: code.message(),
-        retryable: code.retryable(),
-        side_effect_free: code.side_effect_free(),
-        retry_after_ms,
-        app_code: None,
-        quota: None,
-        details: Pairs::EMPTY,
-    }
-}
-
-pub fn failed(id: u64, code: Code, retry_after_ms: Option<u64>) -> BrokerFrame<'static> {
-    let BrokerFrame::Result(result) = success(id, b"") else { unreachable!("a result") };
-    BrokerFrame::Result(ItemResult {
-        status: code.status(),
-        code: code.number(),
-        body: Body::Failure(failure(code, retry_after_ms)),
-        ..result
-    })
-}
-
-pub fn progress(id: u64, done: u64, total: u64) -> BrokerFrame<'static> {
-    BrokerFrame::Progress(Progress {
-        id,
-        attempt: 1,
-        done,
-        total,
-        at_unix_ms: 1_700_000_000_000,
-        message: "at it",
-        metadata: Pairs::EMPTY,
-    })
-}
-
-/// What a summary says.
-#[derive(Debug, Clone, Default)]
-pub struct Counts {
-    pub ended: Option<Ended>,
-    pub ok: u64,
-    pub failed: Vec<(Code, u64)>,
-    pub last: Option<u64>,
-}
-
-pub fn summary(counts: &Counts) -> BrokerFrame<'static> {
-    let failed: Vec<_> = counts.failed.iter().map(|(code, n)| (code.number(), *n)).collect();
-    BrokerFrame::Summary(Summary {
-        ended: counts.ended.unwrap_or(Ended::Sealed),
-        total: counts.ok + failed.iter().map(|f| f.1).sum::<u64>(),
-        succeeded: counts.ok,
-        failed,
-        last_id_read: counts.last,
-        duration_us: 5,
-        bytes_in: 6,
-        bytes_out: 7,
-        throttled_us: 8,
-        number: Number::default(),
-        extensions: Extensions::EMPTY,
-    })
-}
-
-fn recipe() -> Recipe<'static> {
-    Recipe {
-        name: "echo",
-        kind: RecipeKind::Embedded,
-        encoding: Encoding::Bytes,
-        timeout_ms: 5_000,
-        queue_timeout_ms: 30_000,
-        estimated_duration_ms: 0,
-        concurrency_max: 0,
-        blocking: false,
-        idempotent: true,
-        attempts_max: 5,
-        payload_bytes_max: 1 << 20,
-        result_bytes_max: 1 << 20,
-        description: "gives back what it gets",
-        schema: None,
-        extensions: Extensions::EMPTY,
     }
 }
