@@ -1,0 +1,156 @@
+//! One batch, from when it was due to its end: sent, read, judged and recorded.
+//!
+//! Sends and reads through the client crate's cheapest path, so that the generator is not what is
+//! measured: small items are gathered from a borrowed payload, results are looked at in place.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::future::join;
+use tokio::time::timeout;
+use tollgate_client::{
+    BatchError, BatchSender, Code, Ended, EventRef, Request, Summary, Violation, wire,
+};
+
+use super::{Clock, Source};
+use crate::{
+    check,
+    record::{Outcome, nanos},
+    scenario::Payload,
+};
+
+/// From here on a payload is handed over instead of copied.
+const HAND_OVER_BYTES: usize = 4 << 10;
+/// What a batch that did not end within its limit is called.
+const NO_ANSWER: &str = "NO_ANSWER_IN_TIME";
+
+impl Source {
+    /// Runs the batch of this number, and records it. True if it came to a regular end.
+    pub(super) async fn batch(&self, number: u64, due: Instant, clock: &Clock) -> bool {
+        let first = number * self.tenant.batch_items;
+        let mut check = check::Batch::new(&self.tenant, &self.answers, first);
+        let mut outcome = Outcome {
+            item_ns: Vec::with_capacity(self.tenant.batch_items as usize),
+            ..Outcome::default()
+        };
+        let ended =
+            timeout(clock.limit, self.exchange(number, due, &mut check, &mut outcome)).await;
+        outcome.latency = due.elapsed();
+        match ended {
+            Ok(Ok(Some(summary))) => self.summary(&summary, &mut check, &mut outcome),
+            // The client crate shows the summary before it says that all went well.
+            Ok(Ok(None)) => check.wrong.protocol += 1,
+            Ok(Err(e)) => self.error(&e, &mut check, &mut outcome),
+            Err(_) => outcome.errors.push((NO_ANSWER.into(), 1, false)),
+        }
+        if !outcome.complete {
+            outcome.unanswered = check.unanswered();
+        }
+        outcome.succeeded = check.succeeded;
+        outcome.wrong = check.wrong;
+        for (number, n) in &check.failed {
+            let code = Code::from_number(*number);
+            let name = code.map_or_else(|| format!("CODE_{number}"), |c| c.name().into());
+            outcome.errors.push((name, *n, self.allows(code)));
+        }
+        self.record.outcome(&outcome, clock.measures(due));
+        outcome.complete
+    }
+
+    async fn exchange(
+        &self,
+        number: u64,
+        due: Instant,
+        check: &mut check::Batch<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Summary>, BatchError> {
+        let client = &self.clients[(number % self.clients.len() as u64) as usize];
+        let mut builder = client.batch();
+        if let Some(priority) = self.tenant.priority {
+            builder = builder.priority(priority);
+        }
+        let (mut sender, mut events) = builder.open().await?.split();
+        let mut summary = None;
+        let read = events.for_each(|event| match event {
+            EventRef::Result(r) => {
+                if check.result(&r) {
+                    outcome.item_ns.push(nanos(due.elapsed()));
+                }
+            }
+            EventRef::Throttled(_) => outcome.throttlings += 1,
+            EventRef::Summary(s) => summary = Some(s.clone()),
+            _ => {}
+        });
+        let first = number * self.tenant.batch_items;
+        // Why the sender had to stop is what the events tell.
+        let (read, _) = join(read, self.send(&mut sender, first)).await;
+        read.map(|()| summary)
+    }
+
+    async fn send(&self, sender: &mut BatchSender, first: u64) -> Result<(), BatchError> {
+        let mut scratch = Vec::new();
+        for id in first..first + self.tenant.batch_items {
+            let (at, recipe) = self.tenant.recipe_of(id);
+            let name = &self.recipes[at];
+            match &recipe.payload {
+                Payload::Bytes(len) if *len >= HAND_OVER_BYTES => {
+                    let mut payload = Vec::with_capacity(*len);
+                    self.answers.pattern.fill(id, *len, &mut payload);
+                    let request = Request::new(name.clone(), Bytes::from(payload));
+                    sender.send(request.id(id)).await?;
+                }
+                Payload::Bytes(len) => {
+                    self.answers.pattern.fill(id, *len, &mut scratch);
+                    sender.send_raw(&wire::Request::new(id, name, &scratch)).await?;
+                }
+                Payload::Text(text) if text.len() >= HAND_OVER_BYTES => {
+                    sender.send(Request::new(name.clone(), text.clone()).id(id)).await?;
+                }
+                Payload::Text(text) => {
+                    sender.send_raw(&wire::Request::new(id, name, text)).await?;
+                }
+            }
+        }
+        sender.finish().await
+    }
+
+    fn summary(&self, s: &Summary, check: &mut check::Batch<'_>, outcome: &mut Outcome) {
+        outcome.throttled = s.throttled;
+        (outcome.bytes_in, outcome.bytes_out) = (s.bytes_in, s.bytes_out);
+        if s.ended == Ended::Sealed {
+            outcome.complete = true;
+            check.complete();
+            let agrees = s.total == check.answered && s.succeeded == check.succeeded;
+            check.wrong.protocol += u64::from(!agrees);
+        } else {
+            outcome.errors.push((format!("BATCH_ENDED_{:?}", s.ended), 1, false));
+        }
+    }
+
+    fn error(&self, e: &BatchError, check: &mut check::Batch<'_>, outcome: &mut Outcome) {
+        match e {
+            // The client crate stops at what it sees first, so it is seen only there.
+            BatchError::Protocol(Violation::SecondResult(_)) => check.wrong.duplicate += 1,
+            BatchError::Protocol(Violation::StrangeItem(_)) => check.wrong.foreign += 1,
+            BatchError::Protocol(Violation::Summary { .. }) if check.unanswered() > 0 => {
+                check.complete();
+            }
+            BatchError::Protocol(_) => check.wrong.protocol += 1,
+            _ => {}
+        }
+        let name = match (e.code(), e) {
+            (Some(code), _) => code.name(),
+            (None, BatchError::Connect(_)) => "NOT_CONNECTED",
+            (None, BatchError::Disconnected(_)) => "DISCONNECTED",
+            (None, BatchError::Cut) => "CUT",
+            (None, BatchError::Reset(_) | BatchError::Stopped(_)) => "RESET",
+            (None, BatchError::Protocol(_)) => "PROTOCOL",
+            (None, _) => "OTHER",
+        };
+        outcome.errors.push((name.into(), 1, self.allows(e.code())));
+    }
+
+    fn allows(&self, code: Option<Code>) -> bool {
+        code.is_some_and(|code| self.tenant.allow_errors.contains(&code))
+    }
+}
