@@ -1,0 +1,204 @@
+"""The codec against protocol/vectors and against the hex and the tables of PROTOCOL.md."""
+
+import json
+import re
+from dataclasses import fields, is_dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tollgate_interop import codes, wire
+
+PROTOCOL = Path(__file__).resolve().parents[2] / "protocol"
+SPECIFICATION = (PROTOCOL / "PROTOCOL.md").read_text(encoding="utf-8")
+VECTORS: list[dict[str, Any]] = json.loads((PROTOCOL / "vectors" / "vectors.json").read_bytes())
+BYTES = [pytest.param(v["direction"], bytes.fromhex(v["hex"]), id=v["name"]) for v in VECTORS]
+
+
+def decode(direction: str, framed: bytes) -> wire.ClientFrame | wire.BrokerFrame:
+    [body] = wire.Splitter().feed(framed)
+    return wire.decode_client(body) if direction == "client" else wire.decode_broker(body)
+
+
+def as_json(value: Any) -> Any:
+    """A value the way vectors.json shows it."""
+    if isinstance(value, IntEnum):
+        return value.name
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return [as_json(element) for element in value]
+    if is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def frame_as_json(frame: wire.ClientFrame | wire.BrokerFrame) -> Any:
+    if isinstance(frame, wire.Alive):
+        return None
+    if isinstance(frame, wire.Reserved):
+        return frame.operation.name
+    name, values = type(frame).__name__, as_json(frame)
+    if isinstance(frame, wire.Result):
+        kind = "Failure" if isinstance(frame.body, wire.Failure) else "Payload"
+        values["body"] = {kind: values["body"]}
+    if isinstance(frame, wire.Cancel):
+        return {name: values["scope"]}
+    return {name: values} if values else name
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+def test_a_vector_both_ways(vector: dict[str, Any]) -> None:
+    framed = bytes.fromhex(vector["hex"])
+    frame = decode(vector["direction"], framed)
+    assert frame_as_json(frame) == vector["frame"]
+    assert wire.encode(frame) == framed
+
+
+def test_every_file_is_in_the_list_and_holds_its_bytes() -> None:
+    files = {path.stem: path.read_text() for path in (PROTOCOL / "vectors").glob("*.hex")}
+    assert {name: "".join(text.split()) for name, text in files.items()} == {
+        vector["name"]: vector["hex"] for vector in VECTORS
+    }
+
+
+def test_every_variant_has_a_vector() -> None:
+    seen = {type(decode(vector["direction"], bytes.fromhex(vector["hex"]))) for vector in VECTORS}
+    known = {*wire.CLIENT_FRAMES.values(), *wire.BROKER_FRAMES.values()}
+    assert seen == known | {wire.Alive, wire.Reserved}
+
+
+@pytest.mark.parametrize("direction, framed", BYTES)
+def test_every_shorter_frame_is_malformed(direction: str, framed: bytes) -> None:
+    body = framed[4:]
+    for end in range(1, len(body)):
+        with pytest.raises(wire.Malformed):
+            decode(direction, end.to_bytes(4, "big") + body[:end])
+
+
+@pytest.mark.parametrize("direction, framed", BYTES)
+def test_a_longer_frame_is_malformed(direction: str, framed: bytes) -> None:
+    longer = (len(framed) - 3).to_bytes(4, "big") + framed[4:] + b"\0"
+    if isinstance(decode(direction, framed), wire.Reserved):
+        # Whatever follows the number of a reserved operation.
+        assert decode(direction, longer)
+        return
+    with pytest.raises(wire.Malformed):
+        decode(direction, longer)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
+def test_frames_are_cut_out_of_any_pieces(step: int) -> None:
+    stream = b"".join(bytes.fromhex(vector["hex"]) for vector in VECTORS)
+    splitter = wire.Splitter()
+    found = [
+        body
+        for at in range(0, len(stream), step)
+        for body in splitter.feed(stream[at:at + step])
+    ]
+    assert found == [bytes.fromhex(vector["hex"])[4:] for vector in VECTORS]
+    assert not splitter.within_a_frame
+
+
+def test_a_length_too_large_is_refused_before_its_bytes_come() -> None:
+    splitter = wire.Splitter(frame_bytes_max=100)
+    assert list(splitter.feed(bytes.fromhex("00000064"))) == []
+    with pytest.raises(wire.TooLarge):
+        list(wire.Splitter(frame_bytes_max=100).feed(bytes.fromhex("00000065")))
+
+
+@pytest.mark.parametrize("value, text", [
+    (0, "00"), (1, "01"), (127, "7f"), (128, "8001"), (300, "ac02"), (65535, "ffff03"),
+    (2**32 - 1, "ffffffff0f"), (2**64 - 1, "ffffffffffffffffff01"),
+])
+def test_varints_of_the_specification(value: int, text: str) -> None:
+    sink = wire.Sink(checked=True)
+    sink.varint(value)
+    assert sink.data.hex() == text
+    assert wire.Source(bytes.fromhex(text)).varint() == value
+
+
+def test_longer_varints_are_read_up_to_ten_bytes_and_what_fits() -> None:
+    assert wire.Source(bytes.fromhex("8000")).varint() == 0
+    assert wire.Source(bytes.fromhex("80808080808080808000")).varint(16) == 0
+    for text, bits in [
+        ("8080808080808080808000", 64),
+        ("ffffffffffffffffff02", 64),
+        ("80808010", 16),
+        ("808004", 16),
+        ("80", 64),
+    ]:
+        with pytest.raises(wire.Malformed):
+            wire.Source(bytes.fromhex(text)).varint(bits)
+
+
+@pytest.mark.parametrize("direction, text, kind, field", [
+    ("client", "0a" + "80" * 10 + "00", wire.Malformed, "items"),
+    ("client", "0b02", wire.Malformed, "scope"),
+    ("client", "0d", wire.Malformed, ""),
+    ("client", "0804 00 00", wire.Malformed, "subject"),
+    ("client", "0801 02 00", wire.Malformed, "tenant"),
+    ("client", "0801 01 01 ff 00", wire.OutOfBounds, "tenant"),
+    ("client", "0801 01 40" + "61" * 64 + "00", wire.OutOfBounds, "tenant"),
+    ("client", "00" + "00" * 16 + "00 00 00 00 00 00 08 00 00", wire.OutOfBounds, "priority"),
+    ("client", "09 01 00 00 00 00 ff7f", wire.Malformed, "metadata"),
+    ("client", "09 01 00 00 00 00 41" + "0000" * 65 + "00", wire.OutOfBounds, "metadata"),
+    ("client", "09 01 00 00 00 00 00 05 61", wire.Malformed, "payload"),
+    ("broker", "05", wire.Malformed, ""),
+    ("broker", "06", wire.Malformed, ""),
+    ("broker", "0e", wire.Malformed, ""),
+    ("broker", "0402 00 00", wire.Malformed, "kind"),
+    ("broker", "0801 00 02", wire.Malformed, "retryable"),
+])
+def test_wrong_frames(direction: str, text: str, kind: type[wire.WireError], field: str) -> None:
+    body = bytes.fromhex(text)
+    with pytest.raises(kind) as caught:
+        decode(direction, len(body).to_bytes(4, "big") + body)
+    assert caught.value.field == field
+
+
+def test_a_map_has_a_bound_in_bytes() -> None:
+    # With its lengths, such a pair takes 1 + 1 + 2 + 4 091 bytes, and an empty one 2.
+    fits = (*(("k", "v" * 4091) for _ in range(4)), ("", ""), ("", ""))
+    assert wire.encode(wire.Request(id=1, recipe="echo", metadata=fits))
+    over = wire.Request(id=1, recipe="echo", metadata=(*fits, ("", "")))
+    with pytest.raises(wire.OutOfBounds):
+        wire.encode(over)
+    with pytest.raises(wire.OutOfBounds):
+        decode("client", wire.encode(over, checked=False))
+
+
+def between(name: str) -> str:
+    found = re.search(rf"<!-- begin: {name} -->(.*?)<!-- end: {name} -->", SPECIFICATION, re.S)
+    assert found, name
+    return found.group(1)
+
+
+def test_the_batch_in_hex_of_the_specification() -> None:
+    frames: list[wire.ClientFrame | wire.BrokerFrame] = []
+    blocks = r"^(Client|Broker),.*?```text\n(.*?)```"
+    for who, block in re.findall(blocks, between("walk"), re.S | re.M):
+        splitter = wire.Splitter()
+        data = bytes.fromhex(" ".join(line.split("|")[0] for line in block.splitlines()))
+        read = wire.decode_client if who == "Client" else wire.decode_broker
+        frames += [read(body) for body in splitter.feed(data)]
+        assert not splitter.within_a_frame
+    assert [type(frame) for frame in frames] == [
+        wire.Batch, wire.Request, wire.Request, wire.Request, wire.Seal,
+        wire.Accepted, wire.Result, wire.Result, wire.Progress, wire.Result, wire.Summary,
+    ]
+    assert frames[2] == wire.Request(id=2, recipe="delay", timeout_ms=2000, payload=b"300")
+    assert isinstance(frames[7], wire.Result)
+    assert frames[7].failure.message == "no such recipe"
+
+
+@pytest.mark.parametrize("table, kind", [
+    ("close codes", codes.Close), ("codes", codes.Code), ("stream codes", codes.Stream),
+])
+def test_the_numbers_of_the_specification(table: str, kind: type[IntEnum]) -> None:
+    rows = re.findall(r"^\| (\w+) \| `(\w+)` \|", between(table), re.M)
+    assert {name: int(number, 0) for number, name in rows} == {
+        member.name: member.value for member in kind
+    }
