@@ -18,6 +18,7 @@ mod reply;
 mod run;
 mod slots;
 mod tally;
+mod turns;
 pub mod typed;
 mod validate;
 
@@ -36,3 +37,4 @@ pub(crate) use outcome::{Failure, Head, Sink};
 pub(crate) use pool::Pool;
 pub(crate) use run::{Engine, Offered, Run, Terms, foreign};
 pub(crate) use slots::Slots;
+pub(crate) use turns::{HANDFUL, TURN, Turn, Turns};

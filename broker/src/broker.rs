@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
 
 use crate::{
-    batch::{Catalog, Engine, Pool, PoolConfig, Slots},
+    batch::{Catalog, Engine, Pool, PoolConfig, Slots, Turns},
     config::{Batch, Config},
     tenancy::{FileError, Registry},
-    transport::{ConnectionInfo, Endpoint, EndpointError, Live, WindowPool},
+    transport::{ConnectionInfo, Endpoint, EndpointError, Live, OpenIds, WindowPool},
 };
 
 mod dev_ca;
@@ -33,6 +33,7 @@ pub(crate) struct Services {
     pub tenants: Registry,
     pub live: Live,
     pub windows: Arc<WindowPool>,
+    pub open_ids: OpenIds,
     pub trust: watch::Receiver<Snapshot>,
     pub drain: watch::Sender<Drain>,
     pub stop: CancellationToken,
@@ -156,6 +157,7 @@ impl Broker {
             tenants,
             live: Live::default(),
             windows,
+            open_ids: OpenIds::default(),
             trust: certificates.subscribe(),
             drain: watch::Sender::new(Drain::No),
             stop: CancellationToken::new(),
@@ -277,6 +279,7 @@ fn engine(config: &Batch, catalog: Catalog) -> Result<Engine, StartError> {
         catalog,
         slots: Slots::new(config.concurrency_max),
         pool: Pool::new(pool).map_err(StartError::Pool)?,
+        turns: Turns::new(tokio::runtime::Handle::current().metrics().num_workers()),
         config: Arc::new(config.clone()),
     })
 }

@@ -19,6 +19,7 @@ mod socket;
 mod stream;
 mod window;
 
+pub(crate) use batch::OpenIds;
 pub use config::{BadLimit, Config};
 pub(crate) use endpoint::Endpoint;
 pub use endpoint::EndpointError;

@@ -8,6 +8,8 @@ pub const PREFIX_BYTES: usize = 4;
 pub const FRAME_BYTES_HARD_MAX: usize = 16 << 20;
 /// The largest frame accepted unless configured otherwise, in bytes after the prefix.
 pub const FRAME_BYTES_DEFAULT: usize = 1 << 20;
+/// The largest payload of a result, in bytes: with its head it fits the largest frame.
+pub const RESULT_PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_HARD_MAX - (64 << 10);
 /// The most items a batch can ever have.
 pub const BATCH_ITEMS_HARD_MAX: u64 = 1_000_000;
 /// A tenant id, in bytes.

@@ -93,6 +93,11 @@ impl Splitter {
         self.carry.len() + chunks.saturating_sub(self.offset)
     }
 
+    /// Whether bytes were handed over that are not consumed, whole frames or not.
+    pub fn has_unread(&self) -> bool {
+        self.at < self.filled || !self.carry.is_empty()
+    }
+
     /// The whole frames that lie next to each other in memory: at least one, unless more bytes
     /// have to arrive first. The same ones again until [`consume`](Self::consume).
     ///

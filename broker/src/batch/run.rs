@@ -31,6 +31,7 @@ use super::{
     pool::Pool,
     slots::{Claim, Mailbox, Place, Slot, Slots},
     tally::Tally,
+    turns::Turns,
 };
 use crate::tenancy::{BytesPermit, State, Tenant};
 
@@ -43,6 +44,7 @@ pub(crate) struct Engine {
     pub catalog: Catalog,
     pub slots: Slots,
     pub pool: Pool,
+    pub turns: Turns,
     pub config: Arc<super::Config>,
 }
 
@@ -79,6 +81,8 @@ pub(crate) struct Run {
     cached: Option<Arc<Entry>>,
     reply: Reply,
     tally: Tally,
+    /// Whether any item was started: from then on nobody can promise that nothing happened.
+    started: bool,
     /// Set once nothing new starts.
     ending: Option<Ending>,
     /// The newest reading of the clock.
@@ -121,9 +125,15 @@ impl Run {
             cached: None,
             reply: Reply::new(),
             tally: Tally::new(now),
+            started: false,
             ending: None,
             now,
         }
+    }
+
+    /// The newest reading of the clock: the end of the last item that ran in place.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
     }
 
     /// The id of the last item that was taken.
@@ -139,6 +149,11 @@ impl Run {
     /// What ends the batch, once something does: nothing new starts from then on.
     pub(crate) fn ending(&self) -> Option<Ended> {
         self.ending.map(Ending::ended)
+    }
+
+    /// Whether any item was started.
+    pub(crate) fn has_started(&self) -> bool {
+        self.started
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

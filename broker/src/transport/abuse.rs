@@ -90,7 +90,7 @@ mod tests {
         let mut abuse = Abuse::new(&config, now);
         assert_eq!((0..100).take_while(|_| abuse.note(End::Reset, now).is_none()).count(), 5);
         let mut abuse = Abuse::new(&config, now);
-        let slow = |i| now + Duration::from_millis(300 * i);
+        let slow = |i: u64| now + Duration::from_millis(300 * i);
         assert!((0..20).all(|i| abuse.note(End::Reset, slow(i)).is_none()));
     }
 }

@@ -18,6 +18,7 @@ use tollgate_protocol::{
 use super::{
     connection::{Caller, GatewayCaller, Peer},
     stream::{End, Stream, error_frame, refuse_critical, varint},
+    window::Holder,
 };
 use crate::{
     batch::{Failure, Run, Terms, foreign},
@@ -25,16 +26,21 @@ use crate::{
 };
 
 mod drive;
+mod ids;
 mod intake;
 mod timers;
 
 use drive::{Drive, Over};
+pub(crate) use ids::OpenIds;
+use ids::OpenId;
 
 /// A batch that was admitted and has not begun.
 pub(super) struct Opened {
     run: Run,
     tenants: Tenants,
-    permit: Option<Permit>,
+    /// Given back before the final frame, so that a client at its limit can open the next batch
+    /// as soon as it has read it.
+    permits: (Option<Permit>, OpenId),
     accepted: Accepted<'static>,
 }
 
@@ -60,6 +66,11 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
         }
         Tenants::Each => (None, None),
     };
+    let holder = match &tenants {
+        Tenants::One(tenant) => Holder::Tenant(tenant.index()),
+        Tenants::Each => peer.holder.clone(),
+    };
+    let open_id = peer.services.open_ids.enter(holder, open.batch_id)?;
     let engine = peer.services.engine.clone();
     let asked = if open.concurrency_max == 0 { u32::MAX } else { open.concurrency_max };
     let granted = settings.as_ref().map_or(u32::MAX, |s| s.concurrency);
@@ -93,7 +104,7 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
         last_id: None,
         extensions: Extensions::EMPTY,
     };
-    Ok(Opened { run: Run::new(engine, terms, open, now), tenants, permit, accepted })
+    Ok(Opened { run: Run::new(engine, terms, open, now), tenants, permits: (permit, open_id), accepted })
 }
 
 fn tenants(peer: &Peer, named: Option<&str>) -> Result<Tenants, Failure> {
@@ -123,14 +134,12 @@ impl Peer {
 
 /// Runs an admitted batch to its final frame.
 pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) -> End {
-    let Opened { run, tenants, permit, accepted } = opened;
+    let Opened { run, tenants, permits, accepted } = opened;
     stream.output.frame(&BrokerFrame::Accepted(accepted));
     let mut drive = Drive::new(peer, stream, run, tenants);
     let over = poll_fn(|cx| drive.poll(cx)).await;
     let (mut stream, run) = drive.into_parts();
-    // Given back before the final frame, so that a client at its limit can open the next batch as
-    // soon as it has read it.
-    drop(permit);
+    drop(permits);
     match over {
         Over::Ended(ended) => {
             stream.output.frame(&BrokerFrame::Summary(run.summary(ended)));

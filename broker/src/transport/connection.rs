@@ -47,6 +47,8 @@ pub(super) struct GatewayCaller {
 pub(super) struct Peer {
     pub services: Arc<Services>,
     pub caller: Caller,
+    /// Whose raises of the window, and whose mixed batches, are counted together.
+    pub holder: Holder,
     pub holds: Arc<Holds>,
     pub signals: Signals,
 }
@@ -104,7 +106,6 @@ struct Admitted {
     chain: Vec<CertificateDer<'static>>,
     expires: SystemTime,
     entered: Entered,
-    holder: Holder,
     _permit: Permit,
 }
 
@@ -141,8 +142,8 @@ impl Admitted {
         conn.set_receive_window(VarInt::from_u32(limits.connection_window_bytes));
         conn.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams_first));
         let signals = Signals::default();
-        let peer = Arc::new(Peer { services, caller, holds, signals });
-        Ok(Admitted { peer, chain: *chain, expires, entered, holder, _permit: permit })
+        let peer = Arc::new(Peer { services, caller, holder, holds, signals });
+        Ok(Admitted { peer, chain: *chain, expires, entered, _permit: permit })
     }
 
     /// Accepts streams until something ends the connection.
@@ -382,7 +383,7 @@ impl<'a> Streams<'a> {
         let next = self.window.saturating_mul(2).min(limits.connection_window_max_bytes);
         if wanted > self.window && next > self.window && !self.of.peer.holds.any() {
             let by = next - self.window;
-            let Some(raise) = self.of.peer.services.windows.take(&self.of.holder, by) else {
+            let Some(raise) = self.of.peer.services.windows.take(&self.of.peer.holder, by) else {
                 return;
             };
             self.raises.push(raise);

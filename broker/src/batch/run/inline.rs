@@ -52,6 +52,7 @@ impl Run {
             let request = self.hook_request(entry, tenant, request.id, request.payload.len());
             self.engine.catalog.hooks().on_start(&request);
         }
+        self.started = true;
         let mut reply = std::mem::take(&mut self.reply);
         reply.reset();
         let ran = catch_unwind(AssertUnwindSafe(|| run.run(&ctx, request.payload, &mut reply)));

@@ -143,6 +143,7 @@ impl Run {
         permits: (Slot, BytesPermit),
         sink: &mut impl Sink,
     ) {
+        self.started = true;
         let entry = item.entry.clone();
         let started = self.now.max(item.arrived);
         let on_pool = entry.runs_on_pool(payload.len());

@@ -32,7 +32,7 @@ use super::{
     intake::Pace,
 };
 use crate::{
-    batch::{Ending, Failure, Run},
+    batch::{Ending, Failure, Run, Turn},
     tenancy::Kind,
 };
 
@@ -87,6 +87,8 @@ pub(super) struct Drive<'a> {
     /// Until when results wait for the tenant's outgoing rate.
     pub(super) unpaid_until: Option<Instant>,
     pub(super) fail_fast_sent: bool,
+    /// The stream's part in the turns of working in place.
+    pub(super) turn: Turn,
 }
 
 /// Progress of an item is sent at most this often.
@@ -97,6 +99,12 @@ const ROUNDS: usize = 2;
 impl<'a> Drive<'a> {
     pub(super) fn new(peer: &'a Arc<Peer>, stream: Stream, run: Run, tenants: Tenants) -> Self {
         let now = stream.arrived;
+        let turns = &peer.services.engine.turns;
+        let turn = match &tenants {
+            Tenants::One(tenant) => Turn::new(turns, tenant.index(), tenant.weight()),
+            // The turn is the gateway's, who takes it for all: no tenant's own.
+            Tenants::Each => Turn::new(turns, u32::MAX, 1),
+        };
         Drive {
             peer,
             stream,
@@ -117,6 +125,7 @@ impl<'a> Drive<'a> {
             blocked: None,
             unpaid_until: None,
             fail_fast_sent: false,
+            turn,
         }
     }
 
@@ -138,7 +147,8 @@ impl<'a> Drive<'a> {
                 Err(over) => return Poll::Ready(over),
             };
             // More may be on its way into the buffer: written once that ran dry, or is full.
-            if !progress || self.stream.output.len() >= FLUSH_BYTES {
+            let dry = !progress && !self.turn.waits();
+            if dry || self.stream.output.len() >= FLUSH_BYTES {
                 progress |= match self.write(cx) {
                     Ok(progress) => progress,
                     Err(over) => return Poll::Ready(over),
@@ -173,7 +183,9 @@ impl<'a> Drive<'a> {
     /// The batch failed as a whole: what runs is stopped.
     pub(super) fn fail(&mut self, failure: Failure) {
         self.run.cancel_all(Ending::FAILED, &mut self.stream.output);
-        self.failed = Some(failure);
+        let side_effect_free = failure.side_effect_free && !self.run.has_started();
+        // The first failure is the batch's.
+        self.failed.get_or_insert(Failure { side_effect_free, ..failure });
         self.close_input();
     }
 
@@ -211,8 +223,8 @@ impl<'a> Drive<'a> {
         }
         let full = self.stream.output.len() >= FULL_BYTES;
         if !self.is_held() && !full && self.stream.splitter.buffers().is_empty() {
-            // What was read before is not used up yet: the next round goes on with it.
-            return Ok(true);
+            // What was read before is not used up yet: the next round, or turn, goes on with it.
+            return Ok(!self.turn.waits());
         }
         if self.is_held() || full {
             // A reset is heeded even while nothing is read.
@@ -337,6 +349,10 @@ impl<'a> Drive<'a> {
 
     /// Nothing is ready: asks to be woken by everything that may make it so.
     fn wait(&mut self, cx: &mut Poller<'_>) -> Poll<Over> {
+        if self.turn.waits() {
+            // It comes within milliseconds: nothing else needs to be able to wake this.
+            return Poll::Pending;
+        }
         if self.watch.register(cx.waker()) {
             cx.waker().wake_by_ref();
         }

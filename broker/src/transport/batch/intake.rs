@@ -18,17 +18,15 @@ use tollgate_protocol::{
 };
 
 use super::{
-    super::{connection::Caller, hold::Hold, stream::too_large},
+    super::{connection::Caller, hold::Hold, output::FULL_BYTES, stream::too_large},
     Tenants,
     drive::{Drive, Input},
 };
 use crate::{
-    batch::{Ending, Failure, Offered, Run, Sink, foreign},
+    batch::{Ending, Failure, HANDFUL, Offered, Run, Sink, TURN, foreign},
     tenancy::{Charged, Kind, PaceTicket, Policy, Quota, Refusal, Stop, Tenant},
 };
 
-/// Items taken before anything else of the stream, and other streams, get their turn.
-const HANDFUL: usize = 64;
 /// What a client is told to wait when there is no room for its item, and no room to hold its
 /// stream: about the time in which room comes free.
 const NO_ROOM_RETRY: Duration = Duration::from_millis(100);
@@ -56,13 +54,19 @@ enum Next {
 }
 
 impl Drive<'_> {
-    /// Takes in up to a handful of items. True if there was anything to take.
+    /// Takes in up to a handful of items, when it is this stream's turn. True if there was anything
+    /// to take.
     pub(super) fn take_in(&mut self, cx: &mut Poller<'_>) -> bool {
-        let mut taken = 0;
-        while taken < HANDFUL
-            && self.input != Input::Closed
-            && self.stream.output.len() < super::super::output::FULL_BYTES
-        {
+        if !self.can_take_in() {
+            self.turn.give_up();
+            return false;
+        }
+        if self.turn.poll(cx.waker()).is_pending() {
+            return false;
+        }
+        let began = self.stream.arrived.max(self.run.now());
+        let (mut taken, mut took) = (0, Duration::ZERO);
+        while taken < HANDFUL && took < TURN && self.can_take_in() {
             if let Some(pace) = &mut self.pace
                 && pin!(pace.ticket.turn()).poll(cx).is_pending()
             {
@@ -72,8 +76,21 @@ impl Drive<'_> {
                 0 => break,
                 n => taken += n,
             }
+            took = self.run.now().saturating_duration_since(began);
+        }
+        let more = taken >= HANDFUL || took >= TURN;
+        if self.turn.end(took, more, cx.waker()) {
+            // Nobody else waits for a turn, but the endpoint and other tasks have theirs.
+            cx.waker().wake_by_ref();
         }
         taken > 0
+    }
+
+    /// Whether bytes wait to be taken in, and may be.
+    fn can_take_in(&self) -> bool {
+        self.input != Input::Closed
+            && self.stream.splitter.has_unread()
+            && self.stream.output.len() < FULL_BYTES
     }
 
     /// Takes in what lies whole in one piece of memory. How many frames were consumed.
