@@ -1,6 +1,11 @@
 //! Tenants from outside: permits at their limits, charges, waiting in order, the file, the registry.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
 
 use super::*;
 
@@ -18,4 +23,10 @@ fn tenant(change: impl FnOnce(&mut Settings)) -> Arc<Tenant> {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// What a task comes to; an hour of the paused clock passes only when nothing else can happen.
+async fn done<T>(task: JoinHandle<T>) -> T {
+    let hour = Duration::from_secs(3_600);
+    tokio::time::timeout(hour, task).await.expect("it is never woken").expect("no panic")
 }

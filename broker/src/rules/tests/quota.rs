@@ -189,13 +189,17 @@ fn greedy(limit: u64, len: u64, windows: u64) -> Vec<u64> {
     let mut buckets = vec![0; 10 * (windows as usize + 1)];
     let mut now = 0;
     loop {
-        let c = r.charge(now, Turn::Own, std::iter::repeat(len));
+        // A window's worth and a half, so that it ends even when nothing is ever refused.
+        let handful = std::iter::repeat_n(len, (limit / len) as usize * 3 / 2 + 1);
+        let c = r.charge(now, Turn::Own, handful);
         let bucket = (now / (100 * MS)) as usize;
         if bucket >= buckets.len() {
             return buckets.split_off(10);
         }
         buckets[bucket] += c.admitted as u64 * len;
-        now += wait_ns(c.stop);
+        let wait = wait_ns(c.stop);
+        assert!(wait > 0, "what fits now was not admitted");
+        now += wait;
     }
 }
 

@@ -219,7 +219,7 @@ async fn items_run_up_to_the_tenants_concurrency() {
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
     drop(first);
-    let third = waiting.await.expect("no panic");
+    let third = done(waiting).await;
     assert_eq!(t.items_running(), 2);
     drop(third);
     assert_eq!(t.items_running(), 1);
@@ -245,7 +245,7 @@ async fn bytes_in_flight_are_exact_and_what_is_too_large_goes_alone() {
     assert!(!large.is_finished());
     assert!(t.reserve_bytes(1).is_none(), "nobody passes who waits");
     drop(held);
-    let large = large.await.expect("no panic");
+    let large = done(large).await;
     assert_eq!((large.amount(), t.bytes_in_flight()), (1_000, 1_000));
     assert!(large.covers(&t, 9_999));
     drop(large);
