@@ -53,8 +53,8 @@ pub async fn run(scenario: &Scenario, quiet: bool) -> anyhow::Result<Report> {
         client.close().await;
     }
     let cpu = cpu_after.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-    let tenants = sources.iter().map(|s| (&s.tenant, s.record.stats())).collect();
-    Ok(Report::new(scenario, tenants, Generator { started_at, cpu }))
+    let tenants: Vec<_> = sources.iter().map(|s| (&s.tenant, s.record.stats())).collect();
+    Ok(Report::new(scenario, &tenants, Generator { started_at, cpu }))
 }
 
 /// The times of a run.

@@ -88,17 +88,17 @@ pub struct Complaint {
 }
 
 /// What is known of the generator itself.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Generator {
     pub started_at: SystemTime,
     pub cpu: Option<Duration>,
 }
 
 impl Report {
-    pub fn new(scenario: &Scenario, tenants: Vec<(&Tenant, Stats)>, generator: Generator) -> Self {
+    pub fn new(scenario: &Scenario, tenants: &[(&Tenant, Stats)], generator: Generator) -> Self {
         let mut sum = Stats::default();
         tenants.iter().for_each(|(_, stats)| sum.add(stats));
-        let complaints = complaints(scenario, &tenants, &sum);
+        let complaints = complaints(scenario, tenants, &sum);
         let cpu_s = generator.cpu.map(|d| d.as_secs_f64());
         let started_at = generator.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         Report {

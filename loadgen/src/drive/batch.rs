@@ -72,10 +72,8 @@ impl Source {
         let (mut sender, mut events) = builder.open().await?.split();
         let mut summary = None;
         let read = events.for_each(|event| match event {
-            EventRef::Result(r) => {
-                if check.result(&r) {
-                    outcome.item_ns.push(nanos(due.elapsed()));
-                }
+            EventRef::Result(r) if check.result(&r) => {
+                outcome.item_ns.push(nanos(due.elapsed()));
             }
             EventRef::Throttled(_) => outcome.throttlings += 1,
             EventRef::Summary(s) => summary = Some(s.clone()),

@@ -146,10 +146,10 @@ impl ScenarioFile {
         };
         let duration = time("duration", flags.duration, self.duration, DURATION_SECS)?;
         if duration.is_zero() {
-            return Err(bad("duration", "must be more than nothing".into()));
+            return Err(bad("duration", "must be more than nothing"));
         }
         if self.tenants.is_empty() {
-            return Err(bad("tenants", "nobody sends: give --certs or [[tenants]]".into()));
+            return Err(bad("tenants", "nobody sends: give --certs or [[tenants]]"));
         }
         let tenants =
             self.tenants.into_iter().map(TenantFile::parse).collect::<Result<Vec<_>, _>>()?;
@@ -212,7 +212,7 @@ impl Load {
         let rate = match (self.items_per_second, self.batches_per_second) {
             (None, None) => return Ok(Pace::InFlight(in_flight(64)?)),
             (Some(_), Some(_)) => {
-                return Err(bad("items_per_second", "excludes batches_per_second".into()));
+                return Err(bad("items_per_second", "excludes batches_per_second"));
             }
             (Some(items), None) => items / batch_items as f64,
             (None, Some(batches)) => batches,
@@ -229,7 +229,7 @@ impl Load {
             vec![RecipeFile { name, weight: 1, payload_bytes: None, payload: None, check: None }]
         };
         if self.recipe.is_some() && self.recipes.is_some() {
-            return Err(bad("recipe", "excludes recipes".into()));
+            return Err(bad("recipe", "excludes recipes"));
         }
         let list = self.recipes.clone().unwrap_or_else(single);
         list.into_iter().map(|r| self.recipe(r)).collect()
@@ -244,7 +244,7 @@ impl Load {
             (self.payload_bytes, self.payload.clone())
         };
         let payload = match (bytes, text) {
-            (Some(_), Some(_)) => return Err(bad("payload", "excludes payload_bytes".into())),
+            (Some(_), Some(_)) => return Err(bad("payload", "excludes payload_bytes")),
             (_, Some(text)) => Payload::Text(text.into()),
             (bytes, None) => Payload::Bytes(bytes.unwrap_or(64)),
         };
@@ -255,7 +255,7 @@ impl Load {
         let check = r.check.or(self.check).unwrap_or(default);
         if check == Check::Same && matches!(payload, Payload::Bytes(_)) {
             let problem = "`same` needs a `payload` that is the same in every item";
-            return Err(bad("check", problem.into()));
+            return Err(bad("check", problem));
         }
         Ok(Recipe { name: r.name, weight: r.weight, payload, check })
     }
@@ -292,7 +292,7 @@ fn within(key: &str, n: u64, max: u64) -> Result<u64, BadScenario> {
     if (1..=max).contains(&n) { Ok(n) } else { Err(bad(key, format!("{n} is not 1 to {max}"))) }
 }
 
-fn bad(key: &str, problem: String) -> BadScenario {
+fn bad(key: &str, problem: impl std::fmt::Display) -> BadScenario {
     BadScenario::Value(format!("`{key}`: {problem}"))
 }
 
