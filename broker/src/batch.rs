@@ -20,7 +20,7 @@ mod slots;
 mod tally;
 mod turns;
 pub mod typed;
-mod validate;
+pub(crate) mod validate;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogError, Entry, RECIPES_MAX};
 pub use config::Config;

@@ -169,6 +169,15 @@ where
     }
 }
 
+/// Reads a JSON payload as [`json`] does, for recipes that do not go through it.
+///
+/// # Errors
+/// `VALIDATION_ERROR`, with `field` (a JSON pointer), `line`, `column` and, where they can be had,
+/// `expected` and `found`.
+pub fn from_json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
+    decode::json(payload)
+}
+
 fn put_json(output: &impl Serialize, out: &mut Reply) -> Result<(), Error> {
     serde_json::to_writer(out, output).map_err(|e| unwritable("JSON", &e))
 }
