@@ -19,6 +19,8 @@ use tollgate_certs::{ClientCredentials, Identity, IssueOptions, Issued};
 use tollgate_client::{Client, ClientBuilder};
 use tollgate_protocol::id::TenantId;
 
+pub mod forge;
+pub mod held;
 pub mod raw;
 
 /// A bound for what should be immediate: it is only ever reached by a failure.
@@ -57,7 +59,7 @@ impl Rig {
 
     /// Starts a broker with the built-in recipes and changed settings.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Rig {
-        let catalog = temp_catalog();
+        let catalog = tollgate_broker::recipes::builtin().build().expect("a catalog");
         Rig::with_catalog(catalog, change).await
     }
 
@@ -169,15 +171,4 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     if tokio::time::timeout(SOON, poll).await.is_err() {
         panic!("never came to hold: {what}");
     }
-}
-
-struct E;
-impl tollgate_broker::batch::Inline for E {
-    fn run(&self, _: &tollgate_broker::batch::InlineContext<'_>, p: &[u8], out: &mut tollgate_broker::batch::Reply) -> Result<(), tollgate_broker::batch::Error> {
-        out.extend_from_slice(p);
-        Ok(())
-    }
-}
-fn temp_catalog() -> Catalog {
-    Catalog::builder().inline("echo", Default::default(), E).build().unwrap()
 }
