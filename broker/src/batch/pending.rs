@@ -18,7 +18,7 @@ use super::{
     Reply,
     catalog::Entry,
     outcome::{Failure, Outcome},
-    pool::RunError,
+    pool::{RunError, Running},
     recipe::RecipeFuture,
     slots::Slot,
 };
@@ -42,8 +42,10 @@ pub(crate) struct Item {
 pub(crate) enum Work {
     /// Polled here.
     Recipe(RecipeFuture),
+    /// Polled here, once its payload was checked on the pool.
+    Checked(Pin<Box<dyn Future<Output = Result<Reply, RunError>> + Send>>),
     /// Run on the pool of blocking threads.
-    Pool(Pin<Box<dyn Future<Output = Result<Reply, RunError>> + Send>>),
+    Pool(Box<Running>),
 }
 
 /// An item that runs. Dropping it stops it.
@@ -51,6 +53,7 @@ pub(crate) struct Pending {
     pub item: Item,
     pub started: Instant,
     work: Work,
+    waits_for_thread: bool,
     timer: Pin<Box<Sleep>>,
     cancel: CancellationToken,
     _permits: (Slot, BytesPermit),
@@ -73,8 +76,25 @@ impl Pending {
         cancel: CancellationToken,
         permits: (Slot, BytesPermit),
     ) -> Self {
-        let timer = Box::pin(tokio::time::sleep_until((started + item.timeout).into()));
-        Pending { item, started, work, timer, cancel, _permits: permits }
+        let waits_for_thread = matches!(work, Work::Pool(_));
+        // The time-out is running time: an item on the pool first waits for its thread.
+        let limit = match work {
+            Work::Recipe(_) | Work::Checked(_) => item.timeout,
+            Work::Pool(_) => item.entry.spec.queue_timeout,
+        };
+        let timer = Box::pin(tokio::time::sleep_until((started + limit).into()));
+        Pending { item, started, work, waits_for_thread, timer, cancel, _permits: permits }
+    }
+
+    /// A thread has begun with the item: its running time counts from here.
+    fn begin_running(&mut self) {
+        if let Work::Pool(running) = &self.work
+            && self.waits_for_thread
+            && let Some(at) = running.started()
+        {
+            (self.waits_for_thread, self.started) = (false, at);
+            self.timer.as_mut().reset((at + self.item.timeout).into());
+        }
     }
 }
 
@@ -84,12 +104,9 @@ impl Work {
         let idempotent = entry.spec.idempotent;
         // The future is never polled again after a panic, so no broken state can be seen.
         let polled = match self {
-            Work::Recipe(f) => match catch_unwind(AssertUnwindSafe(|| f.as_mut().poll(cx))) {
-                Ok(Poll::Ready(r)) => Poll::Ready(r.map_err(RunError::Failed)),
-                Ok(Poll::Pending) => Poll::Pending,
-                Err(payload) => Poll::Ready(Err(RunError::Panicked(panic_message(&*payload)))),
-            },
-            Work::Pool(f) => f.as_mut().poll(cx),
+            Work::Recipe(f) => caught(|| f.as_mut().poll(cx).map_err(RunError::Failed)),
+            Work::Checked(f) => caught(|| f.as_mut().poll(cx)),
+            Work::Pool(running) => Pin::new(running.as_mut()).poll(cx),
         };
         polled.map(|r| match r {
             Ok(reply) => (Ok(reply), false),
@@ -98,9 +115,15 @@ impl Work {
                 let failure = Failure::interrupted(Code::Panic, message, idempotent);
                 (Err(failure), true)
             }
+            Err(RunError::Refused(e)) => (Err(Failure::refused(e)), false),
             Err(RunError::Full) => (Err(no_thread()), false),
         })
     }
+}
+
+fn caught<T>(poll: impl FnOnce() -> Poll<Result<T, RunError>>) -> Poll<Result<T, RunError>> {
+    catch_unwind(AssertUnwindSafe(poll))
+        .unwrap_or_else(|panic| Poll::Ready(Err(RunError::Panicked(panic_message(&*panic)))))
 }
 
 /// What a panic said, for the client's developers.
@@ -118,11 +141,15 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Finished> {
         let this = &mut *self;
-        let (outcome, panicked) = match this.work.poll(&this.item.entry, cx) {
+        let polled = this.work.poll(&this.item.entry, cx);
+        this.begin_running();
+        let (outcome, panicked) = match polled {
             Poll::Ready(done) => done,
             Poll::Pending if this.timer.as_mut().poll(cx).is_ready() => {
                 this.cancel.cancel();
-                (Err(timed_out(&this.item)), false)
+                let failure =
+                    if this.waits_for_thread { never_ran(&this.item) } else { timed_out(&this.item) };
+                (Err(failure), false)
             }
             Poll::Pending => return Poll::Pending,
         };
@@ -141,6 +168,14 @@ fn no_thread() -> Failure {
     let message = "too many items of the tenant wait for a thread that may block";
     Failure::never_started(Code::Overloaded, message)
         .detail("config_key", "batch.blocking_queue_max")
+}
+
+/// No thread began with the item in time.
+fn never_ran(item: &Item) -> Failure {
+    let ms = item.entry.spec.queue_timeout.as_millis();
+    let message = format!("not started within {ms} ms: every thread that may block was busy");
+    let failure = Failure::never_started(Code::Timeout, message).detail("phase", "queued");
+    Failure { retryable: true, ..failure }
 }
 
 fn timed_out(item: &Item) -> Failure {

@@ -24,6 +24,7 @@ use super::{
     Context, Error, Reply,
     catalog::{Entry, Handler},
     pending::panic_message,
+    validate,
 };
 use crate::rules::fair::{Fair, Id, Turns};
 
@@ -79,6 +80,8 @@ pub(crate) struct Full;
 pub(crate) enum RunError {
     /// The recipe reported an error.
     Failed(Error),
+    /// The payload did not pass; the recipe was not started.
+    Refused(Error),
     /// The recipe panicked, with this message.
     Panicked(String),
     /// It never started: the tenant has too many waiting.
@@ -186,16 +189,38 @@ impl Pool {
         entry: Arc<Entry>,
         ctx: Context,
         payload: Bytes,
+        timeout: Duration,
     ) -> Running {
         let (answer, outcome) = oneshot::channel();
+        let (begin, begun) = oneshot::channel();
         let cancel = ctx.cancel.clone();
         // A recipe that waits needs the runtime's timers and sockets; one that only computes does
         // not.
         let runtime = Handle::try_current().ok();
         let cost = Cost::of(&entry);
-        let task = Task { entry, ctx, payload, runtime, answer };
+        let task = Task { entry, ctx, payload, timeout, runtime, begin, answer };
         let place = self.submit(turn, cost, move || task.run()).ok();
-        Running { outcome, place, cancel, shared: self.0.0.clone() }
+        let begun = Some(begun);
+        Running { begun, started: None, outcome, place, cancel, shared: self.0.0.clone() }
+    }
+
+    /// Checks a long payload against its recipe's schema, on a thread. Dropping the future does not
+    /// take the check out of its place.
+    pub(crate) fn check(
+        &self,
+        turn: Turn,
+        entry: Arc<Entry>,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<(), RunError>> + Send + use<> {
+        let (answer, outcome) = oneshot::channel();
+        let place = self.submit(turn, Cost::of(&entry), move || {
+            // Nobody waits any more when the item was cancelled.
+            let _ = answer.send(validate::check(&entry, &payload));
+        });
+        async move {
+            place.map_err(|Full| RunError::Full)?;
+            outcome.await.unwrap_or_else(|_| Err(stopped())).map_err(RunError::Refused)
+        }
     }
 
     /// What it is doing now.
@@ -284,16 +309,23 @@ struct Task {
     entry: Arc<Entry>,
     ctx: Context,
     payload: Bytes,
+    /// How long it may run, from when a thread begins with it.
+    timeout: Duration,
     runtime: Option<Handle>,
+    begin: oneshot::Sender<Instant>,
     answer: oneshot::Sender<Result<Reply, RunError>>,
 }
 
 impl Task {
     fn run(self) {
-        let Task { entry, ctx, payload, runtime, answer } = self;
+        let Task { entry, mut ctx, payload, timeout, runtime, begin, answer } = self;
+        let now = Instant::now();
+        ctx.deadline = Some(now + timeout);
+        // Nobody cares any more when the item was cancelled.
+        let _ = begin.send(now);
         let ran = catch_unwind(AssertUnwindSafe(|| run_here(&entry, ctx, payload, runtime)));
         let outcome = match ran {
-            Ok(outcome) => outcome.map_err(RunError::Failed),
+            Ok(outcome) => outcome,
             Err(panic) => Err(RunError::Panicked(panic_message(&*panic))),
         };
         // Nobody waits any more when the item timed out.
@@ -306,36 +338,50 @@ fn run_here(
     ctx: Context,
     payload: Bytes,
     runtime: Option<Handle>,
-) -> Result<Reply, Error> {
+) -> Result<Reply, RunError> {
+    if entry.checks_on_pool(payload.len()) {
+        validate::check(entry, &payload).map_err(RunError::Refused)?;
+    }
     match &entry.handler {
         Handler::Inline(recipe) => {
             let mut reply = Reply::new();
-            recipe.run(&ctx.as_inline(), &payload, &mut reply)?;
+            recipe.run(&ctx.as_inline(), &payload, &mut reply).map_err(RunError::Failed)?;
             Ok(reply)
         }
         Handler::Recipe(recipe) => {
-            let runtime = runtime.ok_or_else(|| Error::internal("there is no runtime"))?;
+            let runtime = runtime
+                .ok_or_else(|| RunError::Failed(Error::internal("there is no runtime")))?;
             let cancel = ctx.cancel.clone();
             let future = recipe.clone().start(ctx, payload);
-            runtime.block_on(async {
+            let outcome = runtime.block_on(async {
                 tokio::select! {
                     // Biased: what is cancelled already does not begin.
                     biased;
                     () = cancel.cancelled() => Err(stopped()),
                     outcome = future => outcome,
                 }
-            })
+            });
+            outcome.map_err(RunError::Failed)
         }
     }
 }
 
 /// An item on the pool; resolves when it ended.
 pub(crate) struct Running {
+    begun: Option<oneshot::Receiver<Instant>>,
+    started: Option<Instant>,
     outcome: oneshot::Receiver<Result<Reply, RunError>>,
     /// Where it waits, or waited; `None` when there was no room.
     place: Option<Id<u32>>,
     cancel: CancellationToken,
     shared: Arc<Shared>,
+}
+
+impl Running {
+    /// When a thread began with it, as far as polling has seen.
+    pub(crate) fn started(&self) -> Option<Instant> {
+        self.started
+    }
 }
 
 impl Future for Running {
@@ -344,6 +390,11 @@ impl Future for Running {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Self::Output> {
         if self.place.is_none() {
             return Poll::Ready(Err(RunError::Full));
+        }
+        if let Some(begun) = &mut self.begun
+            && let Poll::Ready(at) = Pin::new(begun).poll(cx)
+        {
+            (self.begun, self.started) = (None, at.ok());
         }
         // The sender is dropped unused only when the pool ends with the item still queued.
         Pin::new(&mut self.outcome)

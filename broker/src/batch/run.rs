@@ -230,12 +230,15 @@ impl Run {
         sink: &mut impl Sink,
     ) -> Offered {
         let len = request.payload.len();
-        if let Err(e) = super::validate::check(entry, request.payload) {
+        // A long payload with a schema is checked on the pool, before its recipe is started.
+        if !entry.checks_on_pool(len)
+            && let Err(e) = super::validate::check(entry, request.payload)
+        {
             self.refuse(request.id, len, Some(tenant.id().as_str()), Failure::refused(e), sink);
             return Offered::Taken;
         }
         match &entry.handler {
-            Handler::Inline(run) if !entry.runs_on_pool(len) => {
+            Handler::Inline(run) if !start::on_pool(entry, len) => {
                 self.run_inline(&**run, entry, request, tenant, arrived, sink);
                 Offered::Taken
             }

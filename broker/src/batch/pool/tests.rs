@@ -3,6 +3,9 @@ use std::sync::{Barrier, mpsc};
 use super::*;
 use crate::batch::{Catalog, Inline, InlineContext, Recipe, Spec, typed};
 
+/// Longer than any test.
+const LIMIT: Duration = Duration::from_secs(60);
+
 const ACME: Turn = Turn { tenant: 1, weight: 1, priority: 3 };
 const ZETA: Turn = Turn { tenant: 2, weight: 1, priority: 3 };
 
@@ -49,18 +52,18 @@ async fn both_shapes_run_on_the_pool() {
         out.extend_from_slice(b);
         Ok(())
     }));
-    let reply = pool.run(ACME, echo, ctx(), "abc".into()).await.expect("echo");
+    let reply = pool.run(ACME, echo, ctx(), "abc".into(), LIMIT).await.expect("echo");
     assert_eq!(reply.payload(), b"abc");
     let sleeps = waiting(typed::bytes(|_: Context, b: Bytes| async move {
         tokio::time::sleep(Duration::from_millis(1)).await;
         Ok(b)
     }));
-    let reply = pool.run(ACME, sleeps, ctx(), "abc".into()).await.expect("echo");
+    let reply = pool.run(ACME, sleeps, ctx(), "abc".into(), LIMIT).await.expect("echo");
     assert_eq!(reply.payload(), b"abc");
     let fails = waiting(typed::bytes(|_: Context, _: Bytes| async move {
         Err::<Bytes, _>(Error::not_found("no"))
     }));
-    let e = pool.run(ACME, fails, ctx(), Bytes::new()).await.expect_err("fails");
+    let e = pool.run(ACME, fails, ctx(), Bytes::new(), LIMIT).await.expect_err("fails");
     assert!(matches!(e, RunError::Failed(e) if e.code() == Code::NotFound));
 }
 
@@ -73,18 +76,18 @@ async fn a_panic_is_an_answer_and_costs_no_thread() {
         },
     ));
     for _ in 0..3 {
-        let e = pool.run(ACME, panics.clone(), ctx(), "oh no".into()).await.expect_err("panics");
+        let e = pool.run(ACME, panics.clone(), ctx(), "oh no".into(), LIMIT).await.expect_err("panics");
         assert!(matches!(e, RunError::Panicked(m) if m.contains("oh no")));
     }
     pool.submit(ACME, Cost::of(&nothing()), || panic!("outside a recipe")).expect("room");
-    pool.run(ACME, nothing(), ctx(), Bytes::new()).await.expect("the thread lives");
+    pool.run(ACME, nothing(), ctx(), Bytes::new(), LIMIT).await.expect("the thread lives");
 }
 
 #[tokio::test]
 async fn a_tenant_with_too_much_waiting_is_refused_and_another_is_not() {
     let pool = pool(1, 2);
     let release = occupy(&pool, ACME);
-    let run = |turn| pool.run(turn, nothing(), ctx(), Bytes::new());
+    let run = |turn| pool.run(turn, nothing(), ctx(), Bytes::new(), LIMIT);
     let (a, b) = (run(ACME), run(ACME));
     assert!(matches!(run(ACME).await, Err(RunError::Full)));
     let c = run(ZETA);
@@ -104,7 +107,7 @@ async fn giving_up_frees_the_payload_of_what_waits_and_tells_what_runs() {
     let pool = pool(1, 8);
     let release = occupy(&pool, ACME);
     let payload = Bytes::from(vec![7; 1024]);
-    let given_up = pool.run(ACME, nothing(), ctx(), payload.clone());
+    let given_up = pool.run(ACME, nothing(), ctx(), payload.clone(), LIMIT);
     assert!(!payload.is_unique());
     drop(given_up);
     assert!(payload.is_unique());
@@ -122,7 +125,7 @@ async fn giving_up_frees_the_payload_of_what_waits_and_tells_what_runs() {
             stopped.lock().expect("not poisoned").send(()).expect("the test waits");
             Ok(())
         }));
-    let given_up = pool.run(ACME, spins, ctx(), Bytes::new());
+    let given_up = pool.run(ACME, spins, ctx(), Bytes::new(), LIMIT);
     running.recv().expect("started");
     drop(given_up);
     saw.recv().expect("it was told");
@@ -148,7 +151,7 @@ async fn a_recipe_that_waits_is_dropped_when_it_is_given_up() {
             Ok(b)
         }
     }));
-    let given_up = pool.run(ACME, waits, ctx(), Bytes::new());
+    let given_up = pool.run(ACME, waits, ctx(), Bytes::new(), LIMIT);
     tokio::task::spawn_blocking(move || running.recv().expect("started")).await.expect("runs");
     drop(given_up);
     tokio::task::spawn_blocking(move || gone.recv().expect("dropped")).await.expect("runs");
@@ -208,7 +211,7 @@ fn all_threads_work_at_once_and_end_with_the_pool() {
 async fn what_waits_when_the_pool_ends_is_told() {
     let pool = pool(1, 8);
     let release = occupy(&pool, ACME);
-    let running = pool.run(ACME, nothing(), ctx(), Bytes::new());
+    let running = pool.run(ACME, nothing(), ctx(), Bytes::new(), LIMIT);
     drop(pool);
     drop(release);
     let e = running.await.expect_err("it never ran");

@@ -146,7 +146,7 @@ impl Run {
         self.started = true;
         let entry = item.entry.clone();
         let started = self.now.max(item.arrived);
-        let on_pool = entry.runs_on_pool(payload.len());
+        let on_pool = on_pool(&entry, payload.len());
         let cancel = if on_pool {
             // The pool's thread can not be dropped: it must be told, item by item.
             self.shared.cancel.child_token()
@@ -167,16 +167,25 @@ impl Run {
             let request = self.hook_request(&entry, &item.tenant, item.id, payload.len());
             self.engine.catalog.hooks().on_start(&request);
         }
+        let turn = pool::Turn {
+            tenant: item.tenant.index(),
+            weight: item.tenant.weight(),
+            priority: self.terms.priority,
+        };
+        let pool = &self.engine.pool;
         let mut work = match &entry.handler {
+            Handler::Recipe(recipe) if !on_pool && entry.checks_on_pool(payload.len()) => {
+                let checked = pool.check(turn, entry.clone(), payload.clone());
+                let recipe = recipe.clone();
+                Work::Checked(Box::pin(async move {
+                    checked.await?;
+                    recipe.start(ctx, payload).await.map_err(pool::RunError::Failed)
+                }))
+            }
             Handler::Recipe(recipe) if !on_pool => Work::Recipe(recipe.clone().start(ctx, payload)),
             _ => {
-                let settings = item.tenant.settings();
-                let turn = pool::Turn {
-                    tenant: item.tenant.index(),
-                    weight: settings.weight,
-                    priority: self.terms.priority,
-                };
-                Work::Pool(Box::pin(self.engine.pool.run(turn, entry.clone(), ctx, payload)))
+                let running = pool.run(turn, entry.clone(), ctx, payload, item.timeout);
+                Work::Pool(Box::new(running))
             }
         };
         // Most recipes that may wait do not: polled once here, they cost no timer and no place in
@@ -194,4 +203,11 @@ impl Run {
             }
         }
     }
+}
+
+/// Whether an item runs on the pool of blocking threads from start to end: it blocks, or it answers
+/// at once but its payload takes long to check.
+pub(super) fn on_pool(entry: &Entry, payload_len: usize) -> bool {
+    let inline = matches!(entry.handler, Handler::Inline(_));
+    entry.runs_on_pool(payload_len) || (inline && entry.checks_on_pool(payload_len))
 }
