@@ -1,0 +1,400 @@
+//! What comes back, as it comes: rows for people, JSON lines for programs, a bar on a terminal.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    time::{Duration, Instant},
+};
+
+use console::Style;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
+use tollgate_client::{
+    Code, Ended, Failure, ItemResult, Metadata, Notice, NoticeKind, Progress, Summary, Throttled,
+};
+
+use super::{
+    items::Unsent,
+    payload::{self, Shown},
+};
+use crate::cli::{
+    exit::Exit,
+    format::{self, count},
+    output::{self, Output, excerpt, padded, printable},
+};
+
+/// Prints what a batch tells, and counts.
+pub(super) struct Report {
+    output: Output,
+    bar: Option<ProgressBar>,
+    /// Where the items come from that have no result yet.
+    sources: HashMap<u64, String>,
+    header_shown: bool,
+    throttled_shown: bool,
+    began: Instant,
+    done: u64,
+    succeeded: u64,
+    failed: BTreeMap<String, u64>,
+    summary: Option<Summary>,
+}
+
+/// A result as a JSON line.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    event: &'static str,
+    id: u64,
+    source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
+    /// As HTTP has it; `null` when the item was not sent.
+    status: Option<u16>,
+    code: &'a str,
+    attempts: u32,
+    queued_ms: f64,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<serde_json::Value>,
+}
+
+impl Report {
+    pub(super) fn new(output: Output) -> Report {
+        let bar = (output::watched() && output == Output::Table).then(|| {
+            let bar = ProgressBar::new(0);
+            let style = "{spinner} {wide_bar} {pos}/{len} {msg}";
+            bar.set_style(ProgressStyle::with_template(style).expect("the template is good"));
+            bar
+        });
+        Report {
+            output,
+            bar,
+            sources: HashMap::new(),
+            header_shown: false,
+            throttled_shown: false,
+            began: Instant::now(),
+            done: 0,
+            succeeded: 0,
+            failed: BTreeMap::new(),
+            summary: None,
+        }
+    }
+
+    /// An item is on its way.
+    pub(super) fn sent(&mut self, id: u64, source: String) {
+        self.sources.insert(id, source);
+        self.bar.iter().for_each(|bar| bar.inc_length(1));
+    }
+
+    /// All are.
+    pub(super) fn all_sent(&mut self) {
+        self.bar.iter().for_each(|bar| bar.enable_steady_tick(Duration::from_millis(100)));
+    }
+
+    /// An item was not even sent.
+    pub(super) fn unsent(&mut self, id: u64, source: &str, why: &Unsent) -> io::Result<()> {
+        self.count(why.code, false);
+        match self.output {
+            Output::Table => self.row(id, why.code, Duration::ZERO, source, &why.message),
+            Output::Json => output::json_line(&Line {
+                status: None,
+                code: why.code,
+                error: Some(json!({ "message": why.message, "retryable": false })),
+                ..Line::new(id, source)
+            }),
+        }
+    }
+
+    /// How far an item has come.
+    pub(super) fn progress(&mut self, p: &Progress) {
+        let Some(bar) = &self.bar else { return };
+        let source = self.sources.get(&p.id).map_or("", String::as_str);
+        let percent = p.percent().map(|n| format!("{n:.0} %")).unwrap_or_default();
+        bar.set_message(excerpt(&format!("{source} {percent} {}", p.message), 50));
+    }
+
+    /// An item has come to its end.
+    pub(super) fn result(&mut self, r: &ItemResult) -> io::Result<()> {
+        let source = self.sources.remove(&r.id).unwrap_or_default();
+        let number = format!("CODE_{}", r.code_number);
+        let code = r.code().map_or(&*number, |code| code.name());
+        self.count(code, r.is_success());
+        match (self.output, &r.outcome) {
+            (Output::Table, Ok(payload)) => {
+                let shown = Shown::of(payload);
+                self.row(r.id, code, r.duration, &source, &shown.text())
+            }
+            (Output::Table, Err(failure)) => {
+                self.row(r.id, code, r.duration, &source, &why(failure))
+            }
+            (Output::Json, _) => output::json_line(&Line::of(r, code, &source)),
+        }
+    }
+
+    /// The broker reads no further for now.
+    pub(super) fn throttled(&mut self, t: &Throttled) -> io::Result<()> {
+        let wait = format::duration(t.resume_in);
+        match (self.output, &self.bar) {
+            (Output::Json, _) => {
+                return output::json_line(&json!({
+                    "event": "throttled",
+                    "quota": t.quota,
+                    "current": t.current,
+                    "limit": t.limit,
+                    "resume_ms": ms(t.resume_in),
+                }));
+            }
+            (_, Some(bar)) => bar.set_message(format!("throttled: {} {}", t.quota, t.limit)),
+            _ => {}
+        }
+        if !std::mem::replace(&mut self.throttled_shown, true) {
+            let (quota, current, limit) = (printable(&t.quota), t.current, t.limit);
+            self.aside(&format!(
+                "throttled: {quota} is at {current} of {limit}; reading goes on in {wait}, and so \
+                 on (the summary has the total)"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Something is about to happen to the connection.
+    pub(super) fn notice(&mut self, n: &Notice) -> io::Result<()> {
+        let kind = match n.kind {
+            NoticeKind::Draining => "draining",
+            NoticeKind::CertificateExpiring => "certificate_expiring",
+        };
+        if self.output == Output::Json {
+            let at = jiff::Timestamp::try_from(n.at).map(|t| t.to_string()).ok();
+            return output::json_line(
+                &json!({ "event": "notice", "kind": kind, "at": at, "message": n.message }),
+            );
+        }
+        self.aside(&format!("notice: {}", printable(&n.message)));
+        Ok(())
+    }
+
+    /// The broker's own count.
+    pub(super) fn summary(&mut self, summary: Summary) {
+        self.summary = Some(summary);
+    }
+
+    /// Prints the summary, and says how the command ends.
+    pub(super) fn finish(self) -> io::Result<Exit> {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        match self.output {
+            Output::Table => self.finish_for_people(),
+            Output::Json => output::json_line(&self.summary_line())?,
+        }
+        // A batch that was cut short has not done what it was asked to, even if nothing failed.
+        let whole = self.summary.as_ref().is_some_and(|s| s.ended == Ended::Sealed);
+        Ok(if self.failed.is_empty() && whole { Exit::Ok } else { Exit::Failure })
+    }
+
+    fn finish_for_people(&self) {
+        let failed: u64 = self.failed.values().sum();
+        let mut text = format!("{} of {} succeeded", self.succeeded, count(self.done, "item"));
+        if failed > 0 {
+            let codes = self.failed.iter().map(|(code, n)| format!("{n} {code}"));
+            text += &format!(", {failed} failed ({})", codes.collect::<Vec<_>>().join(", "));
+        }
+        text += &format!(" in {}", format::duration(self.began.elapsed()));
+        if let Some(s) = &self.summary {
+            let (up, down) = (format::bytes(s.bytes_in), format::bytes(s.bytes_out));
+            text += &format!("; {up} up, {down} down");
+            if !s.throttled.is_zero() {
+                text += &format!("; throttled for {}", format::duration(s.throttled));
+            }
+            if s.ended != Ended::Sealed {
+                text += &format!("; ended early: {}", ended(s.ended));
+            }
+        }
+        let style = Style::new().for_stderr().bold();
+        output::note(format_args!(
+            "{}",
+            if failed == 0 { style.green() } else { style.red() }.apply_to(text)
+        ));
+    }
+
+    fn summary_line(&self) -> serde_json::Value {
+        let s = self.summary.as_ref();
+        json!({
+            "event": "summary",
+            "total": self.done,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "ended": s.map(|s| ended(s.ended)),
+            "duration_ms": s.map(|s| ms(s.duration)),
+            "throttled_ms": s.map(|s| ms(s.throttled)),
+            "bytes_in": s.map(|s| s.bytes_in),
+            "bytes_out": s.map(|s| s.bytes_out),
+            "last_id_read": s.and_then(|s| s.last_id_read),
+        })
+    }
+
+    fn count(&mut self, code: &str, success: bool) {
+        self.done += 1;
+        self.bar.iter().for_each(|bar| bar.inc(1));
+        match success {
+            true => self.succeeded += 1,
+            false => *self.failed.entry(code.to_owned()).or_default() += 1,
+        }
+    }
+
+    fn row(
+        &mut self,
+        id: u64,
+        code: &str,
+        duration: Duration,
+        source: &str,
+        text: &str,
+    ) -> io::Result<()> {
+        const WIDTHS: [usize; 5] = [6, 17, 8, 24, 0];
+        let bold = Style::new().bold();
+        let style = if code == Code::Ok.name() { Style::new().green() } else { Style::new().red() };
+        let before = WIDTHS.iter().sum::<usize>() + 2 * WIDTHS.len();
+        let text = excerpt(text, output::width().saturating_sub(before).max(40));
+        let cells = [
+            id.to_string(),
+            style.apply_to(code).to_string(),
+            if duration.is_zero() { String::new() } else { format::duration(duration) },
+            source_excerpt(source, WIDTHS[3]),
+            text,
+        ];
+        let header = (!std::mem::replace(&mut self.header_shown, true)).then(|| {
+            let names = ["ITEM", "CODE", "TOOK", "SOURCE", "RESULT"];
+            padded(&names.map(|n| bold.apply_to(n).to_string()), &WIDTHS)
+        });
+        let print = || -> io::Result<()> {
+            header.iter().try_for_each(|h| output::line(format_args!("{h}")))?;
+            output::line(format_args!("{}", padded(&cells, &WIDTHS)))
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// A word beside the results.
+    fn aside(&self, text: &str) {
+        let note = || output::note(format_args!("{text}"));
+        match &self.bar {
+            Some(bar) => bar.suspend(note),
+            None => note(),
+        }
+    }
+}
+
+impl<'a> Line<'a> {
+    fn new(id: u64, source: &'a str) -> Self {
+        Line {
+            event: "result",
+            id,
+            source,
+            tenant: None,
+            status: None,
+            code: "",
+            attempts: 0,
+            queued_ms: 0.0,
+            duration_ms: 0.0,
+            metadata: BTreeMap::new(),
+            payload: None,
+            payload_text: None,
+            payload_base64: None,
+            error: None,
+        }
+    }
+
+    fn of(r: &'a ItemResult, code: &'a str, source: &'a str) -> Self {
+        let mut line = Line {
+            tenant: r.tenant.as_deref(),
+            status: Some(r.status),
+            code,
+            attempts: r.attempts,
+            queued_ms: ms(r.queued),
+            duration_ms: ms(r.duration),
+            metadata: r.metadata.iter().collect(),
+            ..Line::new(r.id, source)
+        };
+        match &r.outcome {
+            Ok(payload) => match Shown::of(payload) {
+                Shown::Json(json) => line.payload = Some(json),
+                Shown::Text(text) => line.payload_text = Some(text),
+                Shown::Bytes(bytes) => line.payload_base64 = Some(payload::base64(bytes)),
+            },
+            Err(failure) => line.error = Some(error(failure)),
+        }
+        line
+    }
+}
+
+fn error(f: &Failure) -> serde_json::Value {
+    let map = |m: &Metadata| {
+        m.iter().map(|(k, v)| (k.to_owned(), v.into())).collect::<serde_json::Map<_, _>>()
+    };
+    let mut error = json!({
+        "message": f.message,
+        "retryable": f.retryable,
+        "side_effect_free": f.side_effect_free,
+    });
+    if let Some(after) = f.retry_after {
+        error["retry_after_ms"] = ms(after).into();
+    }
+    if let Some(code) = &f.app_code {
+        error["app_code"] = (**code).into();
+    }
+    if let Some(q) = &f.quota {
+        error["quota"] = json!({ "name": q.quota, "current": q.current, "limit": q.limit });
+    }
+    if !f.details.is_empty() {
+        error["details"] = map(&f.details).into();
+    }
+    error
+}
+
+/// A failure in words, for a column.
+fn why(f: &Failure) -> String {
+    let mut text = f.message.to_string();
+    if let Some(q) = &f.quota {
+        text += &format!(" ({} {} of {})", q.quota, q.current, q.limit);
+    }
+    if let Some(after) = f.retry_after {
+        text += &format!("; try again in {}", format::duration(after));
+    }
+    text
+}
+
+/// The end of a name is what tells files apart.
+fn source_excerpt(source: &str, width: usize) -> String {
+    let source = printable(source);
+    let chars = source.chars().count();
+    if chars <= width {
+        return source;
+    }
+    format!("…{}", source.chars().skip(chars + 1 - width).collect::<String>())
+}
+
+fn ended(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Sealed => "sealed",
+        Ended::Cancelled => "cancelled",
+        Ended::DeadlineExceeded => "deadline_exceeded",
+        Ended::FailFast => "fail_fast",
+        Ended::Cut => "cut",
+        Ended::SealedByBroker => "sealed_by_broker",
+        Ended::Draining => "draining",
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn ms(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,182 @@
+//! `tollgate recipe`: what a broker can do.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde::Serialize;
+use tollgate_client::{Encoding, Recipe, RecipeKind};
+
+use super::{
+    block_on, connect,
+    exit::{Exit, Usage},
+    format,
+    output::{self, Output, excerpt, printable, say},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the recipes that a broker offers to this certificate
+    #[command(after_help = "Examples:
+  tollgate recipe list --certs certs/acme
+  tollgate recipe list --certs certs/acme --output json | jq -r '.[].name'")]
+    List {
+        #[command(flatten)]
+        connect: connect::Args,
+        /// Gateways only: in whose name
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+    },
+    /// Show one recipe: its limits, its schema
+    #[command(after_help = "Example:
+  tollgate recipe show csv.profile --certs certs/acme")]
+    Show {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        connect: connect::Args,
+        /// Gateways only: in whose name
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+    },
+}
+
+pub(super) fn run(command: Command, output: Output) -> anyhow::Result<Exit> {
+    let (connect, tenant) = match &command {
+        Command::List { connect, tenant } | Command::Show { connect, tenant, .. } => {
+            (connect, tenant)
+        }
+    };
+    let recipes = block_on(ask(connect, tenant.as_deref()))?;
+    match command {
+        Command::List { .. } => list(&recipes, output)?,
+        Command::Show { name, .. } => {
+            let known = || recipes.iter().map(|r| &*r.name).collect::<Vec<_>>().join(", ");
+            let recipe = recipes.iter().find(|r| *r.name == *name).ok_or_else(|| {
+                Usage::error(format!("there is no recipe `{name}`; there are {}", known()))
+            })?;
+            show(recipe, output)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn ask(connect: &connect::Args, tenant: Option<&str>) -> anyhow::Result<Vec<Recipe>> {
+    let client = connect.client().await?;
+    let mut questions = client.describe();
+    if let Some(tenant) = tenant {
+        questions = questions.tenant(tenant);
+    }
+    let mut recipes = questions.recipes().await?;
+    recipes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    client.close().await;
+    Ok(recipes)
+}
+
+/// A recipe as JSON.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    kind: &'static str,
+    encoding: &'static str,
+    description: &'a str,
+    timeout_ms: u64,
+    queue_timeout_ms: u64,
+    estimated_duration_ms: u64,
+    concurrency_max: Option<u32>,
+    blocking: bool,
+    idempotent: bool,
+    attempts_max: u32,
+    payload_bytes_max: u64,
+    result_bytes_max: u64,
+    schema: Option<serde_json::Value>,
+}
+
+impl<'a> Line<'a> {
+    fn of(r: &'a Recipe) -> Self {
+        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        Line {
+            name: &r.name,
+            kind: kind(r.kind),
+            encoding: encoding(r.encoding),
+            description: &r.description,
+            timeout_ms: ms(r.timeout),
+            queue_timeout_ms: ms(r.queue_timeout),
+            estimated_duration_ms: ms(r.estimated_duration),
+            concurrency_max: Some(r.concurrency_max).filter(|&n| n > 0),
+            blocking: r.blocking,
+            idempotent: r.idempotent,
+            attempts_max: r.attempts_max,
+            payload_bytes_max: r.payload_bytes_max,
+            result_bytes_max: r.result_bytes_max,
+            schema: r.schema.as_deref().and_then(|s| serde_json::from_str(s).ok()),
+        }
+    }
+}
+
+fn list(recipes: &[Recipe], output: Output) -> std::io::Result<()> {
+    if output == Output::Json {
+        return output::json(&recipes.iter().map(Line::of).collect::<Vec<_>>());
+    }
+    let rows: Vec<[String; 5]> = recipes
+        .iter()
+        .map(|r| {
+            [
+                printable(&r.name),
+                kind(r.kind).to_owned(),
+                encoding(r.encoding).to_owned(),
+                format::duration(r.timeout),
+                excerpt(&r.description, output::width().saturating_sub(48).max(20)),
+            ]
+        })
+        .collect();
+    output::table(["RECIPE", "KIND", "PAYLOAD", "TIME-OUT", "DESCRIPTION"], &rows)
+}
+
+fn show(r: &Recipe, output: Output) -> std::io::Result<()> {
+    if output == Output::Json {
+        return output::json(&Line::of(r));
+    }
+    let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
+    let concurrency = match r.concurrency_max {
+        0 => "no bound of its own".to_owned(),
+        n => n.to_string(),
+    };
+    output::record(&[
+        ("recipe", printable(&r.name)),
+        ("description", printable(&r.description)),
+        ("kind", kind(r.kind).to_owned()),
+        (
+            "payload",
+            format!("{}, at most {}", encoding(r.encoding), format::bytes(r.payload_bytes_max)),
+        ),
+        ("result", format!("at most {}", format::bytes(r.result_bytes_max))),
+        ("time-out", format::duration(r.timeout)),
+        ("waits at most", format::duration(r.queue_timeout)),
+        ("usually takes", format::duration(r.estimated_duration)),
+        ("runs at once", concurrency),
+        ("blocks a core", yes(r.blocking)),
+        ("idempotent", yes(r.idempotent)),
+        ("attempts as a job", r.attempts_max.to_string()),
+    ])?;
+    if let Some(schema) = Line::of(r).schema {
+        say!("schema")?;
+        output::json(&schema)?;
+    }
+    Ok(())
+}
+
+fn kind(kind: RecipeKind) -> &'static str {
+    match kind {
+        RecipeKind::Embedded => "embedded",
+        RecipeKind::Upstream => "upstream",
+        RecipeKind::Worker => "worker",
+    }
+}
+
+fn encoding(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Bytes => "bytes",
+        Encoding::Json => "json",
+        Encoding::Postcard => "postcard",
+    }
+}

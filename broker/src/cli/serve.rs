@@ -1,0 +1,187 @@
+//! `tollgate serve`: a broker as a process.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use serde::Serialize;
+use tollgate_broker::{Broker, Config, recipes};
+
+use super::{
+    exit::Exit,
+    output::{self, Output, say},
+    settings,
+};
+
+mod logging;
+mod signals;
+mod tenants;
+
+use self::{logging::Logging, tenants::TenantsMade};
+
+/// What `serve` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    settings: settings::Args,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate serve                                    127.0.0.1:4433, everything in ./tollgate-data
+  tollgate serve --listen 0.0.0.0:4433 --data-dir /var/lib/tollgate
+  tollgate serve --listen 127.0.0.1:0 --output json | jq .listen
+  TOLLGATE_LIMITS__FRAME_BYTES_MAX=4194304 tollgate serve --config tollgate.toml
+
+With no certificates configured, a development authority is made in the data directory; with no
+tenants configured, a file with one tenant, acme. `tollgate config print` shows every key.
+
+Signals:
+  SIGTERM, SIGINT  drain: nothing new begins, what runs may finish; a second one stops at once
+  SIGHUP           reload certificates, revocations, tenants and the log level; what is wrong is
+                   refused, and the old kept";
+
+/// Events that the runtime takes between two looks at the sockets (61 is tokio's): the endpoint is
+/// one task among those of many streams, and its packets should not wait for theirs.
+const EVENT_INTERVAL: u32 = 31;
+
+pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
+    let mut config = args.settings.load()?;
+    let logging = Logging::start(&config.log)?;
+    let made = tenants::when_needed(&mut config)?;
+    let threads = config.runtime.threads();
+    let mut runtime = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime =
+        runtime.worker_threads(threads).event_interval(EVENT_INTERVAL).enable_all().build()?;
+    let exit = runtime.block_on(serve(args, config, made, &logging, output));
+    // A recipe that blocks its thread does not keep the process.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn serve(
+    args: &Args,
+    config: Config,
+    made: TenantsMade,
+    logging: &Logging,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    // Before there is anything to lose: a signal from here on is heeded.
+    let (mut end, mut hang_up) = signals::heed()?;
+    let catalog = recipes::builtin().build().context("cannot build the catalog of recipes")?;
+    let mut broker = Broker::start(config.clone(), catalog).await?;
+    tracing::info!(listen = %broker.local_addr(), threads = config.runtime.threads(), "ready");
+    Ready::of(&broker, &config, made).print(output)?;
+    signals::tell(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            () = end.next() => break,
+            () = hang_up.next() => {
+                signals::tell_reloading();
+                reload(args, &config, &broker, logging).await;
+                signals::tell(&[sd_notify::NotifyState::Ready]);
+            }
+            () = broker.failed() => anyhow::bail!("the listener has stopped by itself"),
+        }
+    }
+    signals::tell(&[sd_notify::NotifyState::Stopping]);
+    let limit = Duration::from_millis(config.limits.drain_timeout_ms);
+    tracing::info!(limit_ms = config.limits.drain_timeout_ms, "draining");
+    tokio::select! {
+        () = broker.shutdown(limit) => {
+            tracing::info!("drained");
+            Ok(Exit::Ok)
+        }
+        () = end.next() => {
+            tracing::warn!("a second signal: stopped before everything had finished");
+            Ok(Exit::Failure)
+        }
+    }
+}
+
+/// Reloads what can be; what is wrong stays as it was.
+async fn reload(args: &Args, running: &Config, broker: &Broker, logging: &Logging) {
+    let mut config = match args.settings.load() {
+        Ok(config) => config,
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::error!(error, "the configuration is wrong: everything stays as it was");
+            return;
+        }
+    };
+    if let Err(error) = logging.level(&config.log.level) {
+        tracing::error!(%error, "the log level stays as it was");
+    }
+    config.log.level.clone_from(&running.log.level);
+    config.tenancy.tenants_file =
+        config.tenancy.tenants_file.or(running.tenancy.tenants_file.clone());
+    let waiting = settings::differing(running, &config);
+    if !waiting.is_empty() {
+        tracing::warn!(keys = waiting.join(", "), "these keys change with the next start");
+    }
+    match broker.reload().await {
+        Ok(()) => tracing::info!("certificates, revocations and tenants were reloaded"),
+        Err(error) => tracing::error!(%error, "this stays as it was"),
+    }
+}
+
+/// What a broker that has started tells those who started it.
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    listen: SocketAddr,
+    version: &'static str,
+    pid: u32,
+    data_dir: Option<PathBuf>,
+    tenants_file: Option<PathBuf>,
+    tenants_file_made: bool,
+    /// Where the development authority is, when the certificates are its.
+    dev_ca: Option<PathBuf>,
+}
+
+impl Ready {
+    fn of(broker: &Broker, config: &Config, made: TenantsMade) -> Ready {
+        Ready {
+            ready: true,
+            listen: broker.local_addr(),
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            data_dir: config.data_dir.clone(),
+            tenants_file: config.tenancy.tenants_file.clone(),
+            tenants_file_made: made.0,
+            dev_ca: broker.dev_authority().map(|a| a.dir().to_owned()),
+        }
+    }
+
+    fn print(&self, output: Output) -> anyhow::Result<()> {
+        if output == Output::Json {
+            return Ok(output::json_line(self)?);
+        }
+        say!("tollgate {} is ready on {} (QUIC over UDP)", self.version, self.listen)?;
+        if let Some(path) = &self.tenants_file {
+            let made = if self.tenants_file_made { ", made now with one tenant, acme" } else { "" };
+            say!("  tenants    {}{made}", path.display())?;
+        }
+        if let Some(dir) = &self.dev_ca {
+            let at = self.listen;
+            let ca = if *dir == super::cert::default_ca()? {
+                String::new()
+            } else {
+                format!("--ca {} ", dir.display())
+            };
+            say!(
+                "  authority  {}, for development: who reads it can let anyone in",
+                dir.display()
+            )?;
+            say!("Let a client in, and run something:")?;
+            say!("  tollgate cert issue {ca}--tenant acme --role client --out certs/acme")?;
+            say!(
+                "  tollgate batch run --addr {at} --certs certs/acme --recipe echo --payload hello"
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! A broker's configuration in layers: the file, then variables, then flags.
+//!
+//! Every layer is judged by itself, so an error names the file, the variable or the flag at fault.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use config::{Config as Layers, Environment, File, FileFormat, Map, Value, ValueKind};
+use tollgate_broker::Config;
+
+use super::exit::Usage;
+
+mod keys;
+
+pub(super) use keys::differing;
+
+/// Where the configuration comes from, and what overrides it.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// The configuration file [default: tollgate.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where to keep what outlives the process (data_dir)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The address to listen on, UDP; port 0 takes a free one (listen)
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Threads for QUIC and the engine; 0 chooses (runtime.threads)
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// The file that lists the tenants (tenancy.tenants_file)
+    #[arg(long, value_name = "FILE")]
+    tenants: Option<PathBuf>,
+    /// error, warn, info, debug, trace, or tracing's directives (log.level)
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// auto, text or json (log.format)
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Any other key, such as limits.frame_bytes_max=4194304; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// One source of settings, and what it is called.
+struct Layer {
+    name: String,
+    settings: Layers,
+}
+
+impl Args {
+    /// The configuration that these flags, this process's variables and the file make together.
+    ///
+    /// # Errors
+    /// [`Usage`], naming what is wrong and where it stands.
+    pub(super) fn load(&self) -> anyhow::Result<Config> {
+        let variables = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        self.load_with(variables)
+    }
+
+    /// The file that is read, if there is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match &self.config {
+            Some(path) => Some(path),
+            None => Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()),
+        }
+    }
+
+    fn load_with(
+        &self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> anyhow::Result<Config> {
+        let mut layers = Vec::new();
+        layers.extend(self.file().map(file).transpose()?);
+        layers.extend(variables_layers(variables)?);
+        layers.extend(self.flags()?);
+        let mut all = Layers::builder();
+        for layer in layers {
+            layer.judge()?;
+            all = all.add_source(layer.settings);
+        }
+        let all = all.build().context("cannot put the configuration together")?;
+        let config: Config = all.try_deserialize().map_err(|e| Usage::error(e.to_string()))?;
+        config.limits.check().map_err(|e| Usage::error(e.to_string()))?;
+        Ok(config)
+    }
+
+    fn flags(&self) -> anyhow::Result<Vec<Layer>> {
+        let path = |p: &PathBuf| p.display().to_string();
+        let named: [(&str, &str, Option<ValueKind>); 6] = [
+            ("--data-dir", "data_dir", self.data_dir.as_ref().map(|p| path(p).into())),
+            ("--listen", "listen", self.listen.map(|a| a.to_string().into())),
+            ("--threads", "runtime.threads", self.threads.map(|n| (n as u64).into())),
+            ("--tenants", "tenancy.tenants_file", self.tenants.as_ref().map(|p| path(p).into())),
+            ("--log-level", "log.level", self.log_level.clone().map(Into::into)),
+            ("--log-format", "log.format", self.log_format.clone().map(Into::into)),
+        ];
+        let given = named.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?)));
+        let mut layers = given
+            .map(|(flag, key, value)| {
+                let settings = Layers::builder().set_override(key, Value::new(None, value))?;
+                Ok(Layer { name: flag.to_owned(), settings: settings.build()? })
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        for pair in &self.set {
+            layers.push(set(pair)?);
+        }
+        Ok(layers)
+    }
+}
+
+const DEFAULT_FILE: &str = "tollgate.toml";
+const PREFIX: &str = "TOLLGATE_";
+
+/// Variables of ours that are no keys: flags of commands.
+const NOT_KEYS: &[&str] = &["CONFIG", "OUTPUT", "ADDR", "CERTS", "SERVER_NAME"];
+
+impl Layer {
+    /// Finds the first key that does not exist, or that has a value of the wrong kind.
+    fn judge(&self) -> anyhow::Result<()> {
+        let found: Map<String, Value> = self.settings.clone().try_deserialize()?;
+        keys::check(&found).map_err(|e| self.wrong(&e))?;
+        self.settings.clone().try_deserialize::<Config>().map_err(|e| self.wrong(&e))?;
+        Ok(())
+    }
+
+    fn wrong(&self, why: &dyn std::fmt::Display) -> anyhow::Error {
+        Usage::error(format!("{}: {why}", self.name))
+    }
+}
+
+fn file(path: &Path) -> anyhow::Result<Layer> {
+    let name = path.display().to_string();
+    let wrong = |why: &dyn std::fmt::Display| Usage::error(format!("{name}: {why}"));
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;
+    toml::from_str::<toml::Table>(&text).map_err(|e| wrong(&e))?;
+    let settings = Layers::builder().add_source(File::from_str(&text, FileFormat::Toml));
+    Ok(Layer { settings: settings.build().map_err(|e| wrong(&e))?, name })
+}
+
+/// A layer for each variable that is a key, in the order of their names.
+fn variables_layers(
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> anyhow::Result<Vec<Layer>> {
+    let mut ours: Vec<_> = variables.into_iter().filter(|(name, _)| is_key(name)).collect();
+    ours.sort_unstable();
+    let layer = |(name, value): (String, String)| {
+        let source = Environment::with_prefix("TOLLGATE")
+            .prefix_separator("_")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(",")
+            .with_list_parse_key("tls.roots")
+            .with_list_parse_key("tls.crls")
+            .source(Some(HashMap::from([(name.clone(), value)])));
+        let settings = Layers::builder().add_source(source).build();
+        Ok(Layer { settings: settings.map_err(|e| Usage::error(format!("{name}: {e}")))?, name })
+    };
+    ours.into_iter().map(layer).collect()
+}
+
+/// Whether a variable sets a key. Kubernetes puts the addresses of a service called `tollgate`
+/// into variables of our prefix: these are its own.
+fn is_key(variable: &str) -> bool {
+    let Some(key) = variable.strip_prefix(PREFIX) else { return false };
+    let of_a_service = key == "PORT" || key.starts_with("PORT_") || key.starts_with("SERVICE_");
+    !of_a_service && !NOT_KEYS.contains(&key)
+}
+
+/// Reads `--set key=value`: a value that is not TOML is a string.
+fn set(pair: &str) -> anyhow::Result<Layer> {
+    let name = format!("--set {pair}");
+    let (key, value) =
+        pair.split_once('=').ok_or_else(|| Usage::error(format!("{name}: not KEY=VALUE")))?;
+    let (key, value) = (key.trim(), value.trim());
+    let known = key.split('.').all(|k| !k.is_empty() && k.bytes().all(is_bare));
+    if !known {
+        return Err(Usage::error(format!("{name}: `{key}` is not a key")));
+    }
+    let as_it_is = format!("{key} = {value}");
+    let text = match as_it_is.parse::<toml::Table>() {
+        Ok(_) => as_it_is,
+        Err(_) => format!("{key} = {}", toml::Value::from(value)),
+    };
+    let settings = Layers::builder().add_source(File::from_str(&text, FileFormat::Toml)).build();
+    Ok(Layer { settings: settings.map_err(|e| Usage::error(format!("{name}: {e}")))?, name })
+}
+
+fn is_bare(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+}
+
+#[cfg(test)]
+mod tests;

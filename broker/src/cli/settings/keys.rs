@@ -1,0 +1,87 @@
+//! Which keys there are: those of the defaults.
+//!
+//! Serde would also refuse an unknown key, but without a word about the section it stands in.
+
+use std::sync::LazyLock;
+
+use config::{Map, Value, ValueKind};
+use serde_json::Value as Json;
+use tollgate_broker::{Config, tenancy::GatewayLimits};
+
+/// A key that does not exist.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown key `{key}`; {section} has {known}")]
+pub(super) struct UnknownKey {
+    key: String,
+    section: String,
+    known: String,
+}
+
+/// Every key with its default; `null` where there is none.
+static KNOWN: LazyLock<Json> = LazyLock::new(|| tree(&Config::default()));
+static GATEWAY: LazyLock<Json> = LazyLock::new(|| tree(&GatewayLimits::default()));
+
+/// The section whose keys are names that users choose.
+const GATEWAYS: &str = "tenancy.gateways";
+
+/// Finds the first key that does not exist.
+pub(super) fn check(found: &Map<String, Value>) -> Result<(), UnknownKey> {
+    walk(found, &KNOWN, "")
+}
+
+/// The keys whose values differ, as paths.
+pub(crate) fn differing(a: &Config, b: &Config) -> Vec<String> {
+    let mut paths = Vec::new();
+    differ(&tree(a), &tree(b), "", &mut paths);
+    paths
+}
+
+fn tree<T: serde::Serialize>(settings: &T) -> Json {
+    serde_json::to_value(settings).expect("settings are made of text, numbers and tables")
+}
+
+fn walk(found: &Map<String, Value>, known: &Json, path: &str) -> Result<(), UnknownKey> {
+    let mut names: Vec<_> = found.keys().collect();
+    names.sort_unstable();
+    for name in names {
+        let key = join(path, name);
+        let below = if path == GATEWAYS { Some(&*GATEWAY) } else { known.get(name) };
+        let Some(below) = below else { return Err(unknown(key, path, known)) };
+        if let (ValueKind::Table(table), true) = (&found[name].kind, below.is_object()) {
+            walk(table, below, &key)?;
+        }
+    }
+    Ok(())
+}
+
+fn unknown(key: String, path: &str, known: &Json) -> UnknownKey {
+    let section = if path.is_empty() { "the top".to_owned() } else { format!("[{path}]") };
+    let names = known.as_object().into_iter().flat_map(|o| o.keys());
+    let known = names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    UnknownKey { key, section, known }
+}
+
+fn differ(a: &Json, b: &Json, path: &str, paths: &mut Vec<String>) {
+    match (a, b) {
+        (Json::Object(x), Json::Object(y)) => {
+            let mut names: Vec<_> = x.keys().chain(y.keys()).collect();
+            names.sort_unstable();
+            names.dedup();
+            for name in names {
+                let of = |o: &serde_json::Map<String, Json>| o.get(name).cloned();
+                differ(
+                    &of(x).unwrap_or_default(),
+                    &of(y).unwrap_or_default(),
+                    &join(path, name),
+                    paths,
+                );
+            }
+        }
+        _ if a != b => paths.push(path.to_owned()),
+        _ => {}
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
