@@ -9,6 +9,7 @@ mod redis_peer;
 mod report;
 mod suite;
 mod sys;
+mod targets;
 mod tollgate;
 mod tune;
 mod udp;
@@ -63,7 +64,7 @@ fn main() -> Result<()> {
         Some("all") => suite::all(&args),
         Some("sweep") => suite::sweep(&args),
         Some("table") => {
-            print!("{}", report::table(&args.0[1..])?);
+            print!("{}{}", report::table(&args.0[1..])?, targets::table(&args.0[1..])?);
             Ok(())
         }
         _ => {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{inproc, report, sys, Args};
+use crate::{inproc, report, sys, targets, Args};
 
 /// name, kind, preset tuning, part of the default set.
 const PEERS: &[(&str, &str, &str, bool)] = &[
@@ -167,7 +167,8 @@ pub fn all(args: &Args) -> Result<()> {
         (busy2 - busy) / secs,
         (steal2 - steal) / secs
     );
-    let table = report::table(&[out.to_string()])?;
+    let files = [out.to_string()];
+    let table = report::table(&files)? + &targets::table(&files)?;
     std::fs::write(out.replace(".jsonl", ".md"), &table)?;
     println!("{table}");
     Ok(())

@@ -1,32 +1,15 @@
-//! The broker with nothing but `echo`, for measuring while there is no `tollgate` binary to run.
+//! The broker as a library, for measuring while there is no `tollgate` binary to run.
 //!
-//! `echo_broker CONFIG.toml` runs until it is killed. The command line, logging and the other
-//! recipes are left out; everything a batch passes through is the broker's own.
+//! `echo_broker CONFIG.toml` runs until it is killed. The command line and logging are left out;
+//! everything a batch passes through is the broker's own.
 
 use std::{error::Error, fs};
 
-use tollgate_broker::{
-    batch::{self, Catalog, Inline, InlineContext, Reply, Spec},
-    Broker, Config,
-};
+use tollgate_broker::{recipes, Broker, Config};
 
 /// What the real binary uses.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-struct Echo;
-
-impl Inline for Echo {
-    fn run(
-        &self,
-        _: &InlineContext<'_>,
-        payload: &[u8],
-        out: &mut Reply,
-    ) -> Result<(), batch::Error> {
-        out.extend_from_slice(payload);
-        Ok(())
-    }
-}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("which configuration?")?;
@@ -40,8 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     runtime.enable_all().build()?.block_on(async {
-        let catalog = Catalog::builder().inline("echo", Spec::default(), Echo).build()?;
-        let mut broker = Broker::start(config, catalog).await?;
+        let mut broker = Broker::start(config, recipes::builtin().build()?).await?;
         broker.failed().await;
         Err("the listener stopped".into())
     })
