@@ -237,6 +237,9 @@ impl Run {
             self.refuse(request.id, len, Some(tenant.id().as_str()), Failure::refused(e), sink);
             return Offered::Taken;
         }
+        if self.submission.as_ref().is_some_and(Submission::is_full) {
+            return Offered::Full;
+        }
         match &entry.handler {
             Handler::Inline(run) if !start::on_pool(entry, len) => {
                 self.run_inline(&**run, entry, request, tenant, arrived, sink);

@@ -11,6 +11,7 @@ use quinn::{
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
 };
 use tollgate_certs::{Snapshot, server_config};
+use tollgate_protocol::close::CloseCode;
 
 use super::{
     Config, connection,
@@ -127,12 +128,15 @@ impl Endpoint {
                 }
             }
         }
+        self.endpoint.close(VarInt::from_u32(CloseCode::Done.number()), b"the broker has stopped");
         connections.close();
-        connections.wait().await;
-        self.endpoint.close(VarInt::from_u32(0), b"");
-        /// How long the last packets have to leave.
-        const LAST_PACKETS: Duration = Duration::from_secs(1);
-        let _ = tokio::time::timeout(LAST_PACKETS, self.endpoint.wait_idle()).await;
+        /// How long connections have to end, and the last packets to leave.
+        const LAST_PACKETS: Duration = Duration::from_secs(2);
+        let gone = async {
+            connections.wait().await;
+            self.endpoint.wait_idle().await;
+        };
+        let _ = tokio::time::timeout(LAST_PACKETS, gone).await;
     }
 
     fn knock(

@@ -14,7 +14,6 @@ use crate::{
     batch::{
         Context,
         catalog::{Entry, Handler},
-        order::Submission,
         outcome::Sink,
         pending::{Finished, Work},
         pool,
@@ -35,9 +34,7 @@ impl Run {
         arrived: Instant,
         sink: &mut impl Sink,
     ) -> Offered {
-        if self.submission.as_ref().is_some_and(Submission::is_full)
-            || self.waiting.len() >= self.engine.config.waiting_items_max
-        {
+        if self.waiting.len() >= self.engine.config.waiting_items_max {
             return Offered::Full;
         }
         let Some(bytes) = self.reserve(tenant, request.payload.len()) else {

@@ -25,7 +25,7 @@ use super::{
         connection::Peer,
         hold::Hold,
         output::{FLUSH_BYTES, FULL_BYTES},
-        signals::Watch,
+        signals::{State, Watch},
         stream::{Stream, poll_now, varint},
     },
     Tenants,
@@ -76,6 +76,7 @@ pub(super) struct Drive<'a> {
     /// Set when the batch failed as a whole.
     pub(super) failed: Option<Failure>,
     watch: Watch<'a>,
+    heeded: State,
     stopped: Option<Pin<Box<dyn Future<Output = bool> + Send + 'a>>>,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// When a byte last came, when one was last taken, when progress was last sent.
@@ -93,6 +94,8 @@ pub(super) struct Drive<'a> {
 
 /// Progress of an item is sent at most this often.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+/// What may be left for the write that ends with the final frame.
+const LAST_WRITE_BYTES: usize = 2 * FLUSH_BYTES;
 /// Rounds of the loop before other streams get their turn.
 const ROUNDS: usize = 2;
 
@@ -117,6 +120,7 @@ impl<'a> Drive<'a> {
             prepaid: 0,
             failed: None,
             watch: Watch::new(&peer.signals),
+            heeded: State::default(),
             stopped: None,
             timer: None,
             last_read: now,
@@ -165,9 +169,12 @@ impl<'a> Drive<'a> {
         Poll::Pending
     }
 
-    /// Whether everything has been said but the final frame.
+    /// Whether everything has been said but the final frame, and what is not yet written is little
+    /// and paid for.
     fn over(&mut self) -> Option<Over> {
-        if !self.run.is_idle() {
+        let ends = self.sealed || self.run.ending().is_some() || self.failed.is_some();
+        if !ends || !self.run.is_idle() || self.stream.output.len() > LAST_WRITE_BYTES || !self.pay()
+        {
             return None;
         }
         if let Some(failure) = self.failed.take() {
@@ -325,11 +332,12 @@ impl<'a> Drive<'a> {
     /// Does what the connection asks for. True if anything was said.
     fn heed_signals(&mut self) -> bool {
         let Some(state) = self.watch.changed() else { return false };
-        if let Some(at) = state.draining {
+        let before = mem::replace(&mut self.heeded, state);
+        if let Some(at) = state.draining.filter(|_| before.draining.is_none()) {
             let message = "the broker is shutting down: running batches may finish";
             self.notice(NoticeKind::Draining, at, message);
         }
-        if let Some(at) = state.expiring {
+        if let Some(at) = state.expiring.filter(|_| before.expiring.is_none()) {
             let message = "the certificate is about to expire: connect again with a new one";
             self.notice(NoticeKind::CertificateExpiring, at, message);
         }
@@ -356,18 +364,16 @@ impl<'a> Drive<'a> {
         if self.watch.register(cx.waker()) {
             cx.waker().wake_by_ref();
         }
-        if self.run.is_busy() || self.is_held() {
-            let send = &self.stream.send;
-            let stopped = self.stopped.get_or_insert_with(|| {
-                let stopped = send.stopped();
-                Box::pin(async move { matches!(stopped.await, Ok(Some(_))) })
-            });
-            match stopped.as_mut().poll(cx) {
-                Poll::Ready(true) => return Poll::Ready(self.reader_left()),
-                // The connection is gone: reading says so.
-                Poll::Ready(false) => return Poll::Ready(Over::Lost),
-                Poll::Pending => {}
-            }
+        let send = &self.stream.send;
+        let stopped = self.stopped.get_or_insert_with(|| {
+            let stopped = send.stopped();
+            Box::pin(async move { matches!(stopped.await, Ok(Some(_))) })
+        });
+        match stopped.as_mut().poll(cx) {
+            Poll::Ready(true) => return Poll::Ready(self.reader_left()),
+            // The connection is gone: reading says so.
+            Poll::Ready(false) => return Poll::Ready(Over::Lost),
+            Poll::Pending => {}
         }
         self.wait_for_time(cx)
     }

@@ -180,6 +180,10 @@ impl Drive<'_> {
                 }));
             }
             (stop, _, _) => {
+                if stop.is_none() {
+                    // No room, but it was charged already.
+                    self.prepaid = self.prepaid.saturating_sub(1);
+                }
                 let failure = stop.map_or_else(no_room, |stop| rate(&stop));
                 self.refuse_front(id, payload_len, failure);
                 return true;
