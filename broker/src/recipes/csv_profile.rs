@@ -21,6 +21,7 @@ pub(super) struct CsvProfile;
 pub(super) fn spec() -> Spec {
     Spec {
         timeout: Some(Duration::from_secs(60)),
+        estimated_duration: Duration::from_millis(50),
         blocking: true,
         idempotent: true,
         description: format!(

@@ -57,19 +57,19 @@ struct Fault {
 impl Inline for JsonValidate {
     fn run(&self, _: &InlineContext<'_>, payload: &[u8], out: &mut Reply) -> Result<(), Error> {
         let Input { schema, value } = typed::from_json(payload)?;
-        serde_json::to_writer(out, &answer(&schema, &value)?)?;
+        serde_json::to_writer(out, &answer(&schema, &value, payload.len())?)?;
         Ok(())
     }
 }
 
-fn answer(schema: &Value, value: &Value) -> Result<Answer, Error> {
+fn answer(schema: &Value, value: &Value, payload_len: usize) -> Result<Answer, Error> {
     let len = schema.to_string().len();
     if len > limits::SCHEMA_BYTES_MAX {
         let max = limits::SCHEMA_BYTES_MAX;
         return Err(bad_schema("", &format!("it has {len} bytes, at most {max} are taken")));
     }
-    let steps =
-        cost::steps(schema, value).map_err(|e| bad_schema(&e.at, &e.problem.to_string()))?;
+    let steps = cost::steps(schema, value, payload_len)
+        .map_err(|e| bad_schema(&e.at, &e.problem.to_string()))?;
     let compiled = validate::Schema::compile(schema)
         .map_err(|e| bad_schema(&validate::pointer(&e), &validate::message(&e)))?;
     if compiled.is_valid(value) {
