@@ -349,8 +349,8 @@ fn run_here(
             Ok(reply)
         }
         Handler::Recipe(recipe) => {
-            let runtime = runtime
-                .ok_or_else(|| RunError::Failed(Error::internal("there is no runtime")))?;
+            let runtime =
+                runtime.ok_or_else(|| RunError::Failed(Error::internal("there is no runtime")))?;
             let cancel = ctx.cancel.clone();
             let future = recipe.clone().start(ctx, payload);
             let outcome = runtime.block_on(async {

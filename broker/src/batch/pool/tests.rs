@@ -76,7 +76,8 @@ async fn a_panic_is_an_answer_and_costs_no_thread() {
         },
     ));
     for _ in 0..3 {
-        let e = pool.run(ACME, panics.clone(), ctx(), "oh no".into(), LIMIT).await.expect_err("panics");
+        let e =
+            pool.run(ACME, panics.clone(), ctx(), "oh no".into(), LIMIT).await.expect_err("panics");
         assert!(matches!(e, RunError::Panicked(m) if m.contains("oh no")));
     }
     pool.submit(ACME, Cost::of(&nothing()), || panic!("outside a recipe")).expect("room");
