@@ -22,9 +22,11 @@ use crate::{
 };
 
 mod dev_ca;
+mod memory;
 mod tenants_file;
 
 pub use dev_ca::{DevAuthority, DevAuthorityError};
+pub(crate) use memory::{Memory, Pressure};
 
 /// What every part of a running broker may use.
 pub(crate) struct Services {
@@ -34,6 +36,7 @@ pub(crate) struct Services {
     pub live: Live,
     pub windows: Arc<WindowPool>,
     pub open_ids: OpenIds,
+    pub memory: Memory,
     pub trust: watch::Receiver<Snapshot>,
     pub drain: watch::Sender<Drain>,
     pub stop: CancellationToken,
@@ -158,12 +161,14 @@ impl Broker {
             live: Live::default(),
             windows,
             open_ids: OpenIds::default(),
+            memory: Memory::default(),
             trust: certificates.subscribe(),
             drain: watch::Sender::new(Drain::No),
             stop: CancellationToken::new(),
             config: Arc::new(config),
         });
-        let mut watchers = vec![tokio::spawn(rotator.run())];
+        let memory = services.memory.clone().watch(services.config.limits.memory_bytes);
+        let mut watchers = vec![tokio::spawn(rotator.run()), tokio::spawn(memory)];
         if let Some(path) = services.config.tenancy.tenants_file.clone() {
             let watch = tenants_file::watch(path, services.tenants.clone());
             watchers.push(tokio::spawn(watch));

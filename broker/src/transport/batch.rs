@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     batch::{Failure, Run, Terms, foreign},
+    broker::Pressure,
     tenancy::{Permit, State, Tenant},
 };
 
@@ -58,6 +59,10 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
     if open.durability == Durability::Durable {
         let message = "durable batches are not available here yet: open it as Ephemeral";
         return Err(Failure::new(Code::InvalidAction, message).detail("field", "durability"));
+    }
+    if peer.services.memory.pressure() >= Pressure::Refuse {
+        let message = "the broker's memory is nearly used up";
+        return Err(Failure::new(Code::Overloaded, message).detail("config_key", "limits.memory_bytes"));
     }
     let tenants = tenants(peer, open.tenant)?;
     let (permit, settings) = match &tenants {

@@ -62,6 +62,9 @@ pub struct Config {
     pub unfinished_per_second: u32,
     /// How many of those may come at once.
     pub unfinished_burst: u32,
+    /// The memory of the process: from 70 % of it no new connections, from 85 % no new batches. 0
+    /// takes the control group's limit, or the machine's memory.
+    pub memory_bytes: u64,
     /// Buffers of the UDP socket, in bytes each way.
     pub socket_buffer_bytes: usize,
     /// The size of the first packets, in bytes of UDP payload.
@@ -105,6 +108,7 @@ impl Default for Config {
             resets_per_second: 1_000,
             unfinished_per_second: 500,
             unfinished_burst: 1_000,
+            memory_bytes: 0,
             socket_buffer_bytes: 4 << 20,
             mtu_initial: 1_200,
             mtu_max: 1_452,
