@@ -95,7 +95,8 @@ impl Drive<'_> {
 
     /// Takes in what lies whole in one piece of memory. How many frames were consumed.
     fn take_handful(&mut self) -> usize {
-        let (items, next, next_len) = look_ahead(&mut self.stream.splitter);
+        let mut items = ArrayVec::new();
+        let (next, next_len) = look_ahead(&mut self.stream.splitter, &mut items);
         if self.sealed && !items.is_empty() && self.run.ending().is_none() {
             drop(items);
             self.fail(Failure::new(Code::InvalidAction, "a request after the seal"));
@@ -258,17 +259,21 @@ impl Drive<'_> {
     }
 }
 
-/// Decodes the requests that lie whole at the front, and what follows them with its length.
-fn look_ahead(splitter: &mut Splitter) -> (ArrayVec<Ahead<'_>, HANDFUL>, Next, usize) {
-    let mut items = ArrayVec::new();
+/// Decodes the requests that lie whole at the front into `items` (filled in place: it is large),
+/// and what follows them, with its length.
+fn look_ahead<'a>(
+    splitter: &'a mut Splitter,
+    items: &mut ArrayVec<Ahead<'a>, HANDFUL>,
+) -> (Next, usize) {
     let frames = match splitter.ready() {
         Ok(frames) => frames,
-        Err(e) => return (items, Next::TooLarge(e), 0),
+        Err(e) => return (Next::TooLarge(e), 0),
     };
     for frame in frames {
+        let wire_len = Frames::wire_len(frame);
         let next = match ClientFrame::decode(frame) {
-            Ok(ClientFrame::Request(r)) => {
-                items.push(Ahead { request: r, wire_len: Frames::wire_len(frame) });
+            Ok(ClientFrame::Request(request)) => {
+                items.push(Ahead { request, wire_len });
                 if items.is_full() {
                     break;
                 }
@@ -283,9 +288,9 @@ fn look_ahead(splitter: &mut Splitter) -> (ArrayVec<Ahead<'_>, HANDFUL>, Next, u
                 _ => Next::Malformed(e),
             },
         };
-        return (items, next, Frames::wire_len(frame));
+        return (next, wire_len);
     }
-    (items, Next::Nothing, 0)
+    (Next::Nothing, 0)
 }
 
 /// A request that lies whole in memory, and what it takes on the wire.
