@@ -8,7 +8,7 @@ use std::{
 
 use quinn::Endpoint;
 use tollgate_broker::tenancy::{Limit, Quota};
-use tollgate_client::{Client, ClientBuilder, CloseCode, ConnectError};
+use tollgate_client::{Client, ClientBuilder, CloseCode, ConnectError, Transport};
 use tollgate_tests::{Rig, SOON, eventually};
 
 #[path = "connections/flood.rs"]
@@ -51,7 +51,8 @@ async fn nothing_is_left(rig: &Rig) {
 
 /// A client that waits as long as it takes: the machine may be busy.
 fn patient(builder: ClientBuilder) -> ClientBuilder {
-    builder.connect_timeout(SOON * 3)
+    let transport = Transport { idle_timeout: SOON * 3, ..Transport::default() };
+    builder.connect_timeout(SOON * 3).transport(transport)
 }
 
 async fn serves(client: &Client) {

@@ -80,7 +80,13 @@ pub(super) async fn serve(
     generation: u64,
 ) {
     let limit = ms(services.config.limits.handshake_timeout_ms);
-    let conn = match timeout(limit, connecting).await {
+    let handshake = tokio::select! {
+        // Biased: a broker that ends waits for no handshake.
+        biased;
+        () = services.stop.cancelled() => return,
+        handshake = timeout(limit, connecting) => handshake,
+    };
+    let conn = match handshake {
         Ok(Ok(conn)) => conn,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a handshake failed");
@@ -111,11 +117,9 @@ struct Admitted {
 
 impl Admitted {
     fn judge(services: Arc<Services>, conn: &Connection, generation: u64) -> Result<Self, Closing> {
-        if services.live.len() >= services.config.limits.connections_max {
-            return Err(Closing::new(
-                CloseCode::Overloaded,
-                "the broker has no room for another connection",
-            ));
+        let connections_max = services.config.limits.connections_max;
+        if services.live.len() >= connections_max {
+            return Err(full());
         }
         let chain = conn
             .peer_identity()
@@ -136,7 +140,8 @@ impl Admitted {
         let (caller, permit, holder) = admit(&services, &identity)?;
         let tenant = identity.tenant().map(ToString::to_string);
         let spiffe_id = identity.spiffe_id(trust.trust.domain());
-        let entered = services.live.enter(spiffe_id, tenant, conn);
+        let entered = services.live.enter(connections_max, spiffe_id, tenant, conn);
+        let entered = entered.ok_or_else(full)?;
         let limits = &services.config.limits;
         let holds = Holds::new(limits.stream_window_bytes, limits.connection_window_bytes);
         conn.set_receive_window(VarInt::from_u32(limits.connection_window_bytes));
@@ -152,12 +157,20 @@ impl Admitted {
         let mut trust = self.peer.services.trust.clone();
         let mut tenants = self.peer.services.tenants.subscribe();
         let mut drain = self.peer.services.drain.subscribe();
+        // A new receiver counts what was said before it as seen; what was said during the
+        // handshake, or since the tenant was judged, is news to this connection.
+        tenants.mark_changed();
+        drain.mark_changed();
+        let services = self.peer.services.clone();
+        let stop = services.stop.cancelled();
+        tokio::pin!(stop);
         let mut expiry = Expiry::new(&self);
         let closing = loop {
             // Biased: what closes the connection goes before what it is used for.
             tokio::select! {
                 biased;
                 _ = conn.closed() => break None,
+                () = &mut stop => break Some(drained()),
                 Ok(()) = trust.changed() => {
                     if let Err(closing) = self.check_trust() { break Some(closing) }
                 }
@@ -225,6 +238,10 @@ impl Admitted {
             }
         }
     }
+}
+
+fn full() -> Closing {
+    Closing::new(CloseCode::Overloaded, "the broker has no room for another connection")
 }
 
 fn drained() -> Closing {

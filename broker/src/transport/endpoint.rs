@@ -95,6 +95,7 @@ impl Endpoint {
     /// Accepts connections until the endpoint is closed.
     pub(crate) async fn run(self, services: Arc<Services>) {
         let mut drain = services.drain.subscribe();
+        let mut draining = false;
         let mut trust = services.trust.clone();
         let mut generation = trust.borrow_and_update().generation;
         let mut gate = Gate::new(&services.config.limits, Instant::now());
@@ -116,14 +117,16 @@ impl Endpoint {
                     }
                 }
                 Ok(()) = drain.changed() => {
-                    if drain.borrow_and_update().until().is_some() {
-                        // New connections are refused; those there are finish.
-                        self.endpoint.set_server_config(None);
-                    }
+                    draining = drain.borrow_and_update().until().is_some();
                 }
                 () = services.stop.cancelled() => break,
                 incoming = self.endpoint.accept() => {
                     let Some(incoming) = incoming else { break };
+                    if draining {
+                        // Told, rather than left waiting: the next broker may take it at once.
+                        incoming.refuse();
+                        continue;
+                    }
                     self.knock(incoming, &mut gate, &services, &connections, generation);
                 }
             }

@@ -57,19 +57,26 @@ impl Live {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a connection; it leaves when the answer is dropped.
+    /// Enters a connection unless there are `max`; it leaves when the answer is dropped.
     pub(super) fn enter(
         &self,
+        max: usize,
         identity: String,
         tenant: Option<String>,
         conn: &quinn::Connection,
-    ) -> Entered {
+    ) -> Option<Entered> {
         let id = self.0.next.fetch_add(1, Relaxed);
         let (since, conn) = (SystemTime::now(), conn.clone());
         let seen = Seen { identity, tenant, since, conn, streams: AtomicU32::new(0) };
         let seen = Arc::new(seen);
-        self.open().insert(id, seen.clone());
-        Entered { live: self.clone(), id, seen }
+        let mut open = self.open();
+        // Looked at and entered under one lock: connections race for the last place.
+        if open.len() >= max {
+            return None;
+        }
+        open.insert(id, seen.clone());
+        drop(open);
+        Some(Entered { live: self.clone(), id, seen })
     }
 
     /// Waits until there are none, or until `deadline`.

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures::future::join_all;
-use tollgate_client::CloseCode;
+use tollgate_client::{Client, ClientBuilder, CloseCode, ConnectError};
 use tollgate_tests::{Rig, held::Held};
 
 use super::{allow, endpoint, nothing_is_left, patient, serves, used};
@@ -21,6 +21,17 @@ async fn patient_rig() -> Rig {
     Rig::with_catalog(Held::default().catalog(), |c| c.limits.handshake_timeout_ms = 60_000).await
 }
 
+/// Knocks until the broker has said yes or no. Packets are lost when sockets overflow; one who
+/// missed the answer asks again.
+async fn verdict(builder: ClientBuilder) -> Result<Client, ConnectError> {
+    loop {
+        match builder.clone().connect().await {
+            Err(ConnectError::Lost(_)) => {}
+            verdict => return verdict,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connects_at_once_admit_exactly_the_quota() {
     const QUOTA: usize = 100;
@@ -29,11 +40,11 @@ async fn connects_at_once_admit_exactly_the_quota() {
     allow(&rig, "acme", QUOTA as u64);
     let other = rig.client("globex").await;
     for round in 0..rounds {
-        let endpoints: Vec<_> = (0..8).map(|_| endpoint()).collect();
+        let endpoints: Vec<_> = (0..clients / 10).map(|_| endpoint()).collect();
         let credentials = rig.credentials("acme");
         let knocks = (0..clients).map(|n| {
             let builder = rig.builder("acme").credentials(credentials.clone());
-            tokio::spawn(patient(builder).endpoint(endpoints[n % 8].clone()).connect())
+            tokio::spawn(verdict(patient(builder).endpoint(endpoints[n / 10].clone())))
         });
         let (mut admitted, mut refused) = (Vec::new(), 0);
         for knock in join_all(knocks.collect::<Vec<_>>()).await {
@@ -56,6 +67,35 @@ async fn connects_at_once_admit_exactly_the_quota() {
     }
     other.close().await;
     nothing_is_left(&rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connects_at_once_fill_the_process_to_its_last_place() {
+    const PLACES: usize = 20;
+    let rig = Rig::with(|c| {
+        c.limits.handshake_timeout_ms = 60_000;
+        c.limits.connections_max = PLACES;
+    })
+    .await;
+    for _ in 0..size().1 {
+        let endpoints: Vec<_> = (0..10).map(|_| endpoint()).collect();
+        let credentials = ["acme", "globex"].map(|tenant| (tenant, rig.credentials(tenant)));
+        let knocks = (0..100).map(|n| {
+            let (tenant, credentials) = &credentials[n % 2];
+            let builder = rig.builder(tenant).credentials(credentials.clone());
+            tokio::spawn(verdict(patient(builder).endpoint(endpoints[n / 10].clone())))
+        });
+        let mut admitted = Vec::new();
+        for knock in join_all(knocks.collect::<Vec<_>>()).await {
+            match knock.expect("no panic") {
+                Ok(client) => admitted.push(client),
+                Err(e) => assert_eq!(e.close_code(), Some(CloseCode::Overloaded), "{e}"),
+            }
+        }
+        assert_eq!((admitted.len(), rig.broker.connections().len()), (PLACES, PLACES));
+        join_all(admitted.iter().map(|client| client.close())).await;
+        nothing_is_left(&rig).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
