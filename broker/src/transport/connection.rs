@@ -25,7 +25,7 @@ use super::{
     window::{Holder, Raise},
 };
 use crate::{
-    broker::{Drain, Services},
+    broker::{Drain, Pressure, Services},
     tenancy::{Gateway, Permit, State, Tenant},
 };
 
@@ -118,7 +118,7 @@ struct Admitted {
 impl Admitted {
     fn judge(services: Arc<Services>, conn: &Connection, generation: u64) -> Result<Self, Closing> {
         let connections_max = services.config.limits.connections_max;
-        if services.live.len() >= connections_max {
+        if services.live.len() >= connections_max || services.memory.pressure() >= Pressure::Shed {
             return Err(full());
         }
         let chain = conn
