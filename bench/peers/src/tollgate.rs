@@ -184,8 +184,9 @@ impl Conn for TollgateConn {
                     usize::from(matches!(r.body, Body::Payload(p) if p.len() == payload.len()));
             }
         });
-        let read = async { anyhow::Ok(read.await?) };
-        tokio::try_join!(self.send(&mut tx, n as u64, payload), read)?;
+        // Why sending stopped, if it did, is what the events tell.
+        let (read, _) = futures::join!(read, self.send(&mut tx, n as u64, payload));
+        read?;
         ensure!(results == n && id_total == id_sum(n), "results are missing");
         ensure!(right == n, "{} results have no answer or a short one", n - right);
         Ok(())
