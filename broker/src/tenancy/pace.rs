@@ -8,9 +8,11 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
+
+use tokio::time::Sleep;
 
 use super::{
     admission::{Charged, Stop},
@@ -74,8 +76,9 @@ impl PaceTicket {
     }
 
     /// Resolves when it is this one's turn and the wait that its last charge was told is over, or
-    /// the limits have changed. Charge again then: it may be told another wait. Cancel-safe; a
-    /// holder that does not poll it holds up those behind.
+    /// the limits have changed. Charge again then: it may be told another wait. Cancel-safe, and it
+    /// wakes whoever polled it last even when that future is gone; a holder that does not poll it
+    /// holds up those behind.
     pub async fn turn(&mut self) {
         self.0.turn().await;
     }
@@ -126,7 +129,7 @@ impl Tenant {
     fn join(self: &Arc<Self>, way: Way) -> Place {
         let mut meters = self.meters();
         let number = meters.line(way).join();
-        Place { tenant: self.clone(), way, number, until: None, epoch: meters.epoch }
+        Place { tenant: self.clone(), way, number, until: None, epoch: meters.epoch, timer: None }
     }
 }
 
@@ -147,6 +150,9 @@ struct Place {
     until: Option<Instant>,
     /// The limits under which that was computed.
     epoch: u64,
+    /// Wakes at the moment beside it. Kept here, because who asks for the turn may do so with a new
+    /// future each time: a timer wakes nobody once it is dropped.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Place {
@@ -154,29 +160,31 @@ impl Place {
         if line.is_first(self.number) { Turn::Own } else { Turn::Behind }
     }
 
-    async fn turn(&self) {
-        let mut timer = None;
-        poll_fn(|cx| {
-            {
-                let mut meters = self.tenant.meters();
-                let epoch = meters.epoch;
-                let line = meters.line(self.way);
-                if !line.is_first(self.number) {
-                    line.keep(self.number, cx.waker().clone());
-                    return Poll::Pending;
-                }
-                if self.until.is_none() || epoch != self.epoch {
-                    return Poll::Ready(());
-                }
-                // The first is woken too when the limits change.
+    async fn turn(&mut self) {
+        poll_fn(|cx| self.poll_turn(cx)).await;
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        {
+            let mut meters = self.tenant.meters();
+            let epoch = meters.epoch;
+            let line = meters.line(self.way);
+            if !line.is_first(self.number) {
                 line.keep(self.number, cx.waker().clone());
+                return Poll::Pending;
             }
-            let Some(until) = self.until else { return Poll::Ready(()) };
-            let timer =
-                timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
-            Pin::new(timer).poll(cx)
-        })
-        .await;
+            if self.until.is_none() || epoch != self.epoch {
+                return Poll::Ready(());
+            }
+            // The first is woken too when the limits change.
+            line.keep(self.number, cx.waker().clone());
+        }
+        let Some(until) = self.until else { return Poll::Ready(()) };
+        let timer = self.timer.take().filter(|(at, _)| *at == until);
+        let (_, timer) = self.timer.insert(
+            timer.unwrap_or_else(|| (until, Box::pin(tokio::time::sleep_until(until.into())))),
+        );
+        timer.as_mut().poll(cx)
     }
 }
 

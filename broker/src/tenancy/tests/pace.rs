@@ -198,3 +198,15 @@ fn what_was_before_the_registry_counts_as_its_beginning() {
     assert_eq!(t.charge(before, [0].into_iter()).admitted, 1);
     assert_eq!(t.charge(before, [0].into_iter()).admitted, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_wakes_who_asks_with_a_new_future_each_time() {
+    let t = used_up(10).await;
+    let mut ticket = t.begin_wait();
+    ticket.turn().await;
+    assert_eq!(ticket.charge(now(), [0].into_iter()).admitted, 0);
+    let polled = std::future::poll_fn(|cx| std::pin::pin!(ticket.turn()).poll(cx));
+    let woken = tokio::time::timeout(ms(1_001), polled).await;
+    assert!(woken.is_ok(), "nobody was woken when the wait was over");
+    assert_eq!(ticket.charge(now(), [0].into_iter()).admitted, 1);
+}
