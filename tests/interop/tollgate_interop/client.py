@@ -10,7 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -211,11 +211,11 @@ async def connect(
 
 
 async def _keep_alive(protocol: _Protocol) -> None:
-    with suppress(ConnectionError):
-        while True:
-            await asyncio.sleep(KEEP_ALIVE_S)
-            if protocol.streams:
-                await protocol.ping()
+    while True:
+        await asyncio.sleep(KEEP_ALIVE_S)
+        if protocol.streams:
+            protocol._quic.send_ping(0)
+            protocol.transmit()
 
 
 class Operation:
@@ -226,6 +226,8 @@ class Operation:
         """The code of the broker's STOP_SENDING."""
         self.alive_frames = 0
         """How many empty frames came."""
+        self.frame_bytes_max = wire.FRAME_BYTES_MOST
+        """What the broker may send: the format's bound, until it has told its own."""
         self._protocol = protocol
         self._splitter = wire.Splitter()
         self._frames: deque[bytes] = deque()
@@ -296,6 +298,8 @@ class Operation:
             data = await self._next()
             if data is None:
                 raise self._fault or Cut("the stream ended without a final frame")
+            if len(data) > self.frame_bytes_max:
+                raise self.fault(f"a frame of {len(data)} bytes")
             try:
                 frame = wire.decode_broker(data)
                 _check(frame)
@@ -433,6 +437,7 @@ class BatchStream(Operation):
             if self.accepted:
                 raise self.fault("a second `Accepted`")
             self.accepted = frame
+            self.frame_bytes_max = frame.frame_bytes_max
             return
         if not self.accepted:
             raise self.fault(f"`{type(frame).__name__}` before `Accepted`")
