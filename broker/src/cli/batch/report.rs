@@ -8,21 +8,20 @@ use std::{
 
 use console::Style;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use tollgate_client::{
-    Code, Ended, Failure, ItemResult, Metadata, Notice, NoticeKind, Progress, Summary, Throttled,
+    Code, Ended, Failure, ItemResult, Notice, NoticeKind, Progress, Summary, Throttled,
 };
 
-use super::{
-    items::Unsent,
-    payload::{self, Shown},
-};
+use self::json::{Line, SummaryLine, ended, ms};
+use super::{items::Unsent, payload::Shown};
 use crate::cli::{
     exit::Exit,
-    format::{self, count},
+    format,
     output::{self, Output, excerpt, padded, printable},
 };
+
+mod json;
 
 /// Prints what a batch tells, and counts.
 pub(super) struct Report {
@@ -37,32 +36,7 @@ pub(super) struct Report {
     succeeded: u64,
     failed: BTreeMap<String, u64>,
     summary: Option<Summary>,
-}
-
-/// A result as a JSON line.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    event: &'static str,
-    id: u64,
-    source: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant: Option<&'a str>,
-    /// As HTTP has it; `null` when the item was not sent.
-    status: Option<u16>,
-    code: &'a str,
-    attempts: u32,
-    queued_ms: f64,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<&'a str, &'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<serde_json::Value>,
+    took: Duration,
 }
 
 impl Report {
@@ -84,6 +58,7 @@ impl Report {
             succeeded: 0,
             failed: BTreeMap::new(),
             summary: None,
+            took: Duration::ZERO,
         }
     }
 
@@ -183,6 +158,7 @@ impl Report {
     /// The broker's own count.
     pub(super) fn summary(&mut self, summary: Summary) {
         self.summary = Some(summary);
+        self.took = self.began.elapsed();
     }
 
     /// Prints the summary, and says how the command ends.
@@ -201,12 +177,12 @@ impl Report {
 
     fn finish_for_people(&self) {
         let failed: u64 = self.failed.values().sum();
-        let mut text = format!("{} of {} succeeded", self.succeeded, count(self.done, "item"));
+        let mut text = format!("{} of {} items succeeded", self.succeeded, self.done);
         if failed > 0 {
             let codes = self.failed.iter().map(|(code, n)| format!("{n} {code}"));
             text += &format!(", {failed} failed ({})", codes.collect::<Vec<_>>().join(", "));
         }
-        text += &format!(" in {}", format::duration(self.began.elapsed()));
+        text += &format!(" in {}", format::duration(self.took));
         if let Some(s) = &self.summary {
             let (up, down) = (format::bytes(s.bytes_in), format::bytes(s.bytes_out));
             text += &format!("; {up} up, {down} down");
@@ -224,20 +200,20 @@ impl Report {
         ));
     }
 
-    fn summary_line(&self) -> serde_json::Value {
+    fn summary_line(&self) -> SummaryLine<'_> {
         let s = self.summary.as_ref();
-        json!({
-            "event": "summary",
-            "total": self.done,
-            "succeeded": self.succeeded,
-            "failed": self.failed,
-            "ended": s.map(|s| ended(s.ended)),
-            "duration_ms": s.map(|s| ms(s.duration)),
-            "throttled_ms": s.map(|s| ms(s.throttled)),
-            "bytes_in": s.map(|s| s.bytes_in),
-            "bytes_out": s.map(|s| s.bytes_out),
-            "last_id_read": s.and_then(|s| s.last_id_read),
-        })
+        SummaryLine {
+            event: "summary",
+            total: self.done,
+            succeeded: self.succeeded,
+            failed: &self.failed,
+            ended: s.map(|s| ended(s.ended)),
+            duration_ms: s.map(|s| ms(s.duration)),
+            throttled_ms: s.map(|s| ms(s.throttled)),
+            bytes_in: s.map(|s| s.bytes_in),
+            bytes_out: s.map(|s| s.bytes_out),
+            last_id_read: s.and_then(|s| s.last_id_read),
+        }
     }
 
     fn count(&mut self, code: &str, success: bool) {
@@ -260,8 +236,13 @@ impl Report {
         const WIDTHS: [usize; 5] = [6, 17, 8, 24, 0];
         let bold = Style::new().bold();
         let style = if code == Code::Ok.name() { Style::new().green() } else { Style::new().red() };
-        let before = WIDTHS.iter().sum::<usize>() + 2 * WIDTHS.len();
-        let text = excerpt(text, output::width().saturating_sub(before).max(40));
+        let before = WIDTHS.iter().sum::<usize>() + 2 * (WIDTHS.len() - 1);
+        // An answer is cut to the line; why there is none is not.
+        let room = match code == Code::Ok.name() {
+            true => output::width().saturating_sub(before).max(40),
+            false => FAILURE_WIDTH_MAX,
+        };
+        let text = excerpt(text, room);
         let cells = [
             id.to_string(),
             style.apply_to(code).to_string(),
@@ -293,73 +274,6 @@ impl Report {
     }
 }
 
-impl<'a> Line<'a> {
-    fn new(id: u64, source: &'a str) -> Self {
-        Line {
-            event: "result",
-            id,
-            source,
-            tenant: None,
-            status: None,
-            code: "",
-            attempts: 0,
-            queued_ms: 0.0,
-            duration_ms: 0.0,
-            metadata: BTreeMap::new(),
-            payload: None,
-            payload_text: None,
-            payload_base64: None,
-            error: None,
-        }
-    }
-
-    fn of(r: &'a ItemResult, code: &'a str, source: &'a str) -> Self {
-        let mut line = Line {
-            tenant: r.tenant.as_deref(),
-            status: Some(r.status),
-            code,
-            attempts: r.attempts,
-            queued_ms: ms(r.queued),
-            duration_ms: ms(r.duration),
-            metadata: r.metadata.iter().collect(),
-            ..Line::new(r.id, source)
-        };
-        match &r.outcome {
-            Ok(payload) => match Shown::of(payload) {
-                Shown::Json(json) => line.payload = Some(json),
-                Shown::Text(text) => line.payload_text = Some(text),
-                Shown::Bytes(bytes) => line.payload_base64 = Some(payload::base64(bytes)),
-            },
-            Err(failure) => line.error = Some(error(failure)),
-        }
-        line
-    }
-}
-
-fn error(f: &Failure) -> serde_json::Value {
-    let map = |m: &Metadata| {
-        m.iter().map(|(k, v)| (k.to_owned(), v.into())).collect::<serde_json::Map<_, _>>()
-    };
-    let mut error = json!({
-        "message": f.message,
-        "retryable": f.retryable,
-        "side_effect_free": f.side_effect_free,
-    });
-    if let Some(after) = f.retry_after {
-        error["retry_after_ms"] = ms(after).into();
-    }
-    if let Some(code) = &f.app_code {
-        error["app_code"] = (**code).into();
-    }
-    if let Some(q) = &f.quota {
-        error["quota"] = json!({ "name": q.quota, "current": q.current, "limit": q.limit });
-    }
-    if !f.details.is_empty() {
-        error["details"] = map(&f.details).into();
-    }
-    error
-}
-
 /// A failure in words, for a column.
 fn why(f: &Failure) -> String {
     let mut text = f.message.to_string();
@@ -382,19 +296,5 @@ fn source_excerpt(source: &str, width: usize) -> String {
     format!("…{}", source.chars().skip(chars + 1 - width).collect::<String>())
 }
 
-fn ended(ended: Ended) -> &'static str {
-    match ended {
-        Ended::Sealed => "sealed",
-        Ended::Cancelled => "cancelled",
-        Ended::DeadlineExceeded => "deadline_exceeded",
-        Ended::FailFast => "fail_fast",
-        Ended::Cut => "cut",
-        Ended::SealedByBroker => "sealed_by_broker",
-        Ended::Draining => "draining",
-    }
-}
-
-/// Milliseconds, to the microsecond.
-fn ms(d: Duration) -> f64 {
-    (d.as_secs_f64() * 1e6).round() / 1e3
-}
+/// A message takes at most this.
+const FAILURE_WIDTH_MAX: usize = 1_000;

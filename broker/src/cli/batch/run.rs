@@ -142,8 +142,9 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
             }
             () = interrupted => anyhow::bail!("interrupted"),
         }
+        let exit = report.into_inner().finish()?;
         client.close().await;
-        Ok(report.into_inner().finish()?)
+        Ok(exit)
     })
 }
 
