@@ -21,7 +21,9 @@ use tollgate_protocol::id::TenantId;
 
 pub mod forge;
 pub mod held;
+pub mod process;
 pub mod raw;
+pub mod stage;
 
 /// A bound for what should be immediate: it is only ever reached by a failure.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -80,6 +82,17 @@ impl Rig {
             }
         }
         Rig { broker, dir }
+    }
+
+    /// Starts a broker with the recipes of a [`stage::Stage`].
+    pub async fn staged(change: impl FnOnce(&mut Config)) -> (Rig, stage::Stage) {
+        let stage = stage::Stage::default();
+        (Rig::with_catalog(stage.catalog(), change).await, stage)
+    }
+
+    /// A connection of a tenant, with nothing around it.
+    pub async fn raw(&self, tenant: &str) -> raw::Raw {
+        raw::connect(self.addr(), &self.credentials(tenant)).await
     }
 
     /// Where the broker listens.
@@ -155,6 +168,16 @@ pub fn credentials(issued: &Issued) -> ClientCredentials {
         issued.ca_pem.as_bytes(),
     )
     .expect("credentials")
+}
+
+/// Memory of this process that is in use now, in bytes.
+///
+/// # Panics
+/// Where there is no `/proc`.
+pub fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc/self/statm");
+    let pages = statm.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok());
+    pages.expect("resident pages") * 4096
 }
 
 /// Waits until something holds; fails with its name when it never does.
