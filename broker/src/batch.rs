@@ -33,7 +33,7 @@ pub use reply::Reply;
 
 pub(crate) use context::Report;
 pub(crate) use ending::Ending;
-pub(crate) use outcome::{Failure, Head, Sink};
+pub(crate) use outcome::{Failure, Head, Sink, Unheard};
 pub(crate) use pool::Pool;
 pub(crate) use run::{Engine, Offered, Run, Terms, foreign};
 pub(crate) use slots::Slots;

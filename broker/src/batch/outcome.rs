@@ -166,4 +166,21 @@ pub(crate) trait Sink {
 
     /// Takes the news of how far an item has come.
     fn progress(&mut self, report: &Report);
+
+    /// Whether as much waits to be written as may: nothing more is to be made until some of it is
+    /// taken.
+    fn is_full(&self) -> bool;
+}
+
+/// Where the results of a batch go that failed as a whole: nobody is told them.
+pub(crate) struct Unheard;
+
+impl Sink for Unheard {
+    fn result(&mut self, _: &Head<'_>, _: Result<&mut Reply, &Failure>) {}
+
+    fn progress(&mut self, _: &Report) {}
+
+    fn is_full(&self) -> bool {
+        false
+    }
 }

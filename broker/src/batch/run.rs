@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tollgate_protocol::{
     Code, PairsBuf,
-    batch::{BatchOpen, Ended, Mode, Order, Request, Summary},
+    batch::{BatchOpen, Ended, Mode, Order, Request, Scope, Summary},
     limits,
 };
 
@@ -33,7 +33,7 @@ use super::{
     tally::Tally,
     turns::Turns,
 };
-use crate::tenancy::{BytesPermit, State, Tenant};
+use crate::tenancy::{BytesPermit, Quota, Refusal, State, Tenant};
 
 mod inline;
 mod start;
@@ -73,6 +73,8 @@ pub(crate) struct Run {
     /// Those of them that have no place in line yet, oldest first.
     unplaced: VecDeque<u64>,
     mailbox: Arc<Mailbox>,
+    /// Those that were granted a slot and have not taken it yet, oldest last.
+    granted: Vec<u64>,
     /// A wait for room in the tenant's bytes in flight, and the room once it came.
     room: Option<Pin<Box<dyn Future<Output = BytesPermit> + Send>>>,
     spare: Option<BytesPermit>,
@@ -112,13 +114,14 @@ impl Run {
     pub(crate) fn new(engine: Engine, terms: Terms, open: &BatchOpen<'_>, now: Instant) -> Self {
         let submission = (terms.order == Order::Submission).then(Submission::default);
         Run {
-            shared: Arc::new(Shared::new(open.batch_id, open.traceparent)),
+            shared: Arc::new(Shared::new(open.batch_id, open.traceparent.filter(is_traceparent))),
             engine,
             terms,
             pending: FuturesUnordered::new(),
             waiting: BTreeMap::new(),
             unplaced: VecDeque::new(),
             mailbox: Arc::default(),
+            granted: Vec::new(),
             room: None,
             spare: None,
             submission,
@@ -275,7 +278,7 @@ impl Run {
     #[inline]
     fn admit(&self, r: &Request<'_>, tenant: &Tenant) -> Result<(), Failure> {
         if self.tally.read >= self.terms.items_max {
-            return Err(too_many_items(self.terms.items_max));
+            return Err(too_many_items(self.tally.read + 1, self.terms.items_max));
         }
         if let Some(ending) = self.ending {
             return Err(ending.never_started());
@@ -293,7 +296,8 @@ impl Run {
         Ok(())
     }
 
-    /// Makes progress with what runs and waits, and puts results into the sink. True if it did.
+    /// Makes progress with what runs and waits, and puts results into the sink, until that is full.
+    /// True if it did.
     pub(crate) fn poll(&mut self, cx: &mut Poller<'_>, sink: &mut impl Sink) -> bool {
         /// Results taken before the stream gets to write them.
         const RESULTS_A_TURN: usize = 64;
@@ -304,11 +308,21 @@ impl Run {
             (self.room, self.spare, progress) = (None, Some(permit), true);
         }
         if !self.waiting.is_empty() {
-            for seq in self.mailbox.take(cx.waker()) {
+            let granted = self.mailbox.take(cx.waker());
+            self.granted.splice(0..0, granted.into_iter().rev());
+            while !sink.is_full()
+                && let Some(seq) = self.granted.pop()
+            {
                 progress |= self.start_granted(seq, sink);
             }
+            // What was granted may have ended at once, or given up: its place is another's.
+            self.place_waiting();
         }
         for _ in 0..RESULTS_A_TURN {
+            if sink.is_full() {
+                // Whoever is ready stays so: once something was written this is called again.
+                return progress;
+            }
             match self.pending.poll_next_unpin(cx) {
                 Poll::Ready(Some(finished)) => self.finished(finished, sink),
                 Poll::Ready(None) | Poll::Pending => return progress,
@@ -381,6 +395,7 @@ impl Run {
         }
         self.room = None;
         self.unplaced.clear();
+        self.granted.clear();
         for (seq, w) in std::mem::take(&mut self.waiting) {
             self.drop_waiting(seq, &w.item, ending.never_started(), sink);
         }
@@ -509,10 +524,28 @@ fn bounded(entry: &Entry, outcome: Outcome) -> Outcome {
     }
 }
 
-fn too_many_items(max: u64) -> Failure {
-    Failure::new(Code::BatchTooLarge, format!("a batch may have {max} items"))
-        .detail("limit", max)
-        .detail("quota", "batch_items")
+/// Whether a trace context parses, as W3C's Trace Context has it: recipes hand it on to others.
+fn is_traceparent(text: &&str) -> bool {
+    let hex = |part: &str, len| {
+        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let id = |part: &str, len| hex(part, len) && part.bytes().any(|b| b != b'0');
+    let mut parts = text.splitn(5, '-');
+    let mut next = || parts.next().unwrap_or_default();
+    let (version, trace, span, flags) = (next(), next(), next(), next());
+    // Later versions may say more behind it.
+    let more = parts
+        .next()
+        .is_none_or(|rest| version != "00" && rest.bytes().all(|b| b.is_ascii_graphic()));
+    hex(version, 2) && version != "ff" && id(trace, 32) && id(span, 16) && hex(flags, 2) && more
+}
+
+fn too_many_items(count: u64, max: u64) -> Failure {
+    let (quota, scope) = (Quota::BatchItems, Scope::Tenant);
+    Failure {
+        quota: Some(Refusal { quota, scope, current: count, limit: max }),
+        ..Failure::new(Code::BatchTooLarge, format!("a batch may have {max} items"))
+    }
 }
 
 /// The answer for a tenant that this gateway may not name, whether it exists or not.

@@ -14,7 +14,7 @@ use super::{catalog::Entry, error::Error};
 /// Time and memory grow with the payload when there is a schema (see [`Entry::checks_on_pool`]).
 ///
 /// # Errors
-/// `PAYLOAD_TOO_LARGE` with `limit`, `current` and `config`; `VALIDATION_ERROR` with `field` (a
+/// `PAYLOAD_TOO_LARGE` with `limit`, `length` and `config_key`; `VALIDATION_ERROR` with `field` (a
 /// JSON pointer) when the schema refuses, with `line` and `column` when it is not JSON.
 pub(crate) fn check(entry: &Entry, payload: &[u8]) -> Result<(), Error> {
     let max = entry.spec.payload_bytes_max;
@@ -31,8 +31,8 @@ fn too_large(entry: &Entry, len: usize, max: usize) -> Error {
     let message = format!("the payload has {len} bytes, recipe {} takes at most {max}", entry.name);
     Error::with_code(Code::PayloadTooLarge, message)
         .detail("limit", max)
-        .detail("current", len)
-        .detail("config", "payload_bytes_max of the recipe's spec")
+        .detail("length", len)
+        .detail("config_key", "payload_bytes_max of the recipe's spec")
         .permanent()
 }
 
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_payload_over_the_limit_is_refused_with_the_limit() {
-        let details = [("limit", "4096"), ("current", "4097")];
+        let details = [("limit", "4096"), ("length", "4097")];
         refused(&[b' '; 4_097], Code::PayloadTooLarge, "4097 bytes", &details);
     }
 

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     batch::{Failure, Run, Terms, foreign},
     broker::Pressure,
-    tenancy::{Permit, State, Tenant},
+    tenancy::{Permit, Refusal, State, Tenant},
 };
 
 mod drive;
@@ -32,8 +32,8 @@ mod intake;
 mod timers;
 
 use drive::{Drive, Over};
-pub(crate) use ids::OpenIds;
 use ids::OpenId;
+pub(crate) use ids::OpenIds;
 
 /// A batch that was admitted and has not begun.
 pub(super) struct Opened {
@@ -62,13 +62,13 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
     }
     if peer.services.memory.pressure() >= Pressure::Refuse {
         let message = "the broker's memory is nearly used up";
-        return Err(Failure::new(Code::Overloaded, message).detail("config_key", "limits.memory_bytes"));
+        return Err(
+            Failure::new(Code::Overloaded, message).detail("config_key", "limits.memory_bytes")
+        );
     }
     let tenants = tenants(peer, open.tenant)?;
     let (permit, settings) = match &tenants {
-        Tenants::One(tenant) => {
-            (Some(tenant.batch().map_err(|r| Failure::quota(r, None))?), Some(tenant.settings()))
-        }
+        Tenants::One(tenant) => (Some(tenant.batch().map_err(no_batch)?), Some(tenant.settings())),
         Tenants::Each => (None, None),
     };
     let holder = match &tenants {
@@ -109,7 +109,17 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
         last_id: None,
         extensions: Extensions::EMPTY,
     };
-    Ok(Opened { run: Run::new(engine, terms, open, now), tenants, permits: (permit, open_id), accepted })
+    Ok(Opened {
+        run: Run::new(engine, terms, open, now),
+        tenants,
+        permits: (permit, open_id),
+        accepted,
+    })
+}
+
+/// A batch that ends makes room, nobody knows when.
+fn no_batch(refusal: Refusal) -> Failure {
+    Failure { retryable: true, ..Failure::quota(refusal, None) }
 }
 
 fn tenants(peer: &Peer, named: Option<&str>) -> Result<Tenants, Failure> {

@@ -155,6 +155,10 @@ impl Sink for Output {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.len() >= FULL_BYTES
+    }
+
     fn progress(&mut self, r: &Report) {
         let at = r.at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.frame(&BrokerFrame::Progress(Progress {

@@ -22,7 +22,7 @@ use tollgate_protocol::{
 
 use super::{
     super::{
-        connection::Peer,
+        connection::{Caller, Peer},
         hold::Hold,
         output::{FLUSH_BYTES, FULL_BYTES},
         signals::{State, Watch},
@@ -32,7 +32,7 @@ use super::{
     intake::Pace,
 };
 use crate::{
-    batch::{Ending, Failure, Run, Turn},
+    batch::{Ending, Failure, Run, Turn, Unheard},
     tenancy::Kind,
 };
 
@@ -144,6 +144,7 @@ impl<'a> Drive<'a> {
             progress |= self.take_in(cx);
             if self.run.is_busy() {
                 progress |= self.run.poll(cx, &mut self.stream.output);
+                self.take_failed_fast();
                 self.report(cx);
             }
             progress |= match self.read(cx) {
@@ -173,7 +174,10 @@ impl<'a> Drive<'a> {
     /// and paid for.
     fn over(&mut self) -> Option<Over> {
         let ends = self.sealed || self.run.ending().is_some() || self.failed.is_some();
-        if !ends || !self.run.is_idle() || self.stream.output.len() > LAST_WRITE_BYTES || !self.pay()
+        if !ends
+            || !self.run.is_idle()
+            || self.stream.output.len() > LAST_WRITE_BYTES
+            || !self.pay()
         {
             return None;
         }
@@ -189,7 +193,7 @@ impl<'a> Drive<'a> {
 
     /// The batch failed as a whole: what runs is stopped.
     pub(super) fn fail(&mut self, failure: Failure) {
-        self.run.cancel_all(Ending::FAILED, &mut self.stream.output);
+        self.run.cancel_all(Ending::FAILED, &mut Unheard);
         let side_effect_free = failure.side_effect_free && !self.run.has_started();
         // The first failure is the batch's.
         self.failed.get_or_insert(Failure { side_effect_free, ..failure });
@@ -274,6 +278,7 @@ impl<'a> Drive<'a> {
         if self.stream.output.is_empty() || !self.pay() {
             return Ok(false);
         }
+        let was_full = self.stream.output.len() >= FULL_BYTES;
         match self.stream.output.write(&mut self.stream.send, cx) {
             Ok(0) => {
                 self.blocked.get_or_insert_with(Instant::now);
@@ -281,6 +286,10 @@ impl<'a> Drive<'a> {
             }
             Ok(_) => {
                 self.last_write = Instant::now();
+                if was_full {
+                    // Until now nothing was read: the client owed nothing.
+                    self.last_read = self.last_write;
+                }
                 self.blocked = (!self.stream.output.is_empty()).then_some(self.last_write);
                 Ok(true)
             }
@@ -344,7 +353,7 @@ impl<'a> Drive<'a> {
         if state.over {
             self.cancel(true, Ending::DRAINING);
         }
-        if state.tenants > 0 && matches!(self.tenants, Tenants::Each) {
+        if state.tenants > 0 && matches!(self.peer.caller, Caller::Gateway(_)) {
             self.run.recheck_tenants(&mut self.stream.output);
         }
         true

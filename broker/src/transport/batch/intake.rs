@@ -115,11 +115,20 @@ impl Drive<'_> {
                 ticket: self.pace.as_mut().map(|p| &mut p.ticket),
             };
             let stop = match &self.tenants {
-                Tenants::One(tenant) => lane.take_for_one(tenant, &items, &mut taken),
+                Tenants::One(tenant) => match self.peer.caller {
+                    Caller::Tenant(_) => lane.take_for_one(tenant, &items, &mut taken),
+                    Caller::Gateway(_) => {
+                        lane.take_for_gateway(self.peer, tenant, &items, &mut taken)
+                    }
+                },
                 Tenants::Each => lane.take_for_each(self.peer, &items, &mut taken),
             };
             match stop {
-                None => debug_assert!(taken.items == all || self.run.ending().is_some()),
+                None => debug_assert!(
+                    taken.items == all
+                        || self.run.ending().is_some()
+                        || self.stream.output.is_full()
+                ),
                 Some(Halt::Wait(stop)) => wait = Some(Some(stop)),
                 Some(Halt::Full) => wait = Some(None),
                 Some(Halt::Order { id, last }) => bad_order = Some((id, last)),
@@ -135,6 +144,10 @@ impl Drive<'_> {
         let mut consumed = taken.items;
         self.stream.splitter.consume(taken.bytes);
         if taken.items > 0 {
+            if self.is_held() {
+                // Until now nothing was read: the client owed nothing.
+                self.last_read = Instant::now();
+            }
             self.held = None;
             self.unpace();
         }
@@ -230,6 +243,9 @@ impl Drive<'_> {
     }
 
     fn bad_item(&mut self, id: u64, e: DecodeError) {
+        if self.sealed && self.run.ending().is_none() {
+            self.fail(Failure::new(Code::InvalidAction, "a request after the seal"));
+        }
         if self.input != Input::Open {
             return;
         }
@@ -240,7 +256,11 @@ impl Drive<'_> {
             }
             _ => {
                 let failure = Failure { side_effect_free: true, ..e.into() };
-                self.run.refuse(id, 0, None, failure, &mut self.stream.output);
+                let tenant = match &self.tenants {
+                    Tenants::One(tenant) => Some(tenant.id().as_str()),
+                    Tenants::Each => None,
+                };
+                self.run.refuse(id, 0, tenant, failure, &mut self.stream.output);
                 self.take_failed_fast();
             }
         }
@@ -361,10 +381,10 @@ impl<S: Sink> Lane<'_, S> {
                 if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
                     return Some(Halt::Order { id: r.id, last });
                 }
-                if self.run.ending().is_some() {
+                if self.run.ending().is_some() || self.sink.is_full() {
                     return None;
                 }
-                if let Some(refusal) = self.refusal(r, tenant, weigh(r).is_none(), payload_max) {
+                if let Some(refusal) = self.refusal(r, weigh(r).is_none(), payload_max) {
                     let name = Some(tenant.id().as_str());
                     self.run.refuse(r.id, r.payload.len(), name, refusal, self.sink);
                 } else if self.run.offer(r, tenant, self.arrived, self.sink) == Offered::Full {
@@ -389,18 +409,35 @@ impl<S: Sink> Lane<'_, S> {
         None
     }
 
+    /// Items of a gateway that named a tenant for the batch: those that name their own are that
+    /// tenant's, and never waited for.
+    fn take_for_gateway(
+        &mut self,
+        peer: &super::Peer,
+        tenant: &Arc<Tenant>,
+        items: &[Ahead<'_>],
+        taken: &mut Taken,
+    ) -> Option<Halt> {
+        while let Some(left) = items.get(taken.items..).filter(|left| !left.is_empty()) {
+            let named = |item: &Ahead<'_>| item.request.tenant.is_some();
+            let same = left.iter().take_while(|item| named(item) == named(&left[0])).count();
+            let end = taken.items + same;
+            let halt = if named(&left[0]) {
+                self.take_for_each(peer, &items[..end], taken)
+            } else {
+                self.take_for_one(tenant, &items[..end], taken)
+            };
+            if halt.is_some() || taken.items < end {
+                return halt;
+            }
+        }
+        None
+    }
+
     /// What stands against an item that was charged.
-    fn refusal(
-        &self,
-        r: &Request<'_>,
-        tenant: &Tenant,
-        too_large: bool,
-        payload_max: u64,
-    ) -> Option<Failure> {
-        match (r.tenant, self.caller) {
-            (Some(_), Caller::Tenant(_)) => return Some(only_gateways()),
-            (Some(id), Caller::Gateway(_)) if id != tenant.id().as_str() => return Some(foreign()),
-            _ => {}
+    fn refusal(&self, r: &Request<'_>, too_large: bool, payload_max: u64) -> Option<Failure> {
+        if r.tenant.is_some() && matches!(self.caller, Caller::Tenant(_)) {
+            return Some(only_gateways());
         }
         too_large.then(|| {
             let refusal = Refusal {
@@ -420,12 +457,12 @@ impl<S: Sink> Lane<'_, S> {
         items: &[Ahead<'_>],
         taken: &mut Taken,
     ) -> Option<Halt> {
-        for item in items {
+        for item in items.get(taken.items..).unwrap_or_default() {
             let r = &item.request;
             if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
                 return Some(Halt::Order { id: r.id, last });
             }
-            if self.run.ending().is_some() {
+            if self.run.ending().is_some() || self.sink.is_full() {
                 return None;
             }
             let tenant = match (self.caller, r.tenant) {
@@ -466,7 +503,7 @@ impl<S: Sink> Lane<'_, S> {
         let charged = tenant.charge(self.arrived, std::iter::once(weight));
         match charged.stop {
             Some(stop) => Some(rate(&stop)),
-            None => self.refusal(r, tenant, too_large, payload_max),
+            None => self.refusal(r, too_large, payload_max),
         }
     }
 }

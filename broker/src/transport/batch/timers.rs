@@ -12,7 +12,7 @@ use super::{
     super::{config::ms, stream::varint},
     drive::{Drive, Input, Over, REPORT_INTERVAL},
 };
-use crate::batch::{Ending, Failure};
+use crate::batch::{Ending, Failure, Sink};
 
 impl Drive<'_> {
     /// Waits for the next thing that happens by time; does it when it is due.
@@ -67,7 +67,8 @@ impl Drive<'_> {
 
     /// Whether the client owes the rest of a frame that it began.
     fn within_a_frame(&self) -> bool {
-        self.input != Input::Closed && !self.is_held() && self.stream.splitter.buffered() > 0
+        let reads = self.input != Input::Closed && !self.is_held() && !self.stream.output.is_full();
+        reads && self.stream.splitter.buffered() > 0
     }
 
     fn on_time(&mut self, now: Instant) -> Option<Over> {
