@@ -222,7 +222,7 @@ impl Broker {
     pub async fn reload(&self) -> Result<(), ReloadError> {
         self.certificates.reload().await?;
         if let Some(path) = &self.services.config.tenancy.tenants_file {
-            tenants_file::apply(path.clone(), &self.services.tenants).await?;
+            tenants_file::apply_still(path.clone(), &self.services.tenants).await?;
         }
         Ok(())
     }
