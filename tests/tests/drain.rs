@@ -11,6 +11,8 @@ use tollgate_tests::{Rig, SOON, held::Held, raw};
 
 #[path = "drain/late.rs"]
 mod late;
+#[path = "drain/process.rs"]
+mod process;
 
 /// Longer than any test: the drain is over when nothing runs, not when the time is.
 const LONG: Duration = Duration::from_secs(600);
