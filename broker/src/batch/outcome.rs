@@ -21,8 +21,9 @@ pub(crate) struct Failure {
     pub retryable: bool,
     pub side_effect_free: bool,
     pub retry_after: Option<Duration>,
-    pub app_code: Option<String>,
-    pub quota: Option<Refusal>,
+    pub app_code: Option<Box<str>>,
+    /// Boxed, as few failures have one and all are passed around.
+    pub quota: Option<Box<Refusal>>,
     pub details: PairsBuf,
 }
 
@@ -69,7 +70,7 @@ impl Failure {
             ),
         };
         f.retry_after = retry_after;
-        f.quota = Some(refusal);
+        f.quota = Some(Box::new(refusal));
         f
     }
 
@@ -84,7 +85,7 @@ impl Failure {
             retryable: idempotent && !permanent && is_transient(code),
             side_effect_free: false,
             retry_after,
-            app_code,
+            app_code: app_code.map(String::into_boxed_str),
             quota: None,
             details,
         }

@@ -147,8 +147,11 @@ impl Future for Pending {
             Poll::Ready(done) => done,
             Poll::Pending if this.timer.as_mut().poll(cx).is_ready() => {
                 this.cancel.cancel();
-                let failure =
-                    if this.waits_for_thread { never_ran(&this.item) } else { timed_out(&this.item) };
+                let failure = if this.waits_for_thread {
+                    never_ran(&this.item)
+                } else {
+                    timed_out(&this.item)
+                };
                 (Err(failure), false)
             }
             Poll::Pending => return Poll::Pending,

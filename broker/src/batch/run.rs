@@ -543,7 +543,7 @@ fn is_traceparent(text: &&str) -> bool {
 fn too_many_items(count: u64, max: u64) -> Failure {
     let (quota, scope) = (Quota::BatchItems, Scope::Tenant);
     Failure {
-        quota: Some(Refusal { quota, scope, current: count, limit: max }),
+        quota: Some(Box::new(Refusal { quota, scope, current: count, limit: max })),
         ..Failure::new(Code::BatchTooLarge, format!("a batch may have {max} items"))
     }
 }
