@@ -81,8 +81,8 @@ struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, check: &'static str, verdict: Verdict, message: String, values: Value) {
-        let finding = Finding { check, verdict, message: printable(&message), values };
+    fn add(&mut self, check: &'static str, verdict: Verdict, message: &str, values: Value) {
+        let finding = Finding { check, verdict, message: printable(message), values };
         if self.output == Output::Table {
             // Shown as it is found: some of it takes seconds. A reader that left sees nothing.
             let _ = show(&finding);
@@ -91,11 +91,11 @@ impl Findings {
     }
 
     fn good(&mut self, check: &'static str, message: impl Into<String>, values: Value) {
-        self.add(check, Verdict::Good, message.into(), values);
+        self.add(check, Verdict::Good, &message.into(), values);
     }
 
     fn warn(&mut self, check: &'static str, message: impl Into<String>) {
-        self.add(check, Verdict::Warning, message.into(), Value::Null);
+        self.add(check, Verdict::Warning, &message.into(), Value::Null);
     }
 
     /// The first bad finding decides how the command ends.
@@ -103,7 +103,7 @@ impl Findings {
         if self.exit == Exit::Ok {
             self.exit = exit;
         }
-        self.add(check, Verdict::Bad, message.into(), Value::Null);
+        self.add(check, Verdict::Bad, &message.into(), Value::Null);
     }
 }
 

@@ -189,6 +189,9 @@ impl Report {
             if !s.throttled.is_zero() {
                 text += &format!("; throttled for {}", format::duration(s.throttled));
             }
+            if !self.sources.is_empty() {
+                text += &format!("; {} not run", format::count(self.sources.len() as u64, "item"));
+            }
             if s.ended != Ended::Sealed {
                 text += &format!("; ended early: {}", ended(s.ended));
             }
@@ -207,6 +210,7 @@ impl Report {
             total: self.done,
             succeeded: self.succeeded,
             failed: &self.failed,
+            not_run: self.sources.len(),
             ended: s.map(|s| ended(s.ended)),
             duration_ms: s.map(|s| ms(s.duration)),
             throttled_ms: s.map(|s| ms(s.throttled)),

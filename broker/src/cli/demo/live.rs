@@ -54,7 +54,7 @@ pub(super) async fn play(stage: &Stage, show: &mut Show) -> anyhow::Result<()> {
             _ => {}
         }
     }
-    bars.finish();
+    bars.finish()?;
     let took = began.elapsed();
     let slowest = DELAYS_MS.iter().max().copied().unwrap_or(0);
     show.promise(

@@ -67,7 +67,7 @@ impl Show {
     }
 }
 
-/// Bars on a terminal; elsewhere a line at each quarter.
+/// Bars on a terminal; elsewhere a line at each quarter of the way.
 pub(super) struct Bars {
     bars: Vec<(ProgressBar, u64)>,
     names: Vec<String>,
@@ -86,11 +86,14 @@ impl Bars {
         Ok(())
     }
 
-    /// Leaves the bars as they stand.
-    pub(super) fn finish(self) {
-        for (bar, _) in &self.bars {
-            bar.abandon();
+    /// Takes the bars away and says where they stood.
+    pub(super) fn finish(self) -> io::Result<()> {
+        let Some(group) = self.group else { return Ok(()) };
+        group.clear()?;
+        for ((bar, _), name) in self.bars.iter().zip(&self.names) {
+            say!("   {name:22} {:>3} % {}", bar.position(), bar.message())?;
         }
+        Ok(())
     }
 }
 

@@ -36,6 +36,21 @@ pub(crate) fn differing(a: &Config, b: &Config) -> Vec<String> {
     paths
 }
 
+/// Every key, as a path.
+#[cfg(test)]
+pub(super) fn all() -> Vec<String> {
+    fn leaves(known: &Json, path: &str, keys: &mut Vec<String>) {
+        match known.as_object().filter(|_| path != GATEWAYS) {
+            Some(section) => section.iter().for_each(|(n, v)| leaves(v, &join(path, n), keys)),
+            None if path == GATEWAYS => {}
+            None => keys.push(path.to_owned()),
+        }
+    }
+    let mut keys = Vec::new();
+    leaves(&KNOWN, "", &mut keys);
+    keys
+}
+
 fn tree<T: serde::Serialize>(settings: &T) -> Json {
     serde_json::to_value(settings).expect("settings are made of text, numbers and tables")
 }

@@ -122,7 +122,13 @@ fn what_differs_is_named() {
 #[test]
 fn the_sample_file_shows_every_key_with_its_default() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/config/tollgate.toml");
+    let text = fs::read_to_string(&path).expect("the sample");
     let sample = Args { config: Some(path), ..Args::default() };
     let config = sample.load_with(nothing()).expect("good");
     assert_eq!(differing(&config, &Config::default()), [""; 0]);
+    for key in keys::all() {
+        let name = key.rsplit('.').next().expect("a name");
+        let shown = |line: &str| line.trim_start_matches('#').contains(&format!("{name} = "));
+        assert!(text.lines().any(shown), "the sample does not show `{key}`");
+    }
 }

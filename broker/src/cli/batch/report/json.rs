@@ -41,6 +41,8 @@ pub(super) struct SummaryLine<'a> {
     pub total: u64,
     pub succeeded: u64,
     pub failed: &'a BTreeMap<String, u64>,
+    /// Sent, and given up by the broker without a result: the batch ended early.
+    pub not_run: usize,
     pub ended: Option<&'static str>,
     pub duration_ms: Option<f64>,
     pub throttled_ms: Option<f64>,
