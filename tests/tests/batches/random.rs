@@ -70,12 +70,15 @@ const ENDS: &[End] = &[
     End::Nothing,
 ];
 
+/// What a summary says: why it ended, read, succeeded, failed by code, last id, bytes out.
+type Counts = (Ended, u64, u64, BTreeMap<u16, u64>, Option<u64>, u64);
+
 /// What the client did, and what it saw.
 #[derive(Default)]
 struct Told {
     results: Vec<(u64, u16)>,
     broken: Vec<String>,
-    summary: Option<(Ended, u64, u64, BTreeMap<u16, u64>, Option<u64>, u64)>,
+    summary: Option<Counts>,
     bytes: u64,
 }
 
@@ -91,10 +94,8 @@ impl Told {
                 }
                 self.results.push((r.id, r.code));
             }
-            BrokerFrame::Progress(p) => {
-                if self.results.iter().any(|(id, _)| *id == p.id) {
-                    self.broken.push(format!("progress after its result: {p:?}"));
-                }
+            BrokerFrame::Progress(p) if self.results.iter().any(|(id, _)| *id == p.id) => {
+                self.broken.push(format!("progress after its result: {p:?}"));
             }
             BrokerFrame::Summary(s) => {
                 let failed = s.failed.iter().copied().collect();
