@@ -10,7 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,9 @@ IDLE_TIMEOUT_S = 15.0
 KEEP_ALIVE_S = 1.5
 UNREAD_BYTES_MOST = 64 << 20
 UNSENT_BYTES_MOST = 256 << 10
+BURST_BYTES = 4 << 10
+SOCKET_BYTES = 1 << 20
+CLOSING_S = 0.25
 
 
 class ConnectionClosed(Exception):
@@ -194,6 +197,9 @@ async def connect(
         local_addr=("::" if family == socket.AF_INET6 else "0.0.0.0", 0),
     )
     protocol.streams = {}
+    transport.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES
+    )
     keep_alive = asyncio.create_task(_keep_alive(protocol))
     try:
         protocol.connect(address)
@@ -206,7 +212,10 @@ async def connect(
     finally:
         keep_alive.cancel()
         protocol.close(error_code=Close.DONE)
-        await protocol.wait_closed()
+        with suppress(asyncio.TimeoutError):
+            # aioquic stays for three probe time-outs, to repeat the close for packets that still
+            # come: after a busy time on a slow machine these take seconds.
+            await asyncio.wait_for(protocol.wait_closed(), CLOSING_S)
         transport.close()
 
 
@@ -232,6 +241,7 @@ class Operation:
         self._splitter = wire.Splitter()
         self._frames: deque[bytes] = deque()
         self._unread = 0
+        self._burst = 0
         self._ended = False
         self._fault: Exception | None = None
         self._finished = False
@@ -260,6 +270,11 @@ class Operation:
         self._protocol._quic.send_stream_data(self.stream_id, data)
         # Soon and not at once: many small frames then share packets.
         self._protocol._transmit_soon()
+        self._burst += len(data)
+        if self._burst >= BURST_BYTES:
+            # A loop of writes must let the others have their turn: packets go out and come in.
+            self._burst = 0
+            await asyncio.sleep(0)
 
     def finish(self) -> None:
         """Ends this side of the stream (FIN)."""

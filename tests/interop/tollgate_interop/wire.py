@@ -59,7 +59,10 @@ class Source:
         return len(self._data) - self._at
 
     def byte(self) -> int:
-        return self.take(1)[0]
+        if self._at == len(self._data):
+            raise Malformed("it reaches past the end of the frame")
+        self._at += 1
+        return self._data[self._at - 1]
 
     def take(self, count: int) -> bytes:
         if count > self.left:
@@ -69,9 +72,9 @@ class Source:
 
     def varint(self, bits: int = 64) -> int:
         value = 0
-        for index in range(10):
+        for shift in range(0, 70, 7):
             byte = self.byte()
-            value |= (byte & 0x7F) << (7 * index)
+            value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 if value >> bits:
                     raise Malformed(f"it does not fit {bits} bits")
