@@ -73,7 +73,16 @@ impl Drive<'_> {
                 break;
             }
             match self.take_handful() {
-                0 => break,
+                0 => {
+                    // The rate may have asked for a first, or another, wait: whoever asks for the turn
+                    // is woken after it.
+                    if let Some(pace) = &mut self.pace
+                        && pin!(pace.ticket.turn()).poll(cx).is_ready()
+                    {
+                        cx.waker().wake_by_ref();
+                    }
+                    break;
+                }
                 n => taken += n,
             }
             took = self.run.now().saturating_duration_since(began);
@@ -170,6 +179,8 @@ impl Drive<'_> {
     fn unpace(&mut self) {
         if let Some(pace) = self.pace.take() {
             self.run.throttled(pace.since.elapsed());
+            // What is charged next is charged now, not when its bytes came.
+            self.stream.arrived = Instant::now();
         }
     }
 
