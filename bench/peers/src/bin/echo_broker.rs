@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             b
         }
     };
-    runtime.enable_all().build()?.block_on(async {
+    // As `tollgate serve` has it.
+    runtime.event_interval(31).enable_all().build()?.block_on(async {
         let mut broker = Broker::start(config, recipes::builtin().build()?).await?;
         broker.failed().await;
         Err("the listener stopped".into())
