@@ -99,9 +99,8 @@ pub(super) async fn serve(
         Ok(admitted) => admitted.run(conn).await,
         Err(closing) => {
             tracing::info!(code = %closing.0, reason = closing.1, "a connection was turned away");
+            // The endpoint tells the peer, also after this handle is gone.
             closing.close(&conn);
-            // Kept until the peer has been told.
-            conn.closed().await;
         }
     }
 }
