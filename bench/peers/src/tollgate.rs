@@ -69,7 +69,8 @@ fn command(config: &Path) -> Result<Command> {
         Some(bin) => Command::new(bin),
         None => Command::new(std::env::current_exe()?.with_file_name("echo_broker")),
     };
-    cmd.arg(config).stdin(Stdio::null()).stdout(Stdio::null());
+    // The broker reads variables of its own with this prefix, and refuses one it does not know.
+    cmd.arg(config).env_remove("TOLLGATE_BIN").stdin(Stdio::null()).stdout(Stdio::null());
     Ok(cmd)
 }
 
