@@ -241,30 +241,35 @@ impl RawReader {
         self.try_next(see).await.ok()
     }
 
-    /// Reads one frame and shows it, or says how the stream ended.
+    /// Reads one frame and shows it, or says how the stream ended. Empty frames are passed over.
     pub async fn try_next<T>(
         &mut self,
         see: impl FnOnce(BrokerFrame<'_>) -> T,
     ) -> Result<T, Ending> {
-        loop {
-            if self.splitter.peek().expect("no frame is too large").is_some() {
-                break;
-            }
-            let read = self.recv.read_chunks(self.splitter.buffers());
-            match timeout(SOON, read).await.expect("the broker says something in time") {
-                Ok(Some(n)) => self.splitter.filled(n),
-                Ok(None) => return Err(Ending::Finished),
-                Err(ReadError::Reset(code)) => {
-                    let code = StreamCode::from_number(code.into_inner());
-                    return Err(code.map_or(Ending::Lost, Ending::Reset));
-                }
-                Err(_) => return Err(Ending::Lost),
-            }
-        }
+        timeout(SOON, self.arrive()).await.expect("the broker says something in time")?;
         let frame = self.splitter.peek().expect("not too large").expect("there is one");
         let seen = see(BrokerFrame::decode(frame).expect("the broker's frames decode"));
         self.splitter.advance();
         Ok(seen)
+    }
+
+    /// Reads until a frame that is not empty is there.
+    async fn arrive(&mut self) -> Result<(), Ending> {
+        loop {
+            match self.splitter.peek().expect("no frame is too large") {
+                Some([]) => self.splitter.advance(),
+                Some(_) => return Ok(()),
+                None => match self.recv.read_chunks(self.splitter.buffers()).await {
+                    Ok(Some(n)) => self.splitter.filled(n),
+                    Ok(None) => return Err(Ending::Finished),
+                    Err(ReadError::Reset(code)) => {
+                        let code = StreamCode::from_number(code.into_inner());
+                        return Err(code.map_or(Ending::Lost, Ending::Reset));
+                    }
+                    Err(_) => return Err(Ending::Lost),
+                },
+            }
+        }
     }
 
     /// Reads up to a line that begins so; the lines, that one last.

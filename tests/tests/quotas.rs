@@ -1,0 +1,34 @@
+//! What a tenant may use, exactly to the limit and one over, over real QUIC.
+
+#[path = "quotas/counts.rs"]
+mod counts;
+#[path = "quotas/gateways.rs"]
+mod gateways;
+#[path = "quotas/held.rs"]
+mod held;
+#[path = "quotas/rates.rs"]
+mod rates;
+
+use tollgate_broker::{
+    Config,
+    tenancy::{Limit, Quotas, Window},
+};
+use tollgate_tests::Rig;
+
+/// A window of 16 minutes, so that a rate is a count that no test outlives: `per_second` allows
+/// [`WINDOW_S`] times as much.
+fn endless(config: &mut Config) {
+    config.tenancy.window = Window::new(16, 60_000).expect("a window");
+}
+
+/// How long such a window is, in seconds.
+const WINDOW_S: u64 = 960;
+
+/// Changes a tenant's quotas.
+fn limit(rig: &Rig, tenant: &str, change: impl FnOnce(&mut Quotas)) {
+    rig.broker.tenants().update(tenant, |s| change(&mut s.quotas)).expect("there is one");
+}
+
+fn at_most(n: u64) -> Limit {
+    Limit::at_most(n)
+}
