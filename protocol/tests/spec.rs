@@ -124,7 +124,7 @@ fn walk() -> String {
     let echo = ClientFrame::Request(Request::new(1, "echo", b"hi"));
     let delay = ClientFrame::Request(Request {
         timeout_ms: Some(2_000),
-        ..Request::new(2, "delay", b"300")
+        ..Request::new(2, "delay", br#"{"ms":300}"#)
     });
     let nope = ClientFrame::Request(Request::new(300, "nope", b""));
     let seal = ClientFrame::Seal { items: 3 };
@@ -177,7 +177,7 @@ fn walk() -> String {
     });
     let delayed = BrokerFrame::Result(ItemResult {
         duration_us: 300_100,
-        ..result(2, Code::Ok, Body::Payload(b""))
+        ..result(2, Code::Ok, Body::Payload(br#"{"ms":300,"steps":1}"#))
     });
     let summary = BrokerFrame::Summary(Summary {
         ended: Ended::Sealed,
@@ -186,8 +186,8 @@ fn walk() -> String {
         failed: vec![(Code::RecipeNotFound.number(), 1)],
         last_id_read: Some(300),
         duration_us: 300_412,
-        bytes_in: 5,
-        bytes_out: 2,
+        bytes_in: 12,
+        bytes_out: 22,
         throttled_us: 0,
         number: Number::default(),
         extensions: Extensions::EMPTY,
@@ -234,7 +234,7 @@ fn walk() -> String {
             (1, "idempotency_key: none"),
             (1, "tenant: none"),
             (1, "metadata: 0 pairs"),
-            (4, "payload: \"300\""),
+            (11, "payload: {\"ms\":300}"),
         ],
     );
     t.frame(
@@ -339,7 +339,7 @@ fn walk() -> String {
             (1, "metadata: 0 pairs"),
             (1, "extensions: 0"),
             (1, "body: payload"),
-            (1, "payload: empty"),
+            (21, "payload: {\"ms\":300,\"steps\":1}"),
         ],
     );
     t.frame(
@@ -352,8 +352,8 @@ fn walk() -> String {
             (3, "failed: 1 entry, code 8 once"),
             (3, "last_id_read: 300"),
             (3, "duration_us: 300 412"),
-            (1, "bytes_in: 5"),
-            (1, "bytes_out: 2"),
+            (1, "bytes_in: 12"),
+            (1, "bytes_out: 22"),
             (1, "throttled_us: 0"),
             (2, "epoch, sequence: 0, 0"),
             (1, "extensions: 0"),

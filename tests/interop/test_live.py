@@ -288,7 +288,6 @@ async def test_deadlines_and_timeouts(client: Client) -> None:
     assert (summary.ended, of_code(summary)) == (Ended.Sealed, {Code.TIMEOUT: 1})
 
 
-@pytest.mark.xfail(reason="items run in spite of a deadline that is over")
 @live
 async def test_a_deadline_of_nothing(client: Client) -> None:
     batch = await client.batch(opening(deadline_ms=0))
@@ -311,11 +310,7 @@ async def echo_that_fills_its_frame(client: Client, room: int) -> None:
     await batch.seal()
     await batch.finished()
     result = batch.results[1]
-    if result.code == Code.OK:
-        assert result.payload == payload
-    else:
-        # A result has more fields than a request.
-        assert room < 64 and result.code == Code.RESULT_TOO_LARGE
+    assert result.code == Code.OK and result.payload == payload
 
 
 @live
@@ -323,9 +318,9 @@ async def test_an_item_that_almost_fills_its_frame(client: Client) -> None:
     await echo_that_fills_its_frame(client, room=64)
 
 
-@pytest.mark.xfail(reason="a result may be a few bytes longer than frame_bytes_max")
 @live
-async def test_a_result_that_does_not_fit_its_frame(client: Client) -> None:
+async def test_an_item_that_fills_its_frame(client: Client) -> None:
+    # The limit is the client's: a result may be longer than the request it answers.
     await echo_that_fills_its_frame(client, room=0)
 
 
@@ -495,7 +490,6 @@ async def test_stop_sending_cancels_and_nothing_more_is_written(client: Client) 
     await still_usable(client)
 
 
-@pytest.mark.xfail(reason="before the first frame, STOP_SENDING is seen after 5 s")
 @live
 async def test_stop_sending_before_the_first_frame(client: Client) -> None:
     stream = client.open()

@@ -286,6 +286,9 @@ impl Run {
         if self.terms.names_tenants && tenant.settings().state != State::Active {
             return Err(foreign());
         }
+        if r.timeout_ms == Some(0) {
+            return Err(Failure::validation("timeout_ms", "a time-out is at least 1 ms"));
+        }
         if r.idempotency_key.is_some() {
             return Err(Failure::new(
                 Code::InvalidAction,

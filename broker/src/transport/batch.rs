@@ -21,7 +21,7 @@ use super::{
     window::Holder,
 };
 use crate::{
-    batch::{Failure, Run, Terms, foreign},
+    batch::{Ending, Failure, Run, Terms, foreign},
     broker::Pressure,
     tenancy::{Permit, Refusal, State, Tenant},
 };
@@ -151,7 +151,11 @@ impl Peer {
 pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) -> End {
     let Opened { run, tenants, permits, accepted } = opened;
     stream.output.frame(&BrokerFrame::Accepted(accepted));
+    let over_at_once = run.deadline().is_some_and(|at| at <= Instant::now());
     let mut drive = Drive::new(peer, stream, run, tenants);
+    if over_at_once {
+        drive.cancel(true, Ending::DEADLINE);
+    }
     let over = poll_fn(|cx| drive.poll(cx)).await;
     let (mut stream, run) = drive.into_parts();
     drop(permits);

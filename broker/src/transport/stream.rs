@@ -62,11 +62,26 @@ pub(super) async fn serve(peer: Arc<Peer>, send: SendStream, recv: RecvStream) -
         arrived: Instant::now(),
     };
     let limit = ms(peer.services.config.limits.first_frame_timeout_ms);
-    match timeout(limit, stream.first_frame()).await {
+    // A client that gives up reading before it has asked for anything is done.
+    let gone = stream.send.stopped();
+    let first = async {
+        tokio::select! {
+            // Biased: what has arrived is heeded.
+            biased;
+            first = stream.first_frame() => first,
+            _ = gone => Err(First::Gone),
+        }
+    };
+    match timeout(limit, first).await {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => return End::Unfinished,
         Ok(Err(First::Reset)) => return End::Reset,
         Ok(Err(First::Lost)) => return End::Unfinished,
+        Ok(Err(First::Gone)) => {
+            let _ = stream.send.reset(varint(StreamCode::ReaderGone));
+            let _ = stream.recv.stop(varint(StreamCode::Done));
+            return End::Unfinished;
+        }
         Ok(Err(First::TooLarge(e))) => return stream.refuse(too_large(e)).await,
         Err(_) => {
             let _ = stream.send.reset(varint(StreamCode::Stalled));
@@ -81,6 +96,8 @@ pub(super) async fn serve(peer: Arc<Peer>, send: SendStream, recv: RecvStream) -
 enum First {
     Reset,
     Lost,
+    /// The client reads no answer.
+    Gone,
     TooLarge(FrameTooLarge),
 }
 
