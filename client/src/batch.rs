@@ -260,7 +260,11 @@ impl BatchSender {
     /// As [`flush`](Self::flush).
     pub async fn finish(&mut self) -> Result<(), BatchError> {
         self.seal_now(true)?;
-        self.flush().await
+        match self.flush().await {
+            // The summary came first: everything had been written, or the broker wanted no more.
+            Err(BatchError::Ended) => Ok(()),
+            flushed => flushed,
+        }
     }
 
     fn seal_now(&self, fin: bool) -> Result<(), BatchError> {

@@ -98,6 +98,7 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    #[inline]
     pub(crate) fn finish(self) -> Result<()> {
         match self.rest.len() {
             0 => Ok(()),
@@ -105,6 +106,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8> {
         let (&b, rest) =
             self.rest.split_first().ok_or(DecodeError::new(field, Problem::Truncated))?;
@@ -112,6 +114,7 @@ impl<'a> Reader<'a> {
         Ok(b)
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N]> {
         let (a, rest) =
             self.rest.split_first_chunk().ok_or(DecodeError::new(field, Problem::Truncated))?;
@@ -119,6 +122,7 @@ impl<'a> Reader<'a> {
         Ok(*a)
     }
 
+    #[inline]
     pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool> {
         match self.u8(field)? {
             0 => Ok(false),
@@ -155,19 +159,23 @@ impl<'a> Reader<'a> {
         Err(DecodeError::new(field, Problem::Overflow))
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32> {
         self.u64(field)?.try_into().map_err(|_| DecodeError::new(field, Problem::Overflow))
     }
 
+    #[inline]
     pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16> {
         self.u64(field)?.try_into().map_err(|_| DecodeError::new(field, Problem::Overflow))
     }
 
     /// A variant number; postcard writes it as a varint of 32 bits.
+    #[inline]
     pub(crate) fn variant(&mut self, field: &'static str) -> Result<u32> {
         self.u32(field)
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self, field: &'static str, max: usize) -> Result<&'a [u8]> {
         let n = self.len_within_frame(field)?;
         if n > max {
@@ -178,11 +186,13 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    #[inline]
     pub(crate) fn str(&mut self, field: &'static str, max: usize) -> Result<&'a str> {
         std::str::from_utf8(self.bytes(field, max)?)
             .map_err(|_| DecodeError::new(field, Problem::NotUtf8))
     }
 
+    #[inline]
     pub(crate) fn option<T>(
         &mut self,
         field: &'static str,
@@ -196,6 +206,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The announced length of a collection, checked before anything is kept.
+    #[inline]
     pub(crate) fn count(&mut self, field: &'static str, max: usize) -> Result<usize> {
         let n = self.len_within_frame(field)?;
         if n > max {
@@ -225,19 +236,23 @@ pub(crate) fn put_u64(out: &mut Vec<u8>, mut v: u64) {
     out.push(v as u8);
 }
 
+#[inline]
 pub(crate) fn put_bool(out: &mut Vec<u8>, v: bool) {
     out.push(v.into());
 }
 
+#[inline]
 pub(crate) fn put_bytes(out: &mut Vec<u8>, v: &[u8]) {
     put_u64(out, v.len() as u64);
     out.extend_from_slice(v);
 }
 
+#[inline]
 pub(crate) fn put_str(out: &mut Vec<u8>, v: &str) {
     put_bytes(out, v.as_bytes());
 }
 
+#[inline]
 pub(crate) fn put_option<T>(out: &mut Vec<u8>, v: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
     match v {
         None => out.push(0),

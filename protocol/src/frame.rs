@@ -213,6 +213,7 @@ impl<'a> BrokerFrame<'a> {
     ///
     /// # Errors
     /// [`DecodeError`], naming the field.
+    #[inline]
     pub fn decode(frame: &'a [u8]) -> Result<Self> {
         if frame.is_empty() {
             return Ok(BrokerFrame::Alive);
@@ -334,6 +335,7 @@ pub fn encode(frame: &impl Frame, out: &mut Vec<u8>) {
 
 /// Appends a request with its length prefix but without the bytes of its payload, which must
 /// follow: for a sender that hands a large payload over apart.
+#[inline]
 pub fn encode_request_head(request: &Request<'_>, payload_len: usize, out: &mut Vec<u8>) {
     let start = begin(out);
     out.push(9);
@@ -346,6 +348,7 @@ pub fn encode_request_head(request: &Request<'_>, payload_len: usize, out: &mut 
 
 /// Appends a result with its length prefix but without the bytes of its payload, which must
 /// follow. `body` is not looked at.
+#[inline]
 pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut Vec<u8>) {
     let start = begin(out);
     out.push(2);
@@ -353,12 +356,14 @@ pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut
     end(out, start, payload_len);
 }
 
+#[inline]
 fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX_BYTES]);
     start
 }
 
+#[inline]
 fn end(out: &mut [u8], start: usize, follows: usize) {
     let len = out.len() - start - PREFIX_BYTES + follows;
     // Frames are bounded by FRAME_BYTES_HARD_MAX and a few bounded fields: far below 4 GiB.

@@ -45,6 +45,7 @@ impl<'a> Pairs<'a> {
         PairsBuf { count: self.count, encoded: self.encoded.into() }
     }
 
+    #[inline]
     pub(crate) fn read(field: &'static str, r: &mut Reader<'a>) -> Result<Self> {
         let count = r.count(field, limits::PAIRS_MAX)?;
         let start = r.rest();
@@ -59,6 +60,7 @@ impl<'a> Pairs<'a> {
         Ok(Pairs { count, encoded: &start[..len] })
     }
 
+    #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_u64(out, self.count as u64);
         out.extend_from_slice(self.encoded);
@@ -184,6 +186,7 @@ impl<'a> Extensions<'a> {
         if self.count == 0 { None } else { self.iter().find(|e| e.critical) }
     }
 
+    #[inline]
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
         let count = r.count("extensions", limits::EXTENSIONS_MAX)?;
         let start = r.rest();
@@ -194,6 +197,7 @@ impl<'a> Extensions<'a> {
         Ok(Extensions { count, encoded: &start[..len] })
     }
 
+    #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_u64(out, self.count as u64);
         out.extend_from_slice(self.encoded);

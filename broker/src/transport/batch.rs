@@ -150,6 +150,8 @@ impl Peer {
 /// Runs an admitted batch to its final frame.
 pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) -> End {
     let Opened { run, tenants, permits, accepted } = opened;
+    // Results are usually about as long as their requests.
+    stream.output.expect(stream.splitter.buffered());
     stream.output.frame(&BrokerFrame::Accepted(accepted));
     let over_at_once = run.deadline().is_some_and(|at| at <= Instant::now());
     let mut drive = Drive::new(peer, stream, run, tenants);

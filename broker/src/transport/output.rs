@@ -55,6 +55,11 @@ impl Output {
         self.len() == 0
     }
 
+    /// Says about how many bytes of results are to come, so that the buffer starts large enough.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.grown = self.grown.max(bytes.min(FLUSH_BYTES));
+    }
+
     pub(super) fn frame(&mut self, frame: &BrokerFrame<'_>) {
         self.room();
         encode(frame, &mut self.buf);

@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use futures::FutureExt;
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 use tollgate_protocol::{
@@ -62,17 +63,12 @@ pub(super) async fn serve(peer: Arc<Peer>, send: SendStream, recv: RecvStream) -
         arrived: Instant::now(),
     };
     let limit = ms(peer.services.config.limits.first_frame_timeout_ms);
-    // A client that gives up reading before it has asked for anything is done.
-    let gone = stream.send.stopped();
-    let first = async {
-        tokio::select! {
-            // Biased: what has arrived is heeded.
-            biased;
-            first = stream.first_frame() => first,
-            _ = gone => Err(First::Gone),
-        }
+    // Mostly it is there already: then neither timer nor watch is needed.
+    let first = match stream.first_frame().now_or_never() {
+        Some(first) => Ok(first),
+        None => timeout(limit, stream.first_frame_or_gone()).await,
     };
-    match timeout(limit, first).await {
+    match first {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => return End::Unfinished,
         Ok(Err(First::Reset)) => return End::Reset,
@@ -102,6 +98,18 @@ enum First {
 }
 
 impl Stream {
+    /// As [`first_frame`](Self::first_frame), for a client that still reads: one that gives up
+    /// reading before it has asked for anything is done.
+    async fn first_frame_or_gone(&mut self) -> Result<bool, First> {
+        let gone = self.send.stopped();
+        tokio::select! {
+            // Biased: what has arrived is heeded.
+            biased;
+            first = self.first_frame() => first,
+            _ = gone => Err(First::Gone),
+        }
+    }
+
     /// Reads until there is one whole frame. False when the stream ended before.
     async fn first_frame(&mut self) -> Result<bool, First> {
         loop {

@@ -17,10 +17,12 @@ pub struct Number {
 }
 
 impl Number {
+    #[inline]
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self> {
         Ok(Number { epoch: r.u64("epoch")?, sequence: r.u64("sequence")? })
     }
 
+    #[inline]
     pub(crate) fn put(self, out: &mut Vec<u8>) {
         put_u64(out, self.epoch);
         put_u64(out, self.sequence);
@@ -81,6 +83,7 @@ impl<'a> Request<'a> {
         })
     }
 
+    #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_u64(out, self.id);
         put_str(out, self.recipe);
@@ -112,6 +115,7 @@ pub struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
+    #[inline]
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
         Ok(Progress {
             id: r.u64("id")?,
@@ -124,6 +128,7 @@ impl<'a> Progress<'a> {
         })
     }
 
+    #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_u64(out, self.id);
         put_u64(out, self.attempt.into());
@@ -175,6 +180,7 @@ const BODY_PAYLOAD: u32 = 0;
 const BODY_FAILURE: u32 = 1;
 
 impl<'a> ItemResult<'a> {
+    #[inline]
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
         Ok(ItemResult {
             id: r.u64("id")?,
@@ -195,6 +201,7 @@ impl<'a> ItemResult<'a> {
         })
     }
 
+    #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         self.put_head(out);
         match &self.body {
@@ -209,6 +216,7 @@ impl<'a> ItemResult<'a> {
         }
     }
 
+    #[inline]
     fn put_head(&self, out: &mut Vec<u8>) {
         put_u64(out, self.id);
         put_option(out, self.tenant, put_str);
@@ -224,6 +232,7 @@ impl<'a> ItemResult<'a> {
 
     /// Everything up to a payload of `payload_len` bytes, whatever `body` is: for a sender that
     /// hands the payload over apart.
+    #[inline]
     pub(crate) fn put_before_payload(&self, payload_len: usize, out: &mut Vec<u8>) {
         self.put_head(out);
         put_u64(out, BODY_PAYLOAD.into());
