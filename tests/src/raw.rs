@@ -97,7 +97,7 @@ impl Raw {
     }
 
     /// Opens a batch with changed choices.
-    pub async fn batch_with(&self, change: impl FnOnce(&mut BatchOpen<'_>)) -> RawStream {
+    pub async fn batch_with<'a>(&self, change: impl FnOnce(&mut BatchOpen<'a>)) -> RawStream {
         let mut open = BatchOpen::new(BatchId::random());
         change(&mut open);
         let mut stream = self.stream().await;
