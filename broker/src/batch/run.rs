@@ -359,10 +359,12 @@ impl Run {
             self.report(&request, reported, duration, f.panicked);
         }
         let name = f.item.tenant.id().clone();
+        // Only a pool that is full answers so: the recipe never ran.
+        let refused = matches!(&outcome, Err(f) if f.code == Code::Overloaded);
         let head = Head {
             id: f.item.id,
             tenant: self.terms.names_tenants.then_some(name.as_str()),
-            attempts: 1,
+            attempts: u32::from(!refused),
             queued: f.started.saturating_duration_since(f.item.arrived),
             duration,
         };
