@@ -59,11 +59,14 @@ async fn an_items_timeout_can_only_shorten_the_recipes() {
     let mut batch = raw.batch().await;
     with_timeout(&mut batch, 1, "brief", LONG_MS).await;
     with_timeout(&mut batch, 2, "brief", u64::MAX).await;
-    with_timeout(&mut batch, 3, "hang", 0).await;
-    batch.seal(3).await;
+    with_timeout(&mut batch, 3, "hang", 1).await;
+    with_timeout(&mut batch, 4, "hang", 0).await;
+    batch.seal(4).await;
     let mut codes: Vec<_> = batch.failures().await.iter().map(|t| (t.id, t.code())).collect();
     codes.sort_by_key(|c| c.0);
-    assert_eq!(codes, [1, 2, 3].map(|id| (Some(id), Some(Code::Timeout))));
+    let over = Code::Timeout;
+    let expected = [(1, over), (2, over), (3, over), (4, Code::ValidationError)];
+    assert_eq!(codes, expected.map(|(id, code)| (Some(id), Some(code))));
     rig.idle().await;
 }
 
