@@ -79,10 +79,10 @@ async fn what_a_thread_reports_after_its_item_timed_out_is_not_told() {
     stage.open_pool(1);
     stage.until("the thread is done", |s| s.finished == ["slow"]).await;
     batch.request(3, "steps", b"1").await;
-    batch.until("progress 3 0/1").await;
+    let mut lines = batch.until("progress 3 0/1").await;
     stage.open(2);
     batch.seal(3).await;
-    let lines = batch.transcript().await;
+    lines.extend(batch.transcript().await);
     assert!(!lines.iter().any(|l| l.starts_with("progress 1")), "{lines:?}");
     assert_eq!(lines.last().map(String::as_str), Some("summary Sealed 2/3"));
     rig.idle().await;
