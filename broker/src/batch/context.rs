@@ -8,6 +8,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use foldhash::HashSet;
 use tokio_util::sync::CancellationToken;
 use tollgate_protocol::{
     Pairs, PairsBuf,
@@ -42,6 +43,8 @@ pub(crate) struct Board(Mutex<BoardState>);
 
 #[derive(Debug, Default)]
 struct BoardState {
+    /// Items that may report: from their start to their end, whatever outlives them.
+    running: HashSet<u64>,
     /// The newest report of each item that ever reported and runs, and whether it was taken.
     reports: Vec<(Report, bool)>,
     waker: Option<Waker>,
@@ -59,8 +62,17 @@ pub(crate) struct Report {
 }
 
 impl Board {
+    /// An item begins: its reports count from now on.
+    pub(crate) fn begin(&self, item_id: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).running.insert(item_id);
+    }
+
     fn put(&self, report: Report) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.running.contains(&report.item_id) {
+            // Its result is out, or it answers at once: nothing may follow, or has to go before.
+            return;
+        }
         match state.reports.iter_mut().find(|(r, _)| r.item_id == report.item_id) {
             Some((old, _)) if old.attempt == report.attempt && old.done > report.done => return,
             Some(old) => *old = (report, false),
@@ -89,6 +101,7 @@ impl Board {
     /// there.
     pub(crate) fn forget(&self, item_id: u64) -> Option<Report> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.running.remove(&item_id);
         let at = state.reports.iter().position(|(r, _)| r.item_id == item_id)?;
         let (last, taken) = state.reports.swap_remove(at);
         drop(state);
@@ -119,6 +132,7 @@ impl Context {
     /// When `tenant` or `recipe` is not a valid name.
     pub fn for_test(tenant: &str, recipe: &str) -> Self {
         let shared = Arc::new(Shared::new(BatchId::random(), None));
+        shared.board.begin(1);
         Context {
             cancel: shared.cancel.child_token(),
             shared,

@@ -340,19 +340,7 @@ impl Run {
 
     /// The newest progress of each running item, and a wake-up at the next report.
     pub(crate) fn reports(&self, cx: &Poller<'_>) -> Vec<Report> {
-        if self.pending.is_empty() {
-            return Vec::new();
-        }
-        let mut reports = self.shared.board.take(cx.waker());
-        // What a thread says after its item has timed out is nobody's progress any more.
-        reports.retain(|r| {
-            let runs = self.pending.iter().any(|p| p.item.id == r.item_id);
-            if !runs {
-                self.shared.board.forget(r.item_id);
-            }
-            runs
-        });
-        reports
+        if self.pending.is_empty() { Vec::new() } else { self.shared.board.take(cx.waker()) }
     }
 
     fn finished(&mut self, f: Finished, sink: &mut impl Sink) {

@@ -141,6 +141,7 @@ impl Run {
         sink: &mut impl Sink,
     ) {
         self.started = true;
+        self.shared.board.begin(item.id);
         let entry = item.entry.clone();
         let started = self.now.max(item.arrived);
         let on_pool = on_pool(&entry, payload.len());
