@@ -189,7 +189,7 @@ def test_the_batch_in_hex_of_the_specification() -> None:
         wire.Batch, wire.Request, wire.Request, wire.Request, wire.Seal,
         wire.Accepted, wire.Result, wire.Result, wire.Progress, wire.Result, wire.Summary,
     ]
-    assert frames[2] == wire.Request(id=2, recipe="delay", timeout_ms=2000, payload=b"300")
+    assert frames[2] == wire.Request(id=2, recipe="delay", timeout_ms=2000, payload=b'{"ms":300}')
     assert isinstance(frames[7], wire.Result)
     assert frames[7].failure.message == "no such recipe"
 

@@ -236,7 +236,7 @@ class Operation:
         self.alive_frames = 0
         """How many empty frames came."""
         self.frame_bytes_max = wire.FRAME_BYTES_MOST
-        """What the broker may send: the format's bound, until it has told its own."""
+        """What the broker may send: the format's bound. What it tells is for the client to keep."""
         self._protocol = protocol
         self._splitter = wire.Splitter()
         self._frames: deque[bytes] = deque()
@@ -452,7 +452,6 @@ class BatchStream(Operation):
             if self.accepted:
                 raise self.fault("a second `Accepted`")
             self.accepted = frame
-            self.frame_bytes_max = frame.frame_bytes_max
             return
         if not self.accepted:
             raise self.fault(f"`{type(frame).__name__}` before `Accepted`")
