@@ -6,7 +6,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::{batch::Config as Batch, tenancy::Config as Tenancy, transport::Config as Limits};
+pub use crate::{
+    batch::Config as Batch, store::Config as Store, tenancy::Config as Tenancy,
+    transport::Config as Limits,
+};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +29,8 @@ pub struct Config {
     pub tenancy: Tenancy,
     /// The engine.
     pub batch: Batch,
+    /// The durable store, when there is a data directory.
+    pub store: Store,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -40,6 +45,7 @@ impl Default for Config {
             limits: Limits::default(),
             tenancy: Tenancy::default(),
             batch: Batch::default(),
+            store: Store::default(),
             log: Log::default(),
         }
     }

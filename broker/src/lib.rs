@@ -5,6 +5,7 @@ mod broker;
 pub mod config;
 pub mod recipes;
 mod rules;
+pub mod store;
 pub mod tenancy;
 mod transport;
 

@@ -1,0 +1,124 @@
+//! What is stored: every kind of record, its layout and its tag, frozen.
+//!
+//! A tag is on disks for good: it is never given a second meaning, not even after its kind is gone.
+//! A kind whose bytes change gets a new layout number and keeps reading the old one. What the bytes
+//! mean is the business of the module that writes them; the store never looks inside.
+
+use bytes::Bytes;
+
+use super::port::Stream;
+
+/// The streams of the system scope.
+pub mod system {
+    use super::Stream;
+
+    /// The tenants: one record a change.
+    pub const TENANTS: Stream = Stream(1);
+    /// What was revoked through the API.
+    pub const REVOCATIONS: Stream = Stream(2);
+}
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A tenant as it is after a change: created, updated, suspended or activated.
+    Tenant,
+    /// A tenant is gone; its number is never given to another.
+    TenantDeleted,
+    /// Something was revoked through the API.
+    Revocation,
+    /// A revocation was taken back.
+    RevocationRemoved,
+}
+
+/// A row of the table of kinds.
+struct Row {
+    kind: Kind,
+    /// What stands on the disk. Never used again for anything else.
+    tag: u16,
+    /// The layout that is written now; older ones are still read.
+    layout: u8,
+}
+
+/// Every kind there is. Tags from 0xff00 on are the store's own (see `embedded`).
+const TABLE: &[Row] = &[
+    Row { kind: Kind::Tenant, tag: 1, layout: 1 },
+    Row { kind: Kind::TenantDeleted, tag: 2, layout: 1 },
+    Row { kind: Kind::Revocation, tag: 3, layout: 1 },
+    Row { kind: Kind::RevocationRemoved, tag: 4, layout: 1 },
+];
+
+impl Kind {
+    /// Its frozen tag.
+    pub fn tag(self) -> u16 {
+        self.row().tag
+    }
+
+    /// The layout that is written now.
+    pub fn layout(self) -> u8 {
+        self.row().layout
+    }
+
+    /// The kind with this tag, if this program knows it.
+    pub fn from_tag(tag: u16) -> Option<Kind> {
+        TABLE.iter().find(|row| row.tag == tag).map(|row| row.kind)
+    }
+
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        TABLE.iter().map(|row| row.kind)
+    }
+
+    fn row(self) -> &'static Row {
+        TABLE.iter().find(|row| row.kind == self).expect("every kind has a row; a test looks")
+    }
+}
+
+/// What a caller wants stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it goes.
+    pub stream: Stream,
+    /// What it is; it is stored with the layout that is written now.
+    pub kind: Kind,
+    /// Its bytes. They should own just themselves: a slice of a larger buffer keeps all of it.
+    pub body: Bytes,
+}
+
+impl Record {
+    /// A record of this kind for this stream.
+    pub fn new(stream: Stream, kind: Kind, body: impl Into<Bytes>) -> Record {
+        Record { stream, kind, body: body.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is on disks already. Lines are only ever added here; a changed line is data lost.
+    const PINNED: &[(u16, &str, u8)] = &[
+        (1, "Tenant", 1),
+        (2, "TenantDeleted", 1),
+        (3, "Revocation", 1),
+        (4, "RevocationRemoved", 1),
+    ];
+
+    #[test]
+    fn tags_and_layouts_are_what_is_on_disks() {
+        let table: Vec<_> =
+            TABLE.iter().map(|r| (r.tag, format!("{:?}", r.kind), r.layout)).collect();
+        let pinned: Vec<_> = PINNED.iter().map(|(t, k, l)| (*t, (*k).to_owned(), *l)).collect();
+        assert_eq!(table, pinned, "a tag or layout moved: see the module's first lines");
+    }
+
+    #[test]
+    fn tags_are_unique_and_lead_back() {
+        for kind in Kind::all() {
+            assert_eq!(Kind::from_tag(kind.tag()), Some(kind));
+            assert!(kind.tag() < 0xff00, "the store's own tags begin there");
+        }
+        assert_eq!(Kind::from_tag(0), None);
+    }
+}
