@@ -17,6 +17,7 @@ use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
 use crate::{
     batch::{Catalog, Engine, Pool, PoolConfig, Slots, Turns},
     config::{Batch, Config},
+    events::{Events, Kind},
     tenancy::{FileError, Registry},
     transport::{ConnectionInfo, Endpoint, EndpointError, Live, OpenIds, WindowPool},
 };
@@ -37,6 +38,7 @@ pub(crate) struct Services {
     pub windows: Arc<WindowPool>,
     pub open_ids: OpenIds,
     pub memory: Memory,
+    pub events: Events,
     pub trust: watch::Receiver<Snapshot>,
     pub drain: watch::Sender<Drain>,
     pub stop: CancellationToken,
@@ -155,13 +157,15 @@ impl Broker {
             config.limits.window_pool_tenant_bytes,
             config.limits.window_pool_bytes,
         );
+        let events = Events::new(&config.events);
         let services = Arc::new(Services {
             engine,
             tenants,
-            live: Live::default(),
+            live: Live::new(events.clone()),
             windows,
             open_ids: OpenIds::default(),
             memory: Memory::default(),
+            events,
             trust: certificates.subscribe(),
             drain: watch::Sender::new(Drain::No),
             stop: CancellationToken::new(),
@@ -190,6 +194,11 @@ impl Broker {
     /// The recipes.
     pub fn catalog(&self) -> &Catalog {
         &self.services.engine.catalog
+    }
+
+    /// The bus of what happens.
+    pub fn events(&self) -> &Events {
+        &self.services.events
     }
 
     /// The development authority, when the certificates are its.
@@ -240,7 +249,9 @@ impl Broker {
         /// How long connections have to end themselves once their time is over.
         const LAST_WORDS: Duration = Duration::from_secs(3);
         let live = &self.services.live;
-        self.services.drain.send_replace(Drain::Until(SystemTime::now() + limit));
+        let until = SystemTime::now() + limit;
+        self.services.drain.send_replace(Drain::Until(until));
+        self.services.events.publish(None, Kind::draining(until));
         live.wait_empty(Instant::now() + limit).await;
         self.services.drain.send_replace(Drain::Over);
         live.wait_empty(Instant::now() + LAST_WORDS).await;

@@ -7,8 +7,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    batch::Config as Batch, store::Config as Store, tenancy::Config as Tenancy,
-    transport::Config as Limits,
+    batch::Config as Batch, events::Config as Events, store::Config as Store,
+    tenancy::Config as Tenancy, transport::Config as Limits,
 };
 
 /// Everything that can be set.
@@ -31,6 +31,8 @@ pub struct Config {
     pub batch: Batch,
     /// The durable store, when there is a data directory.
     pub store: Store,
+    /// The bus of what happens.
+    pub events: Events,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -46,6 +48,7 @@ impl Default for Config {
             tenancy: Tenancy::default(),
             batch: Batch::default(),
             store: Store::default(),
+            events: Events::default(),
             log: Log::default(),
         }
     }

@@ -3,6 +3,7 @@
 pub mod batch;
 mod broker;
 pub mod config;
+pub mod events;
 pub mod recipes;
 mod rules;
 pub mod store;

@@ -7,7 +7,10 @@ use std::{
 };
 
 use quinn::Endpoint;
-use tollgate_broker::tenancy::{Limit, Quota};
+use tollgate_broker::{
+    events::{Kind, News},
+    tenancy::{Limit, Quota},
+};
 use tollgate_client::{Client, ClientBuilder, CloseCode, ConnectError, Transport};
 use tollgate_tests::{Rig, SOON, eventually};
 
@@ -83,6 +86,30 @@ async fn the_process_has_room_for_so_many_connections_and_no_more() {
     open.push(rig.client("globex").await);
     drop(open);
     nothing_is_left(&rig).await;
+}
+
+#[tokio::test]
+async fn connections_that_come_and_go_are_told_of() {
+    let rig = Rig::start().await;
+    let mut told = rig.broker.events().subscribe(None);
+    rig.client("acme").await.close().await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let news = tokio::time::timeout(SOON, told.next()).await.expect("news");
+        let Some(News::Event(event)) = news else { panic!("{news:?}") };
+        assert_eq!(event.tenant.as_ref().map(|t| t.as_str()), Some("acme"));
+        seen.push(match &event.kind {
+            Kind::ConnectionOpened { connection, identity, .. }
+            | Kind::ConnectionClosed { connection, identity } => {
+                (event.kind.name(), *connection, identity.clone())
+            }
+            kind => panic!("{kind:?}"),
+        });
+    }
+    let identity = "spiffe://tollgate.local/tenant/acme/client";
+    let id = seen[0].1;
+    assert_eq!(seen[0], ("connection_opened", id, identity.to_owned()));
+    assert_eq!(seen[1], ("connection_closed", id, identity.to_owned()));
 }
 
 #[tokio::test]

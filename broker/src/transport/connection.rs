@@ -137,7 +137,7 @@ impl Admitted {
         };
         let expires = validity(leaf).map_err(|e| rejected(&e))?.not_after;
         let (caller, permit, holder) = admit(&services, &identity)?;
-        let tenant = identity.tenant().map(ToString::to_string);
+        let tenant = identity.tenant().cloned();
         let spiffe_id = identity.spiffe_id(trust.trust.domain());
         let entered = services.live.enter(connections_max, spiffe_id, tenant, conn);
         let entered = entered.ok_or_else(full)?;

@@ -13,13 +13,17 @@ use std::{
 
 use foldhash::HashMap;
 use tokio::sync::Notify;
+use tollgate_protocol::id::TenantId;
 
-/// The connections of a broker. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+use crate::events::{Events, Kind};
+
+/// The connections of a broker; their coming and going is published. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Live(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    events: Events,
     next: AtomicU64,
     open: Mutex<HashMap<u64, Arc<Seen>>>,
     left: Notify,
@@ -29,7 +33,7 @@ struct Inner {
 #[derive(Debug)]
 struct Seen {
     identity: String,
-    tenant: Option<String>,
+    tenant: Option<TenantId>,
     since: SystemTime,
     conn: quinn::Connection,
     streams: AtomicU32,
@@ -53,6 +57,11 @@ pub struct ConnectionInfo {
 }
 
 impl Live {
+    pub(crate) fn new(events: Events) -> Live {
+        let (next, open, left) = (AtomicU64::new(0), Mutex::default(), Notify::new());
+        Live(Arc::new(Inner { events, next, open, left }))
+    }
+
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Seen>>> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,12 +71,12 @@ impl Live {
         &self,
         max: usize,
         identity: String,
-        tenant: Option<String>,
+        tenant: Option<TenantId>,
         conn: &quinn::Connection,
     ) -> Option<Entered> {
         let id = self.0.next.fetch_add(1, Relaxed);
-        let (since, conn) = (SystemTime::now(), conn.clone());
-        let seen = Seen { identity, tenant, since, conn, streams: AtomicU32::new(0) };
+        let (since, handle) = (SystemTime::now(), conn.clone());
+        let seen = Seen { identity, tenant, since, conn: handle, streams: AtomicU32::new(0) };
         let seen = Arc::new(seen);
         let mut open = self.open();
         // Looked at and entered under one lock: connections race for the last place.
@@ -76,6 +85,9 @@ impl Live {
         }
         open.insert(id, seen.clone());
         drop(open);
+        let (identity, address) = (seen.identity.clone(), conn.remote_address());
+        let opened = Kind::ConnectionOpened { connection: id, identity, address };
+        self.0.events.publish(seen.tenant.as_ref(), opened);
         Some(Entered { live: self.clone(), id, seen })
     }
 
@@ -105,7 +117,7 @@ impl Live {
         let info = |(id, s): (u64, Arc<Seen>)| ConnectionInfo {
             id,
             identity: s.identity.clone(),
-            tenant: s.tenant.clone(),
+            tenant: s.tenant.as_ref().map(ToString::to_string),
             address: s.conn.remote_address(),
             connected_at: s.since,
             streams: s.streams.load(Relaxed),
@@ -136,6 +148,9 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.live.open().remove(&self.id);
+        let closed =
+            Kind::ConnectionClosed { connection: self.id, identity: self.seen.identity.clone() };
+        self.live.0.events.publish(self.seen.tenant.as_ref(), closed);
         self.live.0.left.notify_waiters();
     }
 }

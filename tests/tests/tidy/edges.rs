@@ -24,8 +24,9 @@ const NOT_IN_PROTOCOL: &[&str] = &["tokio", "quinn", "rustls", "socket2", "traci
 /// `broker` is the one that knows every part. Edges import it for what it hands them (`Services`).
 const BROKER: &[(&str, &[&str])] = &[
     ("rules", &[]),
+    ("events", &[]),
     ("store", &["rules"]),
-    ("tenancy", &["rules", "store"]),
+    ("tenancy", &["rules", "store", "events"]),
     ("workers", &["rules", "store", "tenancy"]),
     ("batch", &["rules", "store", "tenancy", "workers"]),
     ("jobs", &["rules", "store", "tenancy", "batch"]),
@@ -36,11 +37,17 @@ const BROKER: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     (
         "transport",
-        &["broker", "config", "batch", "tenancy", "workers", "jobs", "topics", "metrics"],
+        &["broker", "config", "batch", "tenancy", "workers", "jobs", "topics", "metrics", "events"],
     ),
-    ("http", &["broker", "config", "batch", "tenancy", "workers", "jobs", "topics", "metrics"]),
+    (
+        "http",
+        &["broker", "config", "batch", "tenancy", "workers", "jobs", "topics", "metrics", "events"],
+    ),
     ("cli", &["broker", "config", "batch", "tenancy", "recipes", "lib"]),
-    ("config", &["batch", "tenancy", "transport", "http", "store", "workers", "jobs", "topics"]),
+    (
+        "config",
+        &["batch", "tenancy", "transport", "http", "store", "workers", "jobs", "topics", "events"],
+    ),
 ];
 
 /// These may import every part: the face, the checklist of the start, and the binary.
