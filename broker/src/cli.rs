@@ -7,18 +7,25 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod api;
 mod batch;
 mod cert;
 mod config;
 mod connect;
+mod connection;
 mod demo;
 mod doctor;
+mod events;
 mod exit;
 mod format;
 mod output;
+mod profile;
 mod recipe;
+mod revocation;
 mod serve;
 mod settings;
+mod tenant;
+mod top;
 
 use self::{exit::Exit, output::Output};
 
@@ -38,8 +45,10 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate demo                                        See it work, in half a minute
   tollgate serve                                       Start a broker on 127.0.0.1:4433
+  tollgate tenant create globex --profile pro          Make room for one more tenant
   tollgate cert issue --tenant acme --out certs/acme   Let a client in
   tollgate batch run --certs certs/acme --recipe sha256 --payload hello
+  tollgate top                                         See which tenants load it
   tollgate doctor 127.0.0.1:4433 --certs certs/acme    Find out why it does not connect";
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +67,30 @@ enum Command {
         #[command(subcommand)]
         command: recipe::Command,
     },
+    /// Create, change, look at and delete tenants
+    Tenant {
+        #[command(subcommand)]
+        command: tenant::Command,
+    },
+    /// Look at the quotas that tenants start from
+    Profile {
+        #[command(subcommand)]
+        command: profile::Command,
+    },
+    /// Look at who is connected
+    Connection {
+        #[command(subcommand)]
+        command: connection::Command,
+    },
+    /// Turn certificates and identities away
+    Revocation {
+        #[command(subcommand)]
+        command: revocation::Command,
+    },
+    /// Watch which tenants load a broker
+    Top(Box<top::Args>),
+    /// Follow what happens at a broker
+    Events(Box<events::Args>),
     /// Make, look at and revoke certificates
     Cert {
         #[command(subcommand)]
@@ -88,6 +121,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args, output),
         Command::Batch { command } => batch::run(command, output),
         Command::Recipe { command } => recipe::run(command, output),
+        Command::Tenant { command } => tenant::run(command, output),
+        Command::Profile { command } => profile::run(command, output),
+        Command::Connection { command } => connection::run(command, output),
+        Command::Revocation { command } => revocation::run(command, output),
+        Command::Top(args) => top::run(&args, output),
+        Command::Events(args) => events::run(&args, output),
         Command::Cert { command } => cert::run(command, output),
         Command::Config { command } => config::run(command, output),
         Command::Doctor(args) => doctor::run(&args, output),

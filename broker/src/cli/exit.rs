@@ -6,7 +6,10 @@ use tollgate_client::{
     BatchError, CallError, CloseCode, Code, ConnectError, DescribeError, Disconnected,
 };
 
-use super::output::{self, Output};
+use super::{
+    api,
+    output::{self, Output},
+};
 
 /// What a command came to, as scripts see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +34,8 @@ Exit codes:
   1  it failed, or an item of the batch did
   2  the command line or the configuration is wrong
   4  the broker cannot be reached
-  5  not authorised: a certificate was refused, on one side or the other
-  6  a quota refused the connection or the whole batch
+  5  not authorised: a certificate or a token was refused, on one side or the other
+  6  a quota refused the connection, the whole batch or the request
   (3 is tollgate-loadgen's: a threshold was not met)
 
 Environment:
@@ -40,6 +43,8 @@ Environment:
   TOLLGATE_OUTPUT, TOLLGATE_CONFIG     As --output and --config
   TOLLGATE_ADDR, TOLLGATE_CERTS, TOLLGATE_SERVER_NAME
                                        As --addr, --certs and --server-name
+  TOLLGATE_API, TOLLGATE_CA, TOLLGATE_TOKEN_FILE
+                                       As --api, --ca and --token-file
   TOLLGATE_<SECTION>__<KEY>            A key of the configuration, such as
                                        TOLLGATE_LIMITS__FRAME_BYTES_MAX=4194304";
 
@@ -94,6 +99,9 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if error.is::<UnknownHost>() {
         return Some(Exit::Unreachable);
+    }
+    if let Some(e) = error.downcast_ref::<api::Error>() {
+        return Some(e.exit());
     }
     if let Some(e) = error.downcast_ref::<ConnectError>() {
         return Some(of_connect(e));
@@ -153,9 +161,10 @@ fn of_close(code: CloseCode) -> Exit {
     }
 }
 
-fn of_code(code: Option<Code>) -> Exit {
+/// The code that a command ends with when the broker answered with a code of its own.
+pub(super) fn of_code(code: Option<Code>) -> Exit {
     match code {
-        Some(Code::RateLimited | Code::QuotaExceeded) => Exit::Quota,
+        Some(Code::RateLimited | Code::QuotaExceeded | Code::StorageFull) => Exit::Quota,
         Some(Code::Unauthorized | Code::Forbidden) => Exit::Unauthorised,
         Some(Code::Draining | Code::Overloaded) => Exit::Unreachable,
         _ => Exit::Failure,

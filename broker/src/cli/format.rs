@@ -52,6 +52,41 @@ pub(super) fn from_now(at: std::time::SystemTime, now: std::time::SystemTime) ->
     if ahead { format!("in {text}") } else { format!("{text} ago") }
 }
 
+/// A moment of the API, and how far away it is.
+pub(super) fn moment(rfc3339: &str, now: std::time::SystemTime) -> String {
+    match rfc3339.parse::<jiff::Timestamp>() {
+        Ok(at) => format!("{at:.0}, {}", from_now(at.into(), now)),
+        Err(_) => super::output::printable(rfc3339),
+    }
+}
+
+/// How long ago a moment of the API is.
+pub(super) fn ago(rfc3339: &str, now: std::time::SystemTime) -> String {
+    match rfc3339.parse::<jiff::Timestamp>() {
+        Ok(at) => from_now(at.into(), now),
+        Err(_) => super::output::printable(rfc3339),
+    }
+}
+
+/// A quota's value in its unit.
+pub(super) fn amount(quota: &str, n: u64) -> String {
+    let unit = if quota.ends_with("_per_second") { "/s" } else { "" };
+    match quota {
+        "bytes_per_second" | "storage_bytes" | "payload_bytes" => format!("{}{unit}", bytes(n)),
+        "retention_hours" => format!("{n} h"),
+        _ => format!("{n}{unit}"),
+    }
+}
+
+/// A quota's limit in its unit; -1 is unlimited.
+pub(super) fn limit(quota: &str, limit: i64) -> String {
+    match u64::try_from(limit) {
+        Err(_) => "unlimited".to_owned(),
+        Ok(0) => "none".to_owned(),
+        Ok(n) => amount(quota, n),
+    }
+}
+
 /// Reads a duration as people write it: `500ms`, `30s`, `1m 30s`, `2 hours`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration =
@@ -79,6 +114,25 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
         assert_eq!(from_now(now + Duration::from_secs(90 * 86_400), now), "in 90 days");
         assert_eq!(from_now(now - Duration::from_secs(3 * 3_600), now), "3 hours ago");
+    }
+
+    #[test]
+    fn quotas_have_their_units() {
+        assert_eq!(amount("bytes_per_second", 10 << 20), "10.0 MiB/s");
+        assert_eq!(amount("requests_per_second", 7), "7/s");
+        assert_eq!(amount("retention_hours", 168), "168 h");
+        assert_eq!((limit("topics", -1), limit("topics", 0)), ("unlimited".into(), "none".into()));
+    }
+
+    #[test]
+    fn moments_are_shown_with_how_far_away_they_are() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_312_000);
+        assert_eq!(
+            moment("2026-01-01T00:00:00.123456Z", now),
+            "2026-01-01T00:00:00Z, 24 hours ago"
+        );
+        assert_eq!(ago("2026-01-02T00:00:00Z", now), "in 0 seconds");
+        assert_eq!(moment("soon\u{7}", now), "soon\\u{7}");
     }
 
     #[test]

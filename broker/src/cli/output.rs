@@ -78,7 +78,11 @@ pub(super) fn error(error: &anyhow::Error, exit: u8, output: Output) {
             note(format_args!("{label} {}", causes.join(": ")));
         }
         Output::Json => {
-            let json = serde_json::json!({ "error": causes.join(": "), "exit_code": exit });
+            let mut json = serde_json::json!({ "error": causes.join(": "), "exit_code": exit });
+            let api = error.chain().find_map(|e| e.downcast_ref::<super::api::Error>());
+            if let Some(problem) = api.and_then(super::api::Error::document) {
+                json["problem"] = problem.clone();
+            }
             note(format_args!("{json}"));
         }
     }
@@ -138,14 +142,23 @@ pub(super) fn watched() -> bool {
 /// # Errors
 /// As [`line`].
 pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
-    let mut widths = header.map(measure_text_width);
+    columns(&header, rows)
+}
+
+/// As [`table`], where the number of columns is data too.
+///
+/// # Errors
+/// As [`line`].
+pub(super) fn columns<R: AsRef<[String]>>(header: &[&str], rows: &[R]) -> io::Result<()> {
+    let mut widths: Vec<usize> = header.iter().map(|h| measure_text_width(h)).collect();
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = (*width).max(measure_text_width(cell));
         }
     }
-    let heading = header.map(|h| Style::new().bold().apply_to(h).to_string());
-    for row in std::iter::once(&heading).chain(rows) {
+    let heading = |h: &&str| Style::new().bold().apply_to(h).to_string();
+    let heading: Vec<String> = header.iter().map(heading).collect();
+    for row in std::iter::once(&heading[..]).chain(rows.iter().map(AsRef::as_ref)) {
         line(format_args!("{}", padded(row, &widths)))?;
     }
     Ok(())

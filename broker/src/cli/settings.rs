@@ -120,7 +120,8 @@ const DEFAULT_FILE: &str = "tollgate.toml";
 const PREFIX: &str = "TOLLGATE_";
 
 /// Variables of ours that are no keys: flags of commands.
-const NOT_KEYS: &[&str] = &["CONFIG", "OUTPUT", "ADDR", "CERTS", "SERVER_NAME"];
+const NOT_KEYS: &[&str] =
+    &["CONFIG", "OUTPUT", "ADDR", "CERTS", "SERVER_NAME", "API", "CA", "TOKEN_FILE"];
 
 impl Layer {
     /// Finds the first key that does not exist, or that has a value of the wrong kind.

@@ -1,0 +1,147 @@
+//! The API's documents, as far as tables show them. JSON output never goes through these: it is
+//! the document as the broker gave it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// A document as one of the types below.
+///
+/// # Errors
+/// When the broker is of another version, and this is not how its document looks.
+pub(in crate::cli) fn read<T: DeserializeOwned>(document: &Value) -> anyhow::Result<T> {
+    T::deserialize(document)
+        .map_err(|e| anyhow::anyhow!("the broker's answer is not of this version: {e}"))
+}
+
+/// The items of a list.
+///
+/// # Errors
+/// As [`read`].
+pub(in crate::cli) fn items<T: DeserializeOwned>(page: &Value) -> anyhow::Result<Vec<T>> {
+    read(&page["items"])
+}
+
+/// A tenant.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Tenant {
+    pub id: String,
+    #[serde(default)]
+    pub name: String,
+    pub state: String,
+    pub profile: String,
+    pub quotas: BTreeMap<String, i64>,
+    #[serde(default)]
+    pub overrides: BTreeMap<String, i64>,
+    pub policy: String,
+    pub concurrency: u64,
+    pub workers: u64,
+    pub weight: u64,
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    pub created_at: String,
+    pub updated_at: String,
+    pub revision: u64,
+}
+
+/// What a tenant uses of its quotas.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(in crate::cli) struct Usage {
+    #[serde(default)]
+    pub tenant_id: String,
+    #[serde(default)]
+    pub quotas: Vec<QuotaUsage>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Deserialize)]
+pub(in crate::cli) struct QuotaUsage {
+    pub quota: String,
+    pub current: u64,
+    /// -1 is unlimited.
+    pub limit: i64,
+    #[serde(default)]
+    pub utilisation_percent: Option<f64>,
+    #[serde(default)]
+    pub level: Level,
+}
+
+/// How close to its limit a quota is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::cli) enum Level {
+    #[default]
+    Normal,
+    /// From 80 % on.
+    Warning,
+    /// From 95 % on.
+    Critical,
+}
+
+/// What a tenant did since the broker started.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Stats {
+    pub tenant_id: String,
+    pub items_succeeded: u64,
+    pub items_failed: u64,
+    pub failures: BTreeMap<String, u64>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub latency_us: Latency,
+}
+
+/// How long its items took.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Latency {
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub max: u64,
+    pub count: u64,
+}
+
+/// A profile of quotas.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Profile {
+    pub name: String,
+    pub quotas: BTreeMap<String, i64>,
+}
+
+/// A connection.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Connection {
+    pub id: Value,
+    pub identity: String,
+    pub address: String,
+    pub connected_at: String,
+    pub last_seen_at: String,
+    #[serde(default)]
+    pub streams: u64,
+}
+
+/// Something that was revoked.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Revocation {
+    pub id: Value,
+    #[serde(default)]
+    pub serial: Option<String>,
+    #[serde(default)]
+    pub spiffe_id: Option<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    pub created_at: String,
+}
+
+/// An id as people read it, whether it is a number or text.
+pub(in crate::cli) fn id(value: &Value) -> String {
+    match value {
+        Value::String(text) => crate::cli::output::printable(text),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,67 @@
+//! `tollgate tenant delete`: a tenant with everything it has.
+
+use std::io::{self, IsTerminal, Write};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::cli::{
+    api,
+    exit::Usage,
+    output::{self, Output, printable, say},
+};
+
+/// What `tenant delete` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tollgate tenant suspend acme && tollgate tenant delete acme
+  tollgate tenant delete acme --force --yes
+
+Without --force only a tenant that is suspended and idle is deleted. With it, what runs has five
+seconds to end; then its connections are closed and its data is dropped.")]
+pub(crate) struct Args {
+    /// Its id
+    id: String,
+    /// Even when it is active, or something of it runs
+    #[arg(long)]
+    force: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Only if it is still of this revision: nobody else changed it meanwhile
+    #[arg(long, value_name = "N")]
+    if_revision: Option<u64>,
+    #[command(flatten, next_help_heading = "The API")]
+    api: api::Args,
+}
+
+pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<()> {
+    let api = args.api.client()?;
+    // A script that comes this far means it.
+    if !args.yes && io::stdin().is_terminal() && !confirmed(&args.id)? {
+        return Err(Usage::error("nothing was deleted"));
+    }
+    let mut request = api.request(Method::DELETE, &["tenants", &args.id]);
+    if args.force {
+        request = request.query(&[("force", "true")]);
+    }
+    if let Some(revision) = args.if_revision {
+        request = request.header("if-match", format!("\"{revision}\""));
+    }
+    api.send(request).await?;
+    match output {
+        Output::Table => say!("deleted {}", printable(&args.id))?,
+        Output::Json => output::json(&json!({ "id": args.id, "state": "Deleted" }))?,
+    }
+    Ok(())
+}
+
+fn confirmed(id: &str) -> io::Result<bool> {
+    let id = printable(id);
+    let mut err = io::stderr().lock();
+    write!(err, "Delete {id}, and all it stored? Type its id to go on: ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == id)
+}
