@@ -27,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
     let broker = Broker::start(config, recipes::builtin().build()?).await?;
 
     // Who may come: a tenant, with the quotas of the profile `default`.
-    broker.tenants().create("acme", Settings::default())?;
+    broker.tenants().create_named("acme", Settings::default()).await?;
 
     // A client is whoever its certificate says. `tollgate cert issue --tenant acme --role client`
     // does the same for files.

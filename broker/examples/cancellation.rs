@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     });
     let catalog = recipes::builtin().recipe("forever", Spec::bytes(), forever).build()?;
     let local = support::Local::start(catalog).await?;
-    local.broker.tenants().create("acme", Settings::default())?;
+    local.broker.tenants().create_named("acme", Settings::default()).await?;
     let client = local.client("acme").await?;
 
     what_has_not_started(&client).await?;

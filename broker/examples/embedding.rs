@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
         ..Config::default()
     };
     let broker = Broker::start(config, catalog).await?;
-    broker.tenants().create("acme", Settings::default())?;
+    broker.tenants().create_named("acme", Settings::default()).await?;
     let client = connect(&broker, "acme").await?;
 
     every_shape(&client).await?;

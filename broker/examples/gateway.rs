@@ -31,9 +31,9 @@ async fn main() -> anyhow::Result<()> {
 
     // Two tenants trust the gateway `edge`, one does not.
     let trusting = Settings { gateways: vec!["edge".into()], ..Settings::default() };
-    local.broker.tenants().create("acme", trusting.clone())?;
-    local.broker.tenants().create("globex", trusting)?;
-    local.broker.tenants().create("initech", Settings::default())?;
+    local.broker.tenants().create_named("acme", trusting.clone()).await?;
+    local.broker.tenants().create_named("globex", trusting).await?;
+    local.broker.tenants().create_named("initech", Settings::default()).await?;
 
     let gateway = local.client_as(&Identity::gateway("edge")?).await?;
     a_batch_for_one_tenant(&gateway).await?;

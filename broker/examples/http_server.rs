@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     let local = support::Local::start(recipes::builtin().build()?).await?;
     // All that comes by HTTP is one tenant's here. A server that knows its users would hold a
     // gateway's certificate and name each user's tenant (see `gateway`).
-    local.broker.tenants().create("web", Settings::default())?;
+    local.broker.tenants().create_named("web", Settings::default()).await?;
     let client = local.client("web").await?;
 
     let app = Router::new().route("/run/{recipe}", post(run)).with_state(client.clone());

@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
         .recipe("shout", Spec::bytes(), shout())
         .build()?;
     let local = support::Local::start(catalog).await?;
-    local.broker.tenants().create("acme", Settings::default())?;
+    local.broker.tenants().create_named("acme", Settings::default()).await?;
     let client = local.client("acme").await?;
 
     layers_run_from_the_outside_in(&client, &trail).await?;

@@ -16,7 +16,7 @@ mod support;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let local = support::Local::start(recipes::builtin().build()?).await?;
-    local.broker.tenants().create("acme", Settings::default())?;
+    local.broker.tenants().create_named("acme", Settings::default()).await?;
     let client = local.client("acme").await?;
 
     the_others_go_on(&client).await?;

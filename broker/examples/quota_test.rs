@@ -15,7 +15,9 @@ use std::{
 use anyhow::Context;
 use tollgate_broker::{
     recipes,
-    tenancy::{Config as Tenancy, Kind, Limit, Policy, Quota, Quotas, Registry, Settings, Window},
+    tenancy::{
+        Config as Tenancy, Kind, Limit, Overrides, Policy, Quota, Registry, Settings, Window,
+    },
 };
 use tollgate_client::{Client, Code, Request, RetryPolicy};
 
@@ -28,21 +30,22 @@ const PAYLOAD: &str = "0123456789";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    a_rate_is_exact_and_so_is_the_wait()?;
-    a_count_is_given_back()?;
+    a_rate_is_exact_and_so_is_the_wait().await?;
+    a_count_is_given_back().await?;
     to_the_limit_and_one_over_by_quic().await?;
     the_client_waits_and_comes_back().await
 }
 
 /// `RATE` requests a second, and no more: what is over fails at once and says when to come back.
 fn rejecting() -> Settings {
-    let quotas = Quotas { requests_per_second: Limit::at_most(RATE), ..Quotas::default() };
-    Settings { quotas, policy: Policy::Reject, ..Settings::default() }
+    let rate = Some(Limit::at_most(RATE));
+    let overrides = Overrides { requests_per_second: rate, ..Overrides::NOTHING };
+    Settings { overrides, policy: Policy::Reject, ..Settings::default() }
 }
 
-fn a_rate_is_exact_and_so_is_the_wait() -> anyhow::Result<()> {
-    let registry = Registry::new(&Tenancy::default());
-    let tenant = registry.create("acme", rejecting())?;
+async fn a_rate_is_exact_and_so_is_the_wait() -> anyhow::Result<()> {
+    let registry = Registry::in_memory(&Tenancy::default());
+    let tenant = registry.create_named("acme", rejecting()).await?;
     let now = Instant::now();
     let length = PAYLOAD.len() as u64;
 
@@ -63,16 +66,19 @@ fn a_rate_is_exact_and_so_is_the_wait() -> anyhow::Result<()> {
     assert_eq!((used(Quota::RequestsPerSecond), used(Quota::BytesPerSecond)), (1, length));
 
     // A rate of 0 is none at all, and no waiting helps.
-    registry.update("acme", |s| s.quotas.requests_per_second = Limit::NONE)?;
+    let none = Some(Limit::NONE);
+    registry.update("acme", None, |s| s.overrides.requests_per_second = none).await?;
     let stop = tenant.charge(now + wait, once(length)).stop.context("there is none")?;
     assert_eq!((stop.kind, stop.wait_ms()), (Kind::Never, None));
     Ok(())
 }
 
-fn a_count_is_given_back() -> anyhow::Result<()> {
-    let registry = Registry::new(&Tenancy::default());
-    let quotas = Quotas { batches_in_flight: Limit::at_most(2), ..Quotas::default() };
-    let tenant = registry.create("acme", Settings { quotas, ..Settings::default() })?;
+async fn a_count_is_given_back() -> anyhow::Result<()> {
+    let registry = Registry::in_memory(&Tenancy::default());
+    let two = Some(Limit::at_most(2));
+    let overrides = Overrides { batches_in_flight: two, ..Overrides::NOTHING };
+    let settings = Settings { overrides, ..Settings::default() };
+    let tenant = registry.create_named("acme", settings).await?;
 
     let (first, _second) = (tenant.batch()?, tenant.batch()?);
     let refusal = tenant.batch().err().context("two are open")?;
@@ -98,8 +104,8 @@ async fn to_the_limit_and_one_over_by_quic() -> anyhow::Result<()> {
     })
     .await?;
     let mut settings = rejecting();
-    settings.quotas.requests_per_second = Limit::at_most(1);
-    local.broker.tenants().create("acme", settings)?;
+    settings.overrides.requests_per_second = Some(Limit::at_most(1));
+    local.broker.tenants().create_named("acme", settings).await?;
     let client = local.client("acme").await?;
 
     let codes = |result: tollgate_client::BatchResult| -> Vec<_> {
@@ -124,9 +130,9 @@ async fn to_the_limit_and_one_over_by_quic() -> anyhow::Result<()> {
     assert_eq!((line.current, line.limit), (60, Some(60)));
 
     // A change acts at once, on open connections too: 2 a second are 120 in the window.
-    local.broker.tenants().update("acme", |s| {
-        s.quotas.requests_per_second = Limit::at_most(2);
-    })?;
+    let two = Some(Limit::at_most(2));
+    let change = |s: &mut Settings| s.overrides.requests_per_second = two;
+    local.broker.tenants().update("acme", None, change).await?;
     assert_eq!(codes(echo(&client, 60).await?), [Code::Ok; 60]);
 
     client.close().await;
@@ -136,7 +142,7 @@ async fn to_the_limit_and_one_over_by_quic() -> anyhow::Result<()> {
 /// A client with its usual retries need not know: it waits as long as it is asked to.
 async fn the_client_waits_and_comes_back() -> anyhow::Result<()> {
     let local = support::Local::start(recipes::builtin().build()?).await?;
-    local.broker.tenants().create("acme", rejecting())?;
+    local.broker.tenants().create_named("acme", rejecting()).await?;
     let client = local.client("acme").await?;
     let started = Instant::now();
     let requests = repeat_n(Request::new("echo", PAYLOAD), RATE as usize + 1);

@@ -18,13 +18,12 @@ use crate::{
     batch::{Catalog, Engine, Pool, PoolConfig, Slots, Turns},
     config::{Batch, Config},
     events::{Events, Kind},
-    tenancy::{FileError, Registry},
+    tenancy::Registry,
     transport::{ConnectionInfo, Endpoint, EndpointError, Live, OpenIds, WindowPool},
 };
 
 mod dev_ca;
 mod memory;
-mod tenants_file;
 
 pub use dev_ca::{DevAuthority, DevAuthorityError};
 pub(crate) use memory::{Memory, Pressure};
@@ -92,9 +91,6 @@ pub enum StartError {
     /// The certificates can not be loaded.
     #[error(transparent)]
     Certificates(#[from] rotate::RotateError),
-    /// The tenants can not be loaded.
-    #[error(transparent)]
-    Tenants(#[from] FileError),
     /// The listener can not be started.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -145,7 +141,7 @@ impl Broker {
         let authority = dev_ca::when_needed(&config, &domain)?;
         let paths = paths(&config, authority.as_ref(), domain)?;
         let (rotator, certificates) = Rotator::new(paths)?;
-        let tenants = Registry::open(&config.tenancy)?;
+        let tenants = Registry::in_memory(&config.tenancy);
         let engine = engine(&config.batch, catalog)?;
         let snapshot = certificates.current();
         let endpoint =
@@ -172,11 +168,7 @@ impl Broker {
             config: Arc::new(config),
         });
         let memory = services.memory.clone().watch(services.config.limits.memory_bytes);
-        let mut watchers = vec![tokio::spawn(rotator.run()), tokio::spawn(memory)];
-        if let Some(path) = services.config.tenancy.tenants_file.clone() {
-            let watch = tenants_file::watch(path, services.tenants.clone());
-            watchers.push(tokio::spawn(watch));
-        }
+        let watchers = vec![tokio::spawn(rotator.run()), tokio::spawn(memory)];
         let endpoint = tokio::spawn(endpoint.run(services.clone()));
         Ok(Broker { services, local_addr, certificates, endpoint, watchers, authority })
     }
@@ -223,16 +215,13 @@ impl Broker {
         }
     }
 
-    /// Reads certificates, trust roots, revocations and tenants again, now. What changed is in
-    /// force on live connections when this returns, or shortly after.
+    /// Reads certificates, trust roots and revocations again, now. What changed is in force on live
+    /// connections when this returns, or shortly after.
     ///
     /// # Errors
-    /// What could not be read; that part stays as it was.
+    /// What could not be read; everything stays as it was.
     pub async fn reload(&self) -> Result<(), ReloadError> {
         self.certificates.reload().await?;
-        if let Some(path) = &self.services.config.tenancy.tenants_file {
-            tenants_file::apply_still(path.clone(), &self.services.tenants).await?;
-        }
         Ok(())
     }
 
@@ -280,9 +269,6 @@ pub enum ReloadError {
     /// Certificates, trust roots or revocations.
     #[error(transparent)]
     Certificates(#[from] rotate::RotateError),
-    /// Tenants.
-    #[error(transparent)]
-    Tenants(#[from] FileError),
 }
 
 fn engine(config: &Batch, catalog: Catalog) -> Result<Engine, StartError> {

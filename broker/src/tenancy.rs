@@ -4,7 +4,7 @@
 //! Decisions are `rules::quota`'s; this adds the clock's base, the lock, and what wakes those who
 //! wait. It never reads a certificate, a frame or a payload.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +15,11 @@ pub use crate::rules::{
 };
 
 mod admission;
-mod file;
+mod changes;
 mod gateway;
 mod pace;
 mod permit;
+mod profiles;
 mod quotas;
 mod registry;
 mod settings;
@@ -26,22 +27,30 @@ mod tenant;
 mod usage;
 
 pub use admission::{Charged, Stop};
-pub use file::{FileError, TenantsFile};
+pub use changes::Changes;
 pub use gateway::{Gateway, GatewayLimits};
 pub use pace::{OutTicket, PaceTicket};
 pub use permit::{BytesPermit, ItemPermit, Permit, Refusal};
+pub use profiles::Profiles;
 pub use quotas::{Limit, Overrides, Quota, Quotas};
-pub use registry::{CreateError, Registry, RemoveError, UnknownTenant};
-pub use settings::{Settings, State};
+pub use registry::{
+    CreateError, DeleteError, Filter, NewTenant, NotKept, Open, Registry, UpdateError,
+};
+pub use settings::{BadSetting, Record, Settings, State};
 pub use tenant::Tenant;
 pub use usage::{Drift, UsageLine};
 
-/// How tenants are metered, and where they are listed.
+/// How tenants are metered, and what they share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The file that lists the tenants; without it there are none until they are created.
-    pub tenants_file: Option<PathBuf>,
+    /// Changes to the built-in profiles, and others beside them: some quotas each. What a profile
+    /// leaves out takes the value of `default`.
+    pub profiles: BTreeMap<String, Overrides>,
+    /// Tenants there may be.
+    pub tenants_max: usize,
+    /// How long what runs may go on when a tenant is deleted by force.
+    pub delete_drain_ms: u64,
     /// The window of the three rates.
     pub window: Window,
     /// Bytes of items in flight (read and unanswered, results included) a tenant may have: memory
@@ -56,7 +65,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            tenants_file: None,
+            profiles: BTreeMap::new(),
+            tenants_max: 1_000_000,
+            delete_drain_ms: 5_000,
             window: Window::default(),
             tenant_in_flight_bytes: 32 << 20,
             gateways: BTreeMap::new(),

@@ -50,7 +50,7 @@ pub fn roomy() -> Quotas {
 
 /// Settings of a tenant with [`roomy`] quotas.
 pub fn settings() -> Settings {
-    Settings { quotas: roomy(), ..Settings::default() }
+    Settings::with_quotas(&roomy())
 }
 
 impl Rig {
@@ -76,10 +76,7 @@ impl Rig {
         change(&mut config);
         let broker = Broker::start(config, catalog).await.expect("a broker");
         for id in ["acme", "globex"] {
-            // A tenants file may have brought them already.
-            if broker.tenants().get(id).is_none() {
-                broker.tenants().create(id, settings()).expect("a tenant");
-            }
+            broker.tenants().create_named(id, settings()).await.expect("a tenant");
         }
         Rig { broker, dir }
     }

@@ -139,7 +139,7 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| panic!("ended by a signal: {status}"))
 }
 
-/// `tollgate serve`, running. Killed when dropped.
+/// `tollgate serve` with the tenant `acme`, running. Killed when dropped.
 pub struct Served {
     child: Child,
     /// Where it listens.
@@ -167,9 +167,11 @@ impl Served {
     /// When it does not start.
     pub fn start_in(dir: TempDir, listen: &str, args: &[&str]) -> Served {
         let common = ["serve", "--listen", listen, "--data-dir", "data", "--output", "json"];
+        let acme = ["--tenant", "acme"];
         let mut child = tollgate(dir.path())
             .args(common)
             .args(["--log-format", "json"])
+            .args(acme)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

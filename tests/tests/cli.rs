@@ -66,9 +66,9 @@ fn serve_says_where_it_is_and_makes_what_it_needs() {
     let served = Served::start(&[]);
     let ready = &served.ready;
     assert_eq!(ready["ready"], true);
-    assert_eq!(ready["tenants_file_made"], true);
+    assert_eq!(ready["tenants"], 1);
     assert_eq!(ready["data_dir"], "data");
-    for made in ["data/dev-ca/ca.pem", "data/tenants.toml", "data/dev-ca/server/cert.pem"] {
+    for made in ["data/dev-ca/ca.pem", "data/dev-ca/server/cert.pem"] {
         assert!(served.dir.path().join(made).exists(), "{made} was made");
     }
     let acme = served.issue(&["--tenant", "acme"]);
@@ -105,7 +105,7 @@ fn config_check_names_what_is_wrong_and_where() {
         ("not TOML", "[limits\n", "bad.toml"),
         ("out of range", "[limits]\nframe_bytes_max = 1\n", "frame_bytes_max"),
         ("half of TLS", "[tls]\ncertificate = \"a.pem\"\n", "tls.key"),
-        ("no such file", "[tenancy]\ntenants_file = \"missing.toml\"\n", "missing.toml"),
+        ("no such quota", "[tenancy.profiles.free]\nbytes = 1\n", "bytes"),
         ("a trust domain that is none", "[tls]\ntrust_domain = \"A b\"\n", "tls.trust_domain"),
         ("a level that is none", "[log]\nlevel = \"a=b=c\"\n", "log.level"),
     ];
@@ -158,11 +158,8 @@ fn the_examples_of_configuration_are_good() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/config");
     let config = examples.join("tollgate.toml");
     let dir = directory();
-    let tenants = examples.join("tenants.toml");
     let args = ["config", "check", "--config"].map(std::ffi::OsStr::new);
-    let tenants = [std::ffi::OsStr::new("--tenants"), tenants.as_os_str()];
-    run(dir.path(), args.into_iter().chain([config.as_os_str()]).chain(tenants))
-        .ends_with(exit::OK);
+    run(dir.path(), args.into_iter().chain([config.as_os_str()])).ends_with(exit::OK);
 }
 
 #[test]

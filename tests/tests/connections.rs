@@ -31,11 +31,11 @@ fn endpoint_at(ip: [u8; 4]) -> Endpoint {
 }
 
 /// Sets the quota `connections` of a tenant.
-fn allow(rig: &Rig, tenant: &str, connections: u64) {
+async fn allow(rig: &Rig, tenant: &str, connections: u64) {
     let change = |s: &mut tollgate_broker::tenancy::Settings| {
-        s.quotas.connections = Limit::at_most(connections);
+        s.overrides.connections = Some(Limit::at_most(connections));
     };
-    rig.broker.tenants().update(tenant, change).expect("the tenant");
+    rig.broker.tenants().update(tenant, None, change).await.expect("the tenant");
 }
 
 fn used(rig: &Rig, tenant: &str) -> u64 {
@@ -115,7 +115,7 @@ async fn connections_that_come_and_go_are_told_of() {
 #[tokio::test]
 async fn one_tenants_connections_take_nothing_from_anothers() {
     let rig = Rig::start().await;
-    allow(&rig, "acme", 1);
+    allow(&rig, "acme", 1).await;
     let first = rig.client("acme").await;
     let error = rig.builder("acme").connect().await.expect_err("the quota is used up");
     assert_eq!(error.close_code(), Some(CloseCode::QuotaExceeded));
@@ -124,7 +124,7 @@ async fn one_tenants_connections_take_nothing_from_anothers() {
     serves(&first).await;
     serves(&rig.client("globex").await).await;
     // A lower limit takes nothing away from who is there.
-    allow(&rig, "acme", 0);
+    allow(&rig, "acme", 0).await;
     serves(&first).await;
     assert_eq!(used(&rig, "acme"), 1);
 }
@@ -178,7 +178,7 @@ async fn a_source_that_waited_may_knock_again() {
 #[tokio::test]
 async fn a_client_that_vanished_gives_its_place_back() {
     let rig = Rig::with(|c| c.limits.idle_timeout_ms = 1_000).await;
-    allow(&rig, "acme", 1);
+    allow(&rig, "acme", 1).await;
     let builder = rig.builder("acme");
     // Its runtime is torn away: no packet says good-bye.
     let runtime = std::thread::spawn(move || {

@@ -96,16 +96,20 @@ fn a_file_larger_than_a_frame_names_the_limits_and_works_once_they_are_raised() 
     );
 
     // Raised as the error says: then it is the tenant's quota, which is named as well.
-    let raise = ["--set", "limits.frame_bytes_max=4194304"];
-    let served = Served::start(&raise);
+    let raise = ["--set", "limits.frame_bytes_max=4194304", "--config", "tollgate.toml"];
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("tollgate.toml");
+    std::fs::write(&config, "").expect("written");
+    let served = Served::start_in(dir, "127.0.0.1:0", &raise);
     let acme = served.issue(&["--tenant", "acme"]);
     let (results, _) = batch(&served, &acme, &["--recipe", "csv.profile", "--file", &large], 1);
     let error = results[0].to_string();
     assert!(error.contains("payload_bytes"), "{error} names the quota");
 
-    let tenants = "[tenants.acme]\nquotas = { payload_bytes = 4194304 }\n";
-    std::fs::write(served.dir.path().join("data/tenants.toml"), tenants).expect("written");
-    served.logs("tenants were reloaded");
+    let profile = "[tenancy.profiles.default]\npayload_bytes = 4194304\n";
+    std::fs::write(&config, profile).expect("written");
+    served.signal(libc::SIGHUP);
+    served.logs("were reloaded");
     let args = ["--recipe", "csv.profile", "--file", &large, &small];
     let (results, _) = batch(&served, &acme, &args, 0);
     same("birdstrikes", &results[0]["payload"], &expected("birdstrikes"));

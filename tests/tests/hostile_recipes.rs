@@ -12,7 +12,7 @@ use tollgate_tests::{
 #[tokio::test]
 async fn recipes_that_hang_end_at_their_time_and_hold_up_nobody_else() {
     let (rig, stage) = Rig::staged(|_| {}).await;
-    rig.broker.tenants().update("acme", |s| s.concurrency = 20).expect("there is one");
+    rig.broker.tenants().update("acme", None, |s| s.concurrency = 20).await.expect("there is one");
     let (raw, other) = (rig.raw("acme").await, rig.raw("globex").await);
     let mut batch = raw.batch().await;
     // All that may run hang, and as many again wait behind them.

@@ -11,7 +11,7 @@ mod rates;
 
 use tollgate_broker::{
     Config,
-    tenancy::{Limit, Quotas, Window},
+    tenancy::{Limit, Overrides, Quotas, Settings, Window},
 };
 use tollgate_tests::Rig;
 
@@ -25,8 +25,12 @@ fn endless(config: &mut Config) {
 const WINDOW_S: u64 = 960;
 
 /// Changes a tenant's quotas.
-fn limit(rig: &Rig, tenant: &str, change: impl FnOnce(&mut Quotas)) {
-    rig.broker.tenants().update(tenant, |s| change(&mut s.quotas)).expect("there is one");
+async fn limit(rig: &Rig, tenant: &str, change: impl FnOnce(&mut Quotas)) {
+    let tenants = rig.broker.tenants();
+    let mut quotas = tenants.get(tenant).expect("there is one").quotas();
+    change(&mut quotas);
+    let own = |s: &mut Settings| s.overrides = Overrides::all(&quotas);
+    tenants.update(tenant, None, own).await.expect("there is one");
 }
 
 fn at_most(n: u64) -> Limit {

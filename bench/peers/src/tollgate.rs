@@ -63,7 +63,7 @@ fn command(config: &Path) -> Result<Command> {
     let mut cmd = match named.or_else(|| beside.exists().then_some(beside)) {
         Some(bin) if bin.file_name().is_some_and(|n| n != "echo_broker") => {
             let mut cmd = Command::new(bin);
-            cmd.args(["serve", "--config"]);
+            cmd.args(["serve", "--tenant", "bench=bench", "--config"]);
             cmd
         }
         Some(bin) => Command::new(bin),
@@ -76,17 +76,6 @@ fn command(config: &Path) -> Result<Command> {
 
 /// Every quota has a bound, so that every check is made; none is near.
 fn write_config(dir: &Path, addr: SocketAddr, t: &Tune) -> Result<PathBuf> {
-    let tenants = dir.join("tenants.toml");
-    fs::write(
-        &tenants,
-        "[tenants.bench.quotas]\n\
-         connections = 20000\n\
-         requests_per_second = 1000000000\n\
-         bytes_per_second = 1000000000000\n\
-         batch_items = 100000\n\
-         batches_in_flight = 100000\n\
-         payload_bytes = 1000000\n",
-    )?;
     let mut sections: Vec<(&str, String)> = Vec::new();
     for (key, value) in t.iter() {
         if let Some((section, key)) = key.split_once('.') {
@@ -95,10 +84,19 @@ fn write_config(dir: &Path, addr: SocketAddr, t: &Tune) -> Result<PathBuf> {
     }
     sections.sort();
     let mut text = format!("listen = \"{addr}\"\ndata_dir = {:?}\n", dir.join("data"));
-    writeln!(text, "tenancy.tenants_file = {tenants:?}\nlog.level = \"warn\"")?;
+    text.push_str("log.level = \"warn\"\n");
     for (section, line) in sections {
         writeln!(text, "{section}.{line}")?;
     }
+    text.push_str(
+        "[tenancy.profiles.bench]\n\
+         connections = 20000\n\
+         requests_per_second = 1000000000\n\
+         bytes_per_second = 1000000000000\n\
+         batch_items = 100000\n\
+         batches_in_flight = 100000\n\
+         payload_bytes = 1000000\n",
+    );
     let path = dir.join("tollgate.toml");
     fs::write(&path, text)?;
     Ok(path)

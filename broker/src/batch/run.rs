@@ -283,7 +283,7 @@ impl Run {
         if let Some(ending) = self.ending {
             return Err(ending.never_started());
         }
-        if self.terms.names_tenants && tenant.settings().state != State::Active {
+        if self.terms.names_tenants && tenant.state() != State::Active {
             return Err(foreign());
         }
         if r.timeout_ms == Some(0) {
@@ -418,7 +418,7 @@ impl Run {
 
     /// Fails the items of tenants that may no longer be served; the others go on.
     pub(crate) fn recheck_tenants(&mut self, sink: &mut impl Sink) {
-        let gone = |t: &Tenant| t.settings().state != State::Active;
+        let gone = |t: &Tenant| !t.may_go_on();
         let late: Vec<u64> =
             self.waiting.iter().filter(|(_, w)| gone(&w.item.tenant)).map(|(s, _)| *s).collect();
         for seq in late {

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use clap::Subcommand;
 use serde::Serialize;
-use tollgate_broker::{Config, tenancy::TenantsFile};
+use tollgate_broker::Config;
 use tollgate_certs::{Paths, TrustDomain, rotate};
 
 use super::{
     exit::{Exit, Usage},
-    format::count,
     output::{self, Output, say},
     settings,
 };
@@ -51,33 +50,25 @@ struct Checked {
     good: bool,
     file: Option<String>,
     listen: String,
-    tenants: Option<usize>,
     certificates: &'static str,
 }
 
 fn check(args: &settings::Args, output: Output) -> anyhow::Result<Exit> {
     let config = args.load()?;
-    let wrong = |e: &dyn std::fmt::Display| Usage::error(e.to_string());
     tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .map_err(|e| Usage::error(format!("log.level: {e}")))?;
     let domain = TrustDomain::parse(&config.tls.trust_domain)
         .map_err(|e| Usage::error(format!("tls.trust_domain: {e}")))?;
-    let tenants = config.tenancy.tenants_file.as_deref().map(TenantsFile::load).transpose();
     let checked = Checked {
         good: true,
         file: args.file().map(|path| path.display().to_string()),
         listen: config.listen.to_string(),
-        tenants: tenants.map_err(|e| wrong(&e))?.map(|file| file.tenants.len()),
         certificates: certificates(&config, domain)?,
     };
     match output {
         Output::Table => {
             let file = checked.file.as_deref().unwrap_or("no file, the defaults");
             say!("good: {file}")?;
-            match checked.tenants {
-                Some(n) => say!("tenants: {}", count(n as u64, "tenant"))?,
-                None => say!("tenants: tenants.toml in the data directory, made when missing")?,
-            }
             say!("certificates: {}", checked.certificates)?;
         }
         Output::Json => output::json(&checked)?,

@@ -16,7 +16,7 @@ mod logging;
 mod signals;
 mod tenants;
 
-use self::{logging::Logging, tenants::TenantsMade};
+use self::{logging::Logging, tenants::FirstTenant};
 
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
@@ -24,31 +24,35 @@ use self::{logging::Logging, tenants::TenantsMade};
 pub(super) struct Args {
     #[command(flatten)]
     settings: settings::Args,
+    /// Creates this tenant when it is missing, with a profile other than `default` if one is named;
+    /// may be repeated
+    #[arg(long = "tenant", value_name = "ID[=PROFILE]")]
+    tenants: Vec<FirstTenant>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  tollgate serve                                    127.0.0.1:4433, everything in ./tollgate-data
+  tollgate serve --tenant acme                      127.0.0.1:4433, everything in ./tollgate-data
   tollgate serve --listen 0.0.0.0:4433 --data-dir /var/lib/tollgate
   tollgate serve --listen 127.0.0.1:0 --output json | jq .listen
   TOLLGATE_LIMITS__FRAME_BYTES_MAX=4194304 tollgate serve --config tollgate.toml
 
-With no certificates configured, a development authority is made in the data directory; with no
-tenants configured, a file with one tenant, acme. `tollgate config print` shows every key.
+With no certificates configured, a development authority is made in the data directory. Tenants are
+kept there too: --tenant is for trials, and changes none that exists. `tollgate config print` shows
+every key.
 
 Signals:
   SIGTERM, SIGINT  drain: nothing new begins, what runs may finish; a second one stops at once
-  SIGHUP           reload certificates, revocations, tenants and the log level; what is wrong is
-                   refused, and the old kept";
+  SIGHUP           reload certificates, revocations, the profiles of tenants and the log level;
+                   what is wrong is refused, and the old kept";
 
 /// Events that the runtime takes between two looks at the sockets (61 is tokio's): the endpoint is
 /// one task among those of many streams, and its packets should not wait for theirs.
 const EVENT_INTERVAL: u32 = 31;
 
 pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
-    let mut config = args.settings.load()?;
+    let config = args.settings.load()?;
     let logging = Logging::start(&config.log)?;
-    let made = tenants::when_needed(&mut config)?;
     let threads = config.runtime.threads();
     let mut runtime = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -56,7 +60,7 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
     };
     let runtime =
         runtime.worker_threads(threads).event_interval(EVENT_INTERVAL).enable_all().build()?;
-    let exit = runtime.block_on(serve(args, config, made, &logging, output));
+    let exit = runtime.block_on(serve(args, config, &logging, output));
     // A recipe that blocks its thread does not keep the process.
     runtime.shutdown_background();
     exit
@@ -65,7 +69,6 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
 async fn serve(
     args: &Args,
     config: Config,
-    made: TenantsMade,
     logging: &Logging,
     output: Output,
 ) -> anyhow::Result<Exit> {
@@ -73,8 +76,9 @@ async fn serve(
     let (mut end, mut hang_up) = signals::heed()?;
     let catalog = recipes::builtin().build().context("cannot build the catalog of recipes")?;
     let mut broker = Broker::start(config.clone(), catalog).await?;
+    tenants::create_missing(broker.tenants(), &args.tenants).await?;
     tracing::info!(listen = %broker.local_addr(), threads = config.runtime.threads(), "ready");
-    Ready::of(&broker, &config, made).print(output)?;
+    Ready::of(&broker, &config).print(output)?;
     signals::tell(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {
@@ -116,14 +120,14 @@ async fn reload(args: &Args, running: &Config, broker: &Broker, logging: &Loggin
         tracing::error!(%error, "the log level stays as it was");
     }
     config.log.level.clone_from(&running.log.level);
-    config.tenancy.tenants_file =
-        config.tenancy.tenants_file.or(running.tenancy.tenants_file.clone());
+    broker.tenants().set_profiles(&config.tenancy.profiles);
+    config.tenancy.profiles.clone_from(&running.tenancy.profiles);
     let waiting = settings::differing(running, &config);
     if !waiting.is_empty() {
         tracing::warn!(keys = waiting.join(", "), "these keys change with the next start");
     }
     match broker.reload().await {
-        Ok(()) => tracing::info!("certificates, revocations and tenants were reloaded"),
+        Ok(()) => tracing::info!("certificates, revocations and profiles were reloaded"),
         Err(error) => tracing::error!(%error, "this stays as it was"),
     }
 }
@@ -136,22 +140,20 @@ struct Ready {
     version: &'static str,
     pid: u32,
     data_dir: Option<PathBuf>,
-    tenants_file: Option<PathBuf>,
-    tenants_file_made: bool,
+    tenants: usize,
     /// Where the development authority is, when the certificates are its.
     dev_ca: Option<PathBuf>,
 }
 
 impl Ready {
-    fn of(broker: &Broker, config: &Config, made: TenantsMade) -> Ready {
+    fn of(broker: &Broker, config: &Config) -> Ready {
         Ready {
             ready: true,
             listen: broker.local_addr(),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             data_dir: config.data_dir.clone(),
-            tenants_file: config.tenancy.tenants_file.clone(),
-            tenants_file_made: made.0,
+            tenants: broker.tenants().len(),
             dev_ca: broker.dev_authority().map(|a| a.dir().to_owned()),
         }
     }
@@ -161,9 +163,9 @@ impl Ready {
             return Ok(output::json_line(self)?);
         }
         say!("tollgate {} is ready on {} (QUIC over UDP)", self.version, self.listen)?;
-        if let Some(path) = &self.tenants_file {
-            let made = if self.tenants_file_made { ", made now with one tenant, acme" } else { "" };
-            say!("  tenants    {}{made}", path.display())?;
+        match self.tenants {
+            0 => say!("  tenants    none yet, so nobody is let in: start with --tenant acme")?,
+            n => say!("  tenants    {n}")?,
         }
         if let Some(dir) = &self.dev_ca {
             let at = self.listen;

@@ -34,9 +34,6 @@ pub(super) struct Args {
     /// Threads for QUIC and the engine; 0 chooses (runtime.threads)
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// The file that lists the tenants (tenancy.tenants_file)
-    #[arg(long, value_name = "FILE")]
-    tenants: Option<PathBuf>,
     /// error, warn, info, debug, trace, or tracing's directives (log.level)
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -94,11 +91,10 @@ impl Args {
 
     fn flags(&self) -> anyhow::Result<Vec<Layer>> {
         let path = |p: &PathBuf| p.display().to_string();
-        let named: [(&str, &str, Option<ValueKind>); 6] = [
+        let named: [(&str, &str, Option<ValueKind>); 5] = [
             ("--data-dir", "data_dir", self.data_dir.as_ref().map(|p| path(p).into())),
             ("--listen", "listen", self.listen.map(|a| a.to_string().into())),
             ("--threads", "runtime.threads", self.threads.map(|n| (n as u64).into())),
-            ("--tenants", "tenancy.tenants_file", self.tenants.as_ref().map(|p| path(p).into())),
             ("--log-level", "log.level", self.log_level.clone().map(Into::into)),
             ("--log-format", "log.format", self.log_format.clone().map(Into::into)),
         ];

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{quotas::Quota, settings::State};
 
@@ -33,6 +34,8 @@ pub struct Gateway {
     limits: GatewayLimits,
     connections: AtomicU64,
     streams: AtomicU64,
+    /// Tells of changes of the tenants that list it.
+    tenants: watch::Sender<()>,
 }
 
 impl Gateway {
@@ -42,6 +45,7 @@ impl Gateway {
             limits,
             connections: AtomicU64::new(0),
             streams: AtomicU64::new(0),
+            tenants: watch::Sender::new(()),
         }
     }
 
@@ -53,6 +57,15 @@ impl Gateway {
     /// Whether it may do anything.
     pub fn state(&self) -> State {
         self.limits.state
+    }
+
+    /// Tells when a tenant that lists it, or did so, has changed.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.tenants.subscribe()
+    }
+
+    pub(super) fn tell(&self) {
+        self.tenants.send_replace(());
     }
 
     /// What it holds of one of its quotas.

@@ -98,7 +98,7 @@ impl Tenant {
     /// [`Refusal`] when there is not so much left, or when the quota is a rate or one on single
     /// things: of these nobody holds a share.
     pub fn permit(self: &Arc<Self>, quota: Quota, n: u64) -> Result<Permit, Refusal> {
-        let limit = self.settings.load().quotas.get(quota).get();
+        let limit = self.record.load().quotas.get(quota).get();
         let scope = Scope::Tenant;
         let Some(count) = self.count(quota) else {
             debug_assert!(false, "{quota} is not counted by permits");
@@ -114,7 +114,7 @@ impl Tenant {
     /// # Errors
     /// [`Refusal`] when `n` exceeds it.
     pub fn check(&self, quota: Quota, n: u64) -> Result<(), Refusal> {
-        let limit = self.settings.load().quotas.get(quota);
+        let limit = self.record.load().quotas.get(quota);
         if limit.allows(n) {
             return Ok(());
         }
@@ -123,7 +123,7 @@ impl Tenant {
 
     /// Takes a place for an item that runs, within the tenant's `concurrency`.
     pub fn item(self: &Arc<Self>) -> Option<ItemPermit> {
-        let max = self.settings.load().concurrency;
+        let max = self.record.load().settings.concurrency;
         self.running
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1))
             .is_ok()

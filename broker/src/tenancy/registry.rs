@@ -1,59 +1,43 @@
-//! The tenants of a process, by id, and the gateways by name.
+//! The tenants of a broker, by id and in order, and the gateways by name.
 //!
-//! In memory: what is set here is gone with the process. Every change is published as a new number;
-//! whoever holds a tenant looks again then. An id never leads to what another tenant of the same id
-//! had counted.
+//! Looking something up takes no longer with a million tenants than with one, and waits for nobody.
+//! Changes are the verbs beside this file; each is in force, and told, only once it is kept. An id
+//! never leads to what another tenant of the same id had counted.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    borrow::Borrow,
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    hash::{Hash, Hasher},
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
-use tokio::sync::watch;
-use tollgate_protocol::id::{NameError, TenantId};
+use arc_swap::ArcSwap;
+use tollgate_protocol::id::TenantId;
 
 use super::{
     Config,
-    file::{FileError, TenantsFile},
     gateway::{Gateway, GatewayLimits},
-    settings::{Settings, State},
+    profiles::Profiles,
+    quotas::Overrides,
+    settings::{Record, State},
     tenant::{Common, Tenant},
 };
 
+mod create;
+mod delete;
+mod errors;
+mod staging;
+mod update;
+
+pub use create::NewTenant;
+pub use delete::Open;
+pub use errors::{CreateError, DeleteError, NotKept, UpdateError};
+use staging::Staging;
+
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
-/// Why a tenant was not created.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CreateError {
-    /// The id is not one.
-    #[error(transparent)]
-    Id(#[from] NameError),
-    /// There is one.
-    #[error("tenant {0} exists")]
-    Exists(TenantId),
-}
-
-/// No tenant has this id, or it was deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such tenant")]
-pub struct UnknownTenant;
-
-/// Why a tenant was not removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RemoveError {
-    /// No tenant has this id, or it was deleted.
-    #[error("there is no such tenant")]
-    Unknown,
-    /// It may still do things.
-    #[error("the tenant is active; suspend it first")]
-    Active,
-    /// Something of it is open.
-    #[error("the tenant is not idle yet")]
-    Busy,
-}
 
 /// The tenants. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,169 +46,146 @@ pub struct Registry(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     common: Common,
-    tenants: RwLock<Map<TenantId, Arc<Tenant>>>,
-    /// Held by whoever changes anything: changes come one after the other.
-    changing: Mutex<()>,
-    next_index: AtomicU32,
-    generation: watch::Sender<u64>,
+    tenants_max: usize,
+    delete_drain: Duration,
+    known: RwLock<Known>,
+    profiles: ArcSwap<Profiles>,
+    /// Held by whoever puts settings in force: profiles and settings change one after the other.
+    publishing: Mutex<()>,
+    staging: Mutex<Staging>,
     gateways: Mutex<Map<String, Arc<Gateway>>>,
     gateway_default: GatewayLimits,
 }
 
+/// What may be left out of a list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filter<'a> {
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Only those of this profile.
+    pub profile: Option<&'a str>,
+}
+
+impl Filter<'_> {
+    fn passes(&self, record: &Record) -> bool {
+        self.state.is_none_or(|state| record.settings.state == state)
+            && self.profile.is_none_or(|profile| *record.settings.profile == *profile)
+    }
+}
+
 impl Registry {
-    /// A registry without tenants; the file that the configuration names is not read.
-    pub fn new(config: &Config) -> Registry {
+    /// A registry without tenants that keeps nothing.
+    pub fn in_memory(config: &Config) -> Registry {
         let gateways = config
             .gateways
             .iter()
             .map(|(name, &limits)| (name.clone(), Arc::new(Gateway::new(name, limits))))
             .collect();
         Registry(Arc::new(Inner {
-            common: Common {
-                // tokio's, so that a paused clock counts from the same base.
-                base: tokio::time::Instant::now().into_std(),
-                shape: config.window.0,
-                in_flight_max: config.tenant_in_flight_bytes.max(1),
-            },
-            tenants: RwLock::default(),
-            changing: Mutex::new(()),
-            next_index: AtomicU32::new(0),
-            generation: watch::Sender::new(0),
+            common: Common::of(config),
+            tenants_max: config.tenants_max,
+            delete_drain: Duration::from_millis(config.delete_drain_ms),
+            known: RwLock::default(),
+            profiles: ArcSwap::from_pointee(Profiles::new(&config.profiles)),
+            publishing: Mutex::new(()),
+            staging: Mutex::default(),
             gateways: Mutex::new(gateways),
             gateway_default: config.gateway_default,
         }))
     }
 
-    /// A registry with the tenants of the file that the configuration names, if it names one.
-    ///
-    /// # Errors
-    /// [`FileError`] when the file cannot be read or is wrong.
-    pub fn open(config: &Config) -> Result<Registry, FileError> {
-        let registry = Registry::new(config);
-        if let Some(path) = &config.tenants_file {
-            registry.apply_file(TenantsFile::load(path)?);
-        }
-        Ok(registry)
-    }
-
-    /// The tenant of an id, in whatever state; a deleted one until the id is used again.
+    /// The tenant of an id, in whatever state; one that was deleted lately until its id is used
+    /// again.
     pub fn get(&self, id: &str) -> Option<Arc<Tenant>> {
-        self.0.tenants.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.known().get(id)
     }
 
-    /// Every tenant, in whatever state, in the order of their ids.
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.known().by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every tenant, in the order of their ids. For a long list take [`page`](Self::page)s.
     pub fn all(&self) -> Vec<Arc<Tenant>> {
-        let tenants = self.0.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = tenants.values().cloned().collect();
-        drop(tenants);
-        all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        all
+        self.known().in_order.iter().map(|t| t.0.clone()).collect()
     }
 
-    /// Tells of changes: the number grows with each.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.0.generation.subscribe()
-    }
-
-    /// Creates a tenant.
-    ///
-    /// # Errors
-    /// [`CreateError`] when the id is not one, or in use. The id of a deleted tenant is free.
-    pub fn create(&self, id: &str, settings: Settings) -> Result<Arc<Tenant>, CreateError> {
-        let id = TenantId::parse(id)?;
-        let _changing = self.changing();
-        if self.living(id.as_str()).is_some() {
-            return Err(CreateError::Exists(id));
-        }
-        let tenant = self.insert(id, settings);
-        self.publish();
-        Ok(tenant)
-    }
-
-    /// Changes what is set for a tenant. It acts at once, on what is open too.
-    ///
-    /// # Errors
-    /// [`UnknownTenant`] when there is none.
-    pub fn update(
+    /// At most `limit` of the tenants that a filter lets through, in the order of their ids, from
+    /// the first whose id comes after `after`.
+    pub fn page(
         &self,
-        id: &str,
-        change: impl FnOnce(&mut Settings),
-    ) -> Result<Arc<Tenant>, UnknownTenant> {
-        let _changing = self.changing();
-        let tenant = self.living(id).ok_or(UnknownTenant)?;
-        let mut settings = Settings::clone(&tenant.settings());
-        change(&mut settings);
-        tenant.change(settings);
-        self.publish();
-        Ok(tenant)
-    }
-
-    /// Stops a tenant from doing anything; its connections are closed by those who hold them.
-    ///
-    /// # Errors
-    /// [`UnknownTenant`] when there is none.
-    pub fn suspend(&self, id: &str) -> Result<Arc<Tenant>, UnknownTenant> {
-        self.update(id, |s| s.state = State::Suspended)
-    }
-
-    /// Lets a suspended tenant go on.
-    ///
-    /// # Errors
-    /// [`UnknownTenant`] when there is none.
-    pub fn activate(&self, id: &str) -> Result<Arc<Tenant>, UnknownTenant> {
-        self.update(id, |s| s.state = State::Active)
-    }
-
-    /// Deletes a tenant that is suspended and idle.
-    ///
-    /// # Errors
-    /// [`RemoveError`] when there is none, or it is not.
-    pub fn remove(&self, id: &str) -> Result<(), RemoveError> {
-        let _changing = self.changing();
-        let tenant = self.living(id).ok_or(RemoveError::Unknown)?;
-        if tenant.state() != State::Suspended {
-            return Err(RemoveError::Active);
-        }
-        if !tenant.is_idle() {
-            return Err(RemoveError::Busy);
-        }
-        delete(&tenant);
-        self.publish();
-        Ok(())
-    }
-
-    /// Deletes a tenant whatever it does; its connections are closed by those who hold them.
-    ///
-    /// # Errors
-    /// [`UnknownTenant`] when there is none.
-    pub fn remove_now(&self, id: &str) -> Result<(), UnknownTenant> {
-        let _changing = self.changing();
-        let tenant = self.living(id).ok_or(UnknownTenant)?;
-        delete(&tenant);
-        self.publish();
-        Ok(())
-    }
-
-    /// Makes the tenants those of a file: creates, changes, and deletes what it does not list,
-    /// those created otherwise too.
-    pub fn apply_file(&self, file: TenantsFile) {
-        let _changing = self.changing();
-        let listed: HashSet<TenantId> = file.tenants.keys().cloned().collect();
-        for (id, settings) in file.tenants {
-            match self.living(id.as_str()) {
-                Some(tenant) if *tenant.settings() == settings => {}
-                Some(tenant) => tenant.change(settings),
-                None => {
-                    self.insert(id, settings);
+        after: Option<&TenantId>,
+        limit: usize,
+        filter: Filter<'_>,
+    ) -> Vec<Arc<Tenant>> {
+        /// Tenants that are looked at before writers get their turn.
+        const AT_ONCE: usize = 1_024;
+        let mut page = Vec::new();
+        let mut last = after.cloned();
+        while page.len() < limit {
+            let known = self.known();
+            let from = last.as_ref().map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str()));
+            let (mut looked, mut seen) = (0, None);
+            for tenant in known.in_order.range::<str, _>((from, Bound::Unbounded)).take(AT_ONCE) {
+                (looked, seen) = (looked + 1, Some(&tenant.0.id));
+                if filter.passes(&tenant.0.record.load()) {
+                    page.push(tenant.0.clone());
+                    if page.len() == limit {
+                        return page;
+                    }
                 }
             }
+            if looked < AT_ONCE {
+                break;
+            }
+            last = seen.cloned();
         }
-        for tenant in self.all() {
-            if tenant.state() != State::Deleted && !listed.contains(&tenant.id) {
-                delete(&tenant);
+        page
+    }
+
+    /// The profiles.
+    pub fn profiles(&self) -> Arc<Profiles> {
+        self.0.profiles.load_full()
+    }
+
+    /// Replaces the profiles: the built-in ones, with what `parts` change and add. It acts at once
+    /// on every tenant, whatever is open. A tenant whose profile is gone has the quotas of
+    /// `default` until there is one of that name again.
+    pub fn set_profiles(&self, parts: &BTreeMap<String, Overrides>) {
+        let profiles = Profiles::new(parts);
+        if *self.profiles() == profiles {
+            return;
+        }
+        let publishing = self.publishing();
+        self.0.profiles.store(Arc::new(profiles));
+        drop(publishing);
+        let mut after = None;
+        loop {
+            let page = self.page(after.as_ref(), PAGE, Filter::default());
+            for tenant in &page {
+                // Whoever publishes meanwhile takes the new profiles too.
+                let _publishing = self.publishing();
+                let now = tenant.record.load_full();
+                let profiles = self.0.profiles.load();
+                let quotas = profiles.quotas(&now.settings);
+                if !profiles.has(&now.settings.profile) {
+                    let profile = &now.settings.profile;
+                    tracing::warn!(tenant = %tenant.id, %profile, "its profile is gone");
+                }
+                if *quotas != *now.quotas {
+                    tenant.put(Record { quotas, ..Record::clone(&now) });
+                }
+            }
+            match page.last() {
+                Some(last) => after = Some(last.id.clone()),
+                None => return,
             }
         }
-        self.publish();
     }
 
     /// The gateway of a name. One that the configuration does not list has the default limits; it
@@ -239,31 +200,106 @@ impl Registry {
         gateway
     }
 
-    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.0.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn living(&self, id: &str) -> Option<Arc<Tenant>> {
-        self.get(id).filter(|t| t.state() != State::Deleted)
+    fn know(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.0.known.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn insert(&self, id: TenantId, settings: Settings) -> Arc<Tenant> {
-        let index = self.0.next_index.fetch_add(1, Ordering::Relaxed);
-        let tenant = Tenant::new(id.clone(), index, self.0.common, settings);
-        let mut tenants = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        // The key is the new one too: an old tenant's memory goes with its last holder.
-        tenants.remove(&id);
-        tenants.insert(id, tenant.clone());
-        tenant
+    fn publishing(&self) -> MutexGuard<'_, ()> {
+        self.0.publishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self) {
-        self.0.generation.send_modify(|n| *n += 1);
+    fn staging(&self) -> MutexGuard<'_, Staging> {
+        self.0.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the gateways that act for a tenant that it changed.
+    fn tell_gateways<'a>(&self, names: impl Iterator<Item = &'a String>) {
+        let gateways = self.0.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        names.filter_map(|name| gateways.get(name)).for_each(|gateway| gateway.tell());
     }
 }
 
-fn delete(tenant: &Tenant) {
-    let mut settings = Settings::clone(&tenant.settings());
-    settings.state = State::Deleted;
-    tenant.change(settings);
+/// Tenants that a walk over all of them takes at once.
+const PAGE: usize = 1_024;
+
+/// Who is known: a leaf.
+#[derive(Debug, Default)]
+struct Known {
+    /// The living. A set of tenants, not a map: a million ids are not kept twice.
+    by_id: HashSet<ById, foldhash::fast::RandomState>,
+    in_order: BTreeSet<ById>,
+    /// Those deleted lately: whoever comes for one is told that it was.
+    gone: Map<TenantId, Arc<Tenant>>,
+    gone_order: VecDeque<Arc<Tenant>>,
+}
+
+impl Known {
+    fn get(&self, id: &str) -> Option<Arc<Tenant>> {
+        self.by_id.get(id).map(|t| t.0.clone()).or_else(|| self.gone.get(id).cloned())
+    }
+
+    fn living(&self, id: &str) -> Option<Arc<Tenant>> {
+        self.by_id.get(id).map(|t| t.0.clone())
+    }
+
+    fn insert(&mut self, tenant: Arc<Tenant>) {
+        self.gone.remove(&tenant.id);
+        self.by_id.insert(ById(tenant.clone()));
+        self.in_order.insert(ById(tenant));
+    }
+
+    fn remove(&mut self, tenant: &Arc<Tenant>) {
+        /// Deleted tenants that are remembered.
+        const GONE_MAX: usize = 1_024;
+        self.by_id.remove(tenant.id.as_str());
+        self.in_order.remove(tenant.id.as_str());
+        self.gone.insert(tenant.id.clone(), tenant.clone());
+        self.gone_order.push_back(tenant.clone());
+        if self.gone_order.len() > GONE_MAX
+            && let Some(oldest) = self.gone_order.pop_front()
+            && self.gone.get(&oldest.id).is_some_and(|t| Arc::ptr_eq(t, &oldest))
+        {
+            self.gone.remove(&oldest.id);
+        }
+    }
+}
+
+/// A tenant that is found, compared and hashed by its id.
+#[derive(Debug)]
+struct ById(Arc<Tenant>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        self.0.id.as_str()
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.as_str().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
 }

@@ -6,9 +6,9 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -16,10 +16,12 @@ use tokio::sync::{Notify, Semaphore};
 use tollgate_protocol::id::TenantId;
 
 use super::{
+    Config,
+    changes::Listeners,
     pace::Meters,
     permit::COUNTED,
-    quotas::Quotas,
-    settings::{Settings, State},
+    quotas::{Limit, Quota, Quotas},
+    settings::{Record, Settings, State},
 };
 use crate::rules::{
     quota::{Limits, Policy},
@@ -35,7 +37,11 @@ pub struct Tenant {
     /// Time 0 of `rules`.
     pub(super) base: Instant,
     pub(super) shape: Shape,
-    pub(super) settings: ArcSwap<Settings>,
+    pub(super) record: ArcSwap<Record>,
+    pub(super) listeners: Listeners,
+    /// When what runs of a tenant that is being deleted is ended, in Unix milliseconds; 0 while it
+    /// is not.
+    leaves_at_ms: AtomicU64,
     /// Permits that are out, by their place in [`COUNTED`].
     pub(super) counts: [AtomicU64; COUNTED.len()],
     /// A leaf: nothing is locked or awaited under it.
@@ -56,17 +62,30 @@ pub(super) struct Common {
     pub in_flight_max: u32,
 }
 
+impl Common {
+    pub(super) fn of(config: &Config) -> Common {
+        Common {
+            // tokio's, so that a paused clock counts from the same base.
+            base: tokio::time::Instant::now().into_std(),
+            shape: config.window.0,
+            in_flight_max: config.tenant_in_flight_bytes.max(1),
+        }
+    }
+}
+
 impl Tenant {
-    pub(super) fn new(id: TenantId, index: u32, common: Common, settings: Settings) -> Arc<Tenant> {
+    pub(super) fn new(id: TenantId, index: u32, common: Common, record: Record) -> Arc<Tenant> {
         let Common { base, shape, in_flight_max } = common;
-        let limits = limits(shape, &settings.quotas);
+        let limits = limits(shape, &record.quotas);
         Arc::new(Tenant {
             id,
             index,
             base,
             shape,
-            meters: Mutex::new(Meters::new(shape, limits, settings.policy)),
-            settings: ArcSwap::from_pointee(settings),
+            meters: Mutex::new(Meters::new(shape, limits, record.settings.policy)),
+            record: ArcSwap::from_pointee(record),
+            listeners: Listeners::default(),
+            leaves_at_ms: AtomicU64::new(0),
             counts: Default::default(),
             running: AtomicU32::new(0),
             item_ended: Notify::new(),
@@ -80,44 +99,90 @@ impl Tenant {
         &self.id
     }
 
-    /// Its number in this process: small, and never another tenant's.
+    /// Its number in this broker: never another tenant's, not even after a restart.
     pub fn index(&self) -> u32 {
         self.index
     }
 
     /// What is set for it now.
     pub fn settings(&self) -> Arc<Settings> {
-        self.settings.load_full()
+        self.record.load().settings.clone()
+    }
+
+    /// What is set for it, what it may use, and since when: all of one moment.
+    pub fn record(&self) -> Arc<Record> {
+        self.record.load_full()
+    }
+
+    /// What it may use: its profile's quotas, and its own over these.
+    pub fn quotas(&self) -> Quotas {
+        *self.record.load().quotas
+    }
+
+    /// What it may use of one quota.
+    pub fn limit(&self, quota: Quota) -> Limit {
+        self.record.load().quotas.get(quota)
     }
 
     /// Whether it may do anything.
     pub fn state(&self) -> State {
-        self.settings.load().state
+        self.record.load().settings.state
     }
 
     /// What happens to items beyond a rate.
     pub fn policy(&self) -> Policy {
-        self.settings.load().policy
+        self.record.load().settings.policy
     }
 
     /// Its share among tenants that wait; at least 1.
     pub fn weight(&self) -> u32 {
-        self.settings.load().weight.max(1)
+        self.record.load().settings.weight.max(1)
     }
 
     /// Whether a gateway may act for it.
     pub fn admits_gateway(&self, name: &str) -> bool {
-        self.settings.load().gateways.iter().any(|g| g == name)
+        self.record.load().settings.gateways.iter().any(|g| g == name)
     }
 
-    /// Puts other settings in force, at once and for what is open too: permits that are out stay,
-    /// and who waits for a rate looks again.
-    pub(super) fn change(&self, settings: Settings) {
-        let (limits, policy) = (limits(self.shape, &settings.quotas), settings.policy);
-        self.settings.store(Arc::new(settings));
+    /// When what runs of it is ended, while it is being deleted: nothing new begins, and what runs
+    /// may finish until then.
+    pub fn leaves_at(&self) -> Option<SystemTime> {
+        match self.leaves_at_ms.load(Ordering::Acquire) {
+            0 => None,
+            ms => Some(UNIX_EPOCH + Duration::from_millis(ms)),
+        }
+    }
+
+    /// Whether what runs of it may go on: it is active, or it is being deleted and has some time
+    /// left.
+    pub fn may_go_on(&self) -> bool {
+        match self.state() {
+            State::Active => true,
+            State::Suspended => self.leaves_at().is_some(),
+            State::Deleted => false,
+        }
+    }
+
+    pub(super) fn leave_at(&self, until: SystemTime) {
+        let ms = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.leaves_at_ms.store(u64::try_from(ms).unwrap_or(u64::MAX).max(1), Ordering::Release);
+    }
+
+    /// It is not deleted after all.
+    pub(super) fn stay(&self) {
+        self.leaves_at_ms.store(0, Ordering::Release);
+        self.listeners.tell();
+    }
+
+    /// Puts another record in force, at once and for what is open too: permits that are out stay,
+    /// who waits for a rate looks again, and who listens is told.
+    pub(super) fn put(&self, record: Record) {
+        let (limits, policy) = (limits(self.shape, &record.quotas), record.settings.policy);
+        self.record.store(Arc::new(record));
         let wakers = self.meters().change(limits, policy);
         wakers.into_iter().flatten().for_each(std::task::Waker::wake);
         self.item_ended.notify_waiters();
+        self.listeners.tell();
     }
 
     pub(super) fn meters(&self) -> MutexGuard<'_, Meters> {

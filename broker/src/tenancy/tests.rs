@@ -1,24 +1,30 @@
-//! Tenants from outside: permits at their limits, charges, waiting in order, the file, the registry.
+//! Tenants from outside: permits at their limits, charges, waiting in order, the registry.
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::task::JoinHandle;
+use tollgate_protocol::id::TenantId;
 
 use super::*;
 
-mod file;
 mod pace;
 mod permits;
+mod profiles;
 mod registry;
 
-/// A tenant of a registry of its own, with these quotas over those of `default`.
+/// A tenant of no registry.
 fn tenant(change: impl FnOnce(&mut Settings)) -> Arc<Tenant> {
     let mut settings = Settings::default();
     change(&mut settings);
-    Registry::new(&Config::default()).create("acme", settings).expect("a valid id")
+    let quotas = Profiles::default().quotas(&settings);
+    let (created_at, updated_at) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+    let settings = Arc::new(settings);
+    let record = Record { settings, quotas, revision: 1, created_at, updated_at };
+    let id = TenantId::parse("acme").expect("an id");
+    Tenant::new(id, 0, tenant::Common::of(&Config::default()), record)
 }
 
 fn now() -> Instant {

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Instant};
 
-use super::{permit::COUNTED, quotas::Quota, tenant::Tenant};
+use super::{permit::COUNTED, quotas::Quota, registry::Open, tenant::Tenant};
 use crate::rules::quota::Rate;
 
 /// What is used of one quota.
@@ -49,18 +49,18 @@ pub struct Drift {
 impl Tenant {
     /// What it uses of every quota, at `now`.
     pub fn usage(&self, now: Instant) -> Vec<UsageLine> {
-        let settings = self.settings.load();
+        let record = self.record.load();
         Quota::ALL
             .iter()
             .map(|&quota| {
                 let limit = match quota {
                     Quota::BytesPerSecond | Quota::RequestsPerSecond => {
-                        match self.shape.limit(settings.quotas.get(quota).get()) {
+                        match self.shape.limit(record.quotas.get(quota).get()) {
                             u64::MAX => None,
                             n => Some(n),
                         }
                     }
-                    _ => settings.quotas.get(quota).bound(),
+                    _ => record.quotas.get(quota).bound(),
                 };
                 UsageLine { quota, current: self.used(quota, now), limit }
             })
@@ -95,10 +95,20 @@ impl Tenant {
 
     /// Whether nothing of what ends is open: no connection, stream, batch, item or byte.
     pub fn is_idle(&self) -> bool {
-        let open = [Quota::Connections, Quota::BatchesInFlight, Quota::Producers, Quota::Consumers];
-        open.iter().all(|&q| self.count(q).is_none_or(|c| c.load(Ordering::Acquire) == 0))
-            && self.items_running() == 0
-            && self.bytes_in_flight() == 0
+        self.open().is_nothing()
+    }
+
+    /// What of it is open.
+    pub fn open(&self) -> Open {
+        let held = |quota| self.count(quota).map_or(0, |c| c.load(Ordering::Acquire));
+        Open {
+            connections: held(Quota::Connections),
+            batches: held(Quota::BatchesInFlight),
+            producers: held(Quota::Producers),
+            consumers: held(Quota::Consumers),
+            items: self.items_running().into(),
+            bytes: self.bytes_in_flight() as u64,
+        }
     }
 
     /// Compares the counts with the truth: `found` counts what exists, by looking at it. Returns

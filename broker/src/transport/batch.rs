@@ -67,8 +67,8 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
         );
     }
     let tenants = tenants(peer, open.tenant)?;
-    let (permit, settings) = match &tenants {
-        Tenants::One(tenant) => (Some(tenant.batch().map_err(no_batch)?), Some(tenant.settings())),
+    let (permit, record) = match &tenants {
+        Tenants::One(tenant) => (Some(tenant.batch().map_err(no_batch)?), Some(tenant.record())),
         Tenants::Each => (None, None),
     };
     let holder = match &tenants {
@@ -78,14 +78,14 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
     let open_id = peer.services.open_ids.enter(holder, open.batch_id)?;
     let engine = peer.services.engine.clone();
     let asked = if open.concurrency_max == 0 { u32::MAX } else { open.concurrency_max };
-    let granted = settings.as_ref().map_or(u32::MAX, |s| s.concurrency);
-    let items_max = settings.as_ref().map_or(limits::BATCH_ITEMS_HARD_MAX, |s| {
-        s.quotas.batch_items.get().min(limits::BATCH_ITEMS_HARD_MAX)
+    let granted = record.as_ref().map_or(u32::MAX, |r| r.settings.concurrency);
+    let items_max = record.as_ref().map_or(limits::BATCH_ITEMS_HARD_MAX, |r| {
+        r.quotas.batch_items.get().min(limits::BATCH_ITEMS_HARD_MAX)
     });
     let frame_bytes_max = peer.services.config.limits.frame_bytes_max;
-    let payload_bytes_max = settings
+    let payload_bytes_max = record
         .as_ref()
-        .map_or(u64::MAX, |s| s.quotas.payload_bytes.get())
+        .map_or(u64::MAX, |r| r.quotas.payload_bytes.get())
         .min(frame_bytes_max as u64);
     let now = Instant::now();
     // A deadline beyond what the clock can say is none.
@@ -141,8 +141,7 @@ impl Peer {
     /// of these it lacks.
     pub(super) fn tenant_of(&self, gateway: &GatewayCaller, id: &str) -> Option<Arc<Tenant>> {
         let tenant = self.services.tenants.get(id)?;
-        let admitted =
-            tenant.settings().state == State::Active && tenant.admits_gateway(&gateway.name);
+        let admitted = tenant.state() == State::Active && tenant.admits_gateway(&gateway.name);
         admitted.then_some(tenant)
     }
 }

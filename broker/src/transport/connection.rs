@@ -10,7 +10,7 @@ use std::{
 
 use quinn::{Connection, VarInt};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tollgate_certs::{Identity, Rejection, Role, validity};
 use tollgate_protocol::close::CloseCode;
 
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     broker::{Drain, Pressure, Services},
-    tenancy::{Gateway, Permit, State, Tenant},
+    tenancy::{Changes, Gateway, Permit, State, Tenant},
 };
 
 /// For whom a connection acts.
@@ -154,11 +154,10 @@ impl Admitted {
     async fn run(self, conn: Connection) {
         let mut streams = Streams::new(&self, &conn);
         let mut trust = self.peer.services.trust.clone();
-        let mut tenants = self.peer.services.tenants.subscribe();
+        let mut tenants = TenantChanges::of(&self.peer.caller);
         let mut drain = self.peer.services.drain.subscribe();
         // A new receiver counts what was said before it as seen; what was said during the
         // handshake, or since the tenant was judged, is news to this connection.
-        tenants.mark_changed();
         drain.mark_changed();
         let services = self.peer.services.clone();
         let stop = services.stop.cancelled();
@@ -173,9 +172,8 @@ impl Admitted {
                 Ok(()) = trust.changed() => {
                     if let Err(closing) = self.check_trust() { break Some(closing) }
                 }
-                Ok(()) = tenants.changed() => {
-                    if let Err(closing) = self.check_tenant() { break Some(closing) }
-                    self.peer.signals.update(|s| s.tenants += 1);
+                () = tenants.changed() => {
+                    if let Err(closing) = self.check_tenant(&streams) { break Some(closing) }
                 }
                 Ok(()) = drain.changed() => {
                     let now = *drain.borrow_and_update();
@@ -193,6 +191,7 @@ impl Admitted {
                     if streams.is_empty() && drain.borrow().until().is_some() {
                         break Some(drained());
                     }
+                    if let Err(closing) = self.check_leaving(&streams) { break Some(closing) }
                 }
                 accepted = conn.accept_bi() => match accepted {
                     Ok((send, recv)) => streams.begin(send, recv),
@@ -213,10 +212,27 @@ impl Admitted {
         trust.check(&self.chain, UnixTime::now()).map(|_| ()).map_err(|e| rejected(&e))
     }
 
-    fn check_tenant(&self) -> Result<(), Closing> {
+    /// Looks at whom the connection acts for again. A tenant that is being deleted may finish what
+    /// it has begun.
+    fn check_tenant(&self, streams: &Streams<'_>) -> Result<(), Closing> {
+        let Caller::Tenant(tenant) = &self.peer.caller else {
+            self.peer.signals.update(|s| s.tenants += 1);
+            return Ok(());
+        };
+        if let (true, Some(at)) = (tenant.may_go_on(), tenant.leaves_at()) {
+            self.peer.signals.update(|s| s.draining = Some(at));
+            return self.check_leaving(streams);
+        }
+        active(tenant)
+    }
+
+    /// Ends the connection of a tenant that is being deleted once nothing is open on it.
+    fn check_leaving(&self, streams: &Streams<'_>) -> Result<(), Closing> {
         match &self.peer.caller {
-            Caller::Tenant(tenant) => active(tenant),
-            Caller::Gateway(gateway) => active_gateway(&gateway.record),
+            Caller::Tenant(tenant) if streams.is_empty() && tenant.leaves_at().is_some() => {
+                active(tenant)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -280,6 +296,9 @@ fn admit(services: &Services, identity: &Identity) -> Result<(Caller, Permit, Ho
 fn active(tenant: &Tenant) -> Result<(), Closing> {
     match tenant.state() {
         State::Active => Ok(()),
+        State::Suspended if tenant.leaves_at().is_some() => {
+            Err(Closing::new(CloseCode::TenantDeleted, "the tenant is being deleted"))
+        }
         State::Suspended => {
             Err(Closing::new(CloseCode::TenantSuspended, "the tenant is suspended"))
         }
@@ -302,6 +321,38 @@ fn rejected(rejection: &Rejection) -> Closing {
         _ => CloseCode::IdentityInvalid,
     };
     Closing::new(code, rejection.to_string())
+}
+
+/// Tells a connection when it must look at its tenants again: at first, and after every change.
+struct TenantChanges {
+    first: bool,
+    of: ChangesOf,
+}
+
+enum ChangesOf {
+    Tenant(Changes),
+    Gateway(watch::Receiver<()>),
+}
+
+impl TenantChanges {
+    fn of(caller: &Caller) -> Self {
+        let of = match caller {
+            Caller::Tenant(tenant) => ChangesOf::Tenant(tenant.subscribe()),
+            Caller::Gateway(gateway) => ChangesOf::Gateway(gateway.record.subscribe()),
+        };
+        TenantChanges { first: true, of }
+    }
+
+    async fn changed(&mut self) {
+        if std::mem::take(&mut self.first) {
+            return;
+        }
+        match &mut self.of {
+            ChangesOf::Tenant(changes) => changes.changed().await,
+            // The sender is in the gateway's record, which this connection holds.
+            ChangesOf::Gateway(receiver) => drop(receiver.changed().await),
+        }
+    }
 }
 
 /// The two moments of a certificate's end: the notice and the expiry itself.

@@ -69,14 +69,14 @@ fn no_tenant() -> Failure {
 }
 
 fn limits(peer: &Peer, tenant: &Tenant) -> Limits<'static> {
-    let settings = tenant.settings();
+    let record = tenant.record();
     let frame_bytes_max = peer.services.config.limits.frame_bytes_max;
     Limits {
         frame_bytes_max: frame_bytes_max as u32,
-        payload_bytes_max: settings.quotas.payload_bytes.get().min(frame_bytes_max as u64),
-        batch_items_max: settings.quotas.batch_items.get().min(BATCH_ITEMS_HARD_MAX),
-        concurrency_max: settings.concurrency,
-        batches_in_flight_max: settings.quotas.batches_in_flight.get(),
+        payload_bytes_max: record.quotas.payload_bytes.get().min(frame_bytes_max as u64),
+        batch_items_max: record.quotas.batch_items.get().min(BATCH_ITEMS_HARD_MAX),
+        concurrency_max: record.settings.concurrency,
+        batches_in_flight_max: record.quotas.batches_in_flight.get(),
         extensions: Extensions::EMPTY,
     }
 }

@@ -52,7 +52,7 @@ async fn a_recipe_keeps_to_its_bound_for_all_tenants_together() {
 #[tokio::test]
 async fn a_tenant_keeps_to_its_bound_on_all_its_batches_together() {
     let (rig, stage) = Rig::staged(|_| {}).await;
-    rig.broker.tenants().update("acme", |s| s.concurrency = 4).expect("there is one");
+    rig.broker.tenants().update("acme", None, |s| s.concurrency = 4).await.expect("there is one");
     check(&rig, &stage, (&["acme", "acme", "acme"], "gate"), 0, 4).await;
 }
 
@@ -65,7 +65,7 @@ async fn the_broker_keeps_to_its_bound_for_everyone() {
 #[tokio::test]
 async fn a_tenant_at_its_bound_is_in_nobodys_way() {
     let (rig, stage) = Rig::staged(|_| {}).await;
-    rig.broker.tenants().update("acme", |s| s.concurrency = 1).expect("there is one");
+    rig.broker.tenants().update("acme", None, |s| s.concurrency = 1).await.expect("there is one");
     let acme = rig.raw("acme").await;
     let mut batch = acme.batch().await;
     for id in 0..100 {
@@ -89,7 +89,7 @@ async fn a_tenant_at_its_bound_is_in_nobodys_way() {
 async fn what_is_granted_is_what_was_asked_for_within_the_bounds() {
     use tollgate_protocol::BrokerFrame;
     let (rig, _stage) = Rig::staged(|c| c.batch.concurrency_max = 40).await;
-    rig.broker.tenants().update("acme", |s| s.concurrency = 30).expect("there is one");
+    rig.broker.tenants().update("acme", None, |s| s.concurrency = 30).await.expect("there is one");
     for (asked, granted) in [(0, 30), (7, 7), (30, 30), (31, 30), (u32::MAX, 30)] {
         let raw = rig.raw("acme").await;
         let mut batch = raw.batch_with(|open| open.concurrency_max = asked).await;
@@ -141,7 +141,7 @@ async fn items_behind_one_that_answers_at_once_are_not_forgotten() {
 #[tokio::test]
 async fn of_those_that_wait_the_highest_priority_starts_first_and_then_the_oldest() {
     let (rig, stage) = Rig::staged(|_| {}).await;
-    rig.broker.tenants().update("acme", |s| s.concurrency = 1).expect("there is one");
+    rig.broker.tenants().update("acme", None, |s| s.concurrency = 1).await.expect("there is one");
     let raw = rig.raw("acme").await;
     let mut batches = Vec::new();
     for (n, priority) in [(0, 3), (1, 0), (2, 7), (3, 3), (4, 5), (5, 7), (6, 0), (7, 3)] {

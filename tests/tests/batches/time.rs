@@ -96,7 +96,7 @@ async fn an_item_that_waits_too_long_for_its_start_never_starts() {
 #[tokio::test]
 async fn who_stood_behind_one_that_gave_up_takes_its_place() {
     let (rig, stage) = Rig::staged(|_| {}).await;
-    rig.broker.tenants().update("acme", |s| s.concurrency = 1).expect("there is one");
+    rig.broker.tenants().update("acme", None, |s| s.concurrency = 1).await.expect("there is one");
     let raw = rig.raw("acme").await;
     let mut other = raw.batch().await;
     other.request(1, "gate", b"other").await;

@@ -188,7 +188,7 @@ async fn a_suspended_tenant_is_closed_out_and_may_come_back() {
     batch.flush().await.expect("sent");
     held.begun(1).await;
 
-    rig.broker.tenants().suspend("acme").expect("acme");
+    rig.broker.tenants().suspend("acme", None).await.expect("acme");
     let (code, reason) = closed(&suspended).await;
     assert_eq!(code, CloseCode::TenantSuspended);
     assert!(reason.contains("suspended"), "{reason}");
@@ -201,7 +201,7 @@ async fn a_suspended_tenant_is_closed_out_and_may_come_back() {
     assert_eq!(error.close_code(), Some(CloseCode::TenantSuspended), "{error}");
     is_served(&other).await;
 
-    rig.broker.tenants().activate("acme").expect("acme");
+    rig.broker.tenants().activate("acme", None).await.expect("acme");
     let back: String = suspended.call("echo", "back").await.expect("it is let in again");
     assert_eq!(back, "back");
     rig.idle().await;
@@ -215,8 +215,8 @@ async fn a_tenant_made_again_under_its_id_is_another_tenant() {
     let conn = client.connection().expect("connected");
 
     // In one go: those who watch may see only that something changed.
-    rig.broker.tenants().remove_now("acme").expect("acme");
-    let new = rig.broker.tenants().create("acme", settings()).expect("acme again");
+    rig.broker.tenants().delete_now("acme").await.expect("acme");
+    let new = rig.broker.tenants().create_named("acme", settings()).await.expect("acme again");
 
     let (code, _) = super::closed_connection(&conn).await;
     assert_eq!(code, CloseCode::TenantDeleted);

@@ -130,14 +130,14 @@ async fn tenants_that_are_not_active_are_told_so() {
     let rig = Rig::start().await;
     refused(rig.builder("nobody"), CloseCode::TenantUnknown, "`nobody`").await;
 
-    rig.broker.tenants().suspend("acme").expect("acme");
+    rig.broker.tenants().suspend("acme", None).await.expect("acme");
     refused(rig.builder("acme"), CloseCode::TenantSuspended, "suspended").await;
     is_served(&rig.client("globex").await).await;
 
-    rig.broker.tenants().activate("acme").expect("acme");
+    rig.broker.tenants().activate("acme", None).await.expect("acme");
     is_served(&rig.client("acme").await).await;
 
-    rig.broker.tenants().remove_now("acme").expect("acme");
+    rig.broker.tenants().delete_now("acme").await.expect("acme");
     refused(rig.builder("acme"), CloseCode::TenantDeleted, "deleted").await;
     is_served(&rig.client("globex").await).await;
 }
@@ -155,7 +155,7 @@ async fn refused(builder: tollgate_client::ClientBuilder, code: CloseCode, part:
 #[tokio::test]
 async fn without_asking_first_a_refusal_shows_in_the_first_operation() {
     let rig = Rig::start().await;
-    rig.broker.tenants().suspend("acme").expect("acme");
+    rig.broker.tenants().suspend("acme", None).await.expect("acme");
     let client = rig.builder("acme").confirm(false).connect().await.expect("a handshake");
     let conn = client.connection();
     let error = client.version().await.expect_err("nobody gets in");

@@ -1,16 +1,16 @@
-//! Files that change while the broker runs: the server's own certificate, and the tenants.
+//! What changes while the broker runs: the server's own certificate, and quotas.
 //!
 //! A change drops nobody; a bad file changes nothing.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs};
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use tollgate_broker::tenancy::State;
+use tollgate_broker::tenancy::{Limit, Overrides};
 use tollgate_certs::{Authority, IssueOptions, Issued};
-use tollgate_client::{Client, CloseCode, Code, Event, Request};
-use tollgate_tests::{Rig, eventually, held::Held, raw};
+use tollgate_client::{Client, Code, Event, Request};
+use tollgate_tests::{Rig, held::Held, raw, settings};
 
-use super::{closed, is_served};
+use super::is_served;
 
 /// The certificate that a new handshake shows.
 async fn shown(rig: &Rig) -> CertificateDer<'static> {
@@ -101,41 +101,6 @@ async fn bad_certificate_files_are_refused_and_the_old_ones_kept() {
     is_served(&client).await;
 }
 
-/// A file of tenants: `acme` as given, `globex` as always.
-fn write_tenants(path: &Path, acme: &str) {
-    let text = format!("[tenants.acme]\n{acme}\n\n[tenants.globex]\n");
-    fs::write(path, text).expect("written");
-}
-
-async fn with_tenants_file(path: &Path) -> Rig {
-    write_tenants(path, "");
-    Rig::with(|c| c.tenancy.tenants_file = Some(path.into())).await
-}
-
-#[tokio::test]
-async fn a_tenant_suspended_in_the_file_is_closed_out() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("tenants.toml");
-    let rig = with_tenants_file(&file).await;
-    let (acme, globex) = (rig.client("acme").await, rig.client("globex").await);
-
-    write_tenants(&file, "state = \"suspended\"");
-    assert_eq!(closed(&acme).await.0, CloseCode::TenantSuspended);
-    is_served(&globex).await;
-
-    write_tenants(&file, "");
-    eventually("it is active again", || {
-        rig.broker.tenants().get("acme").expect("acme").state() == State::Active
-    })
-    .await;
-    let _: String = acme.call("echo", "back").await.expect("an answer");
-
-    // Left out is deleted.
-    fs::write(&file, "[tenants.globex]\n").expect("written");
-    assert_eq!(closed(&acme).await.0, CloseCode::TenantDeleted);
-    is_served(&globex).await;
-}
-
 /// How many of four items succeed, and how the others fail.
 async fn four_items(client: &Client) -> (usize, Vec<Code>) {
     let result = client.execute((0..4).map(|_| Request::new("echo", "x"))).await.expect("a batch");
@@ -144,52 +109,38 @@ async fn four_items(client: &Client) -> (usize, Vec<Code>) {
 }
 
 #[tokio::test]
-async fn a_quota_in_the_file_acts_at_once_on_live_connections() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("tenants.toml");
-    let rig = with_tenants_file(&file).await;
+async fn a_quota_acts_at_once_on_live_connections() {
+    let rig = Rig::start().await;
     let client = rig.client("acme").await;
     let conn = client.connection().expect("connected").stable_id();
     assert_eq!(four_items(&client).await, (4, vec![]));
+    let (tenants, before) = (rig.broker.tenants(), settings());
 
-    write_tenants(&file, "quotas = { batch_items = 3 }");
-    rig.broker.reload().await.expect("a good file");
+    let few = Some(Limit::at_most(3));
+    tenants.update("acme", None, |s| s.overrides.batch_items = few).await.expect("acme");
     assert_eq!(four_items(&client).await, (3, vec![Code::BatchTooLarge]));
 
-    write_tenants(&file, "quotas = { batches_in_flight = 0 }");
-    rig.broker.reload().await.expect("a good file");
+    let none = Some(Limit::NONE);
+    tenants.update("acme", None, |s| s.overrides.batches_in_flight = none).await.expect("acme");
     let error = client.execute([Request::new("echo", "x")]).await.expect_err("no batch is allowed");
     assert_eq!(error.code(), Some(Code::QuotaExceeded), "{error}");
 
-    write_tenants(&file, "");
-    rig.broker.reload().await.expect("a good file");
+    tenants.update("acme", None, |s| *s = before).await.expect("acme");
     assert_eq!(four_items(&client).await, (4, vec![]));
     assert_eq!(client.connection().expect("connected").stable_id(), conn, "never reconnected");
 }
 
 #[tokio::test]
-async fn a_bad_file_of_tenants_changes_nothing() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("tenants.toml");
-    let rig = with_tenants_file(&file).await;
-    let client = rig.client("acme").await;
-    let bad = [
-        ("not TOML", "[tenants.acme"),
-        ("an unknown key", "[tenants.acme]\ncolour = \"red\"\n"),
-        ("an unknown profile", "[tenants.acme]\nprofile = \"gold\"\n"),
-        ("an id that is none", "[tenants.acme]\n[tenants.ACME]\n"),
-        ("a good tenant before a bad one", "[tenants.new]\n[tenants.acme]\nweight = 0\n"),
-    ];
-    for (what, text) in bad {
-        fs::write(&file, text).expect("written");
-        let error = rig.broker.reload().await.expect_err(what).to_string();
-        assert!(error.contains("tenants.toml"), "{what}: {error} names the file");
-        let ids: Vec<_> =
-            rig.broker.tenants().all().iter().map(|t| (t.id().to_string(), t.state())).collect();
-        let before = ["acme", "globex"].map(|id| (id.to_owned(), State::Active));
-        assert_eq!(ids, before, "{what}");
-    }
-    fs::remove_file(&file).expect("removed");
-    rig.broker.reload().await.expect_err("a file that is gone");
-    is_served(&client).await;
+async fn a_profile_acts_at_once_on_live_connections() {
+    let rig = Rig::start().await;
+    let tenants = rig.broker.tenants();
+    let (acme, globex) = (rig.client("acme").await, rig.client("globex").await);
+    tenants.update("acme", None, |s| s.overrides = Overrides::NOTHING).await.expect("acme");
+
+    let few = Overrides { batch_items: Some(Limit::at_most(3)), ..Overrides::NOTHING };
+    tenants.set_profiles(&BTreeMap::from([("default".to_owned(), few)]));
+    assert_eq!(four_items(&acme).await, (3, vec![Code::BatchTooLarge]));
+    assert_eq!(four_items(&globex).await, (4, vec![]), "it has this quota its own way");
+    tenants.set_profiles(&BTreeMap::new());
+    assert_eq!(four_items(&acme).await, (4, vec![]));
 }

@@ -108,13 +108,9 @@ fn no_broker_ends_with_4() {
 
 #[test]
 fn no_way_in_ends_with_5() {
-    let dir = directory();
-    let tenants = "[tenants.acme]\n[tenants.gone]\nstate = \"suspended\"\n";
-    write(dir.path(), "tenants.toml", tenants);
-    let served = Served::start_in(dir, "127.0.0.1:0", &["--tenants", "tenants.toml"]);
+    let served = Served::start(&[]);
     let echo = ["batch", "run", "--recipe", "echo", "--payload", "x"];
     let cases: &[(&[&str], &str)] = &[
-        (&["--tenant", "gone"], "TENANT_SUSPENDED"),
         (&["--tenant", "nobody"], "TENANT_UNKNOWN"),
         (&["--tenant", "acme", "--role", "worker"], "FORBIDDEN"),
         (&["--role", "operator", "--name", "root"], "FORBIDDEN"),
@@ -133,11 +129,11 @@ fn no_way_in_ends_with_5() {
 #[test]
 fn a_quota_that_refuses_the_batch_ends_with_6() {
     let dir = directory();
-    let tenants = "[tenants.none]\nquotas = { connections = 0 }\n\
-                   [tenants.idle]\nquotas = { batches_in_flight = 0 }\n\
-                   [tenants.few]\nquotas = { batch_items = 1 }\n";
-    write(dir.path(), "tenants.toml", tenants);
-    let served = Served::start_in(dir, "127.0.0.1:0", &["--tenants", "tenants.toml"]);
+    let profiles = "[tenancy.profiles]\nnone = { connections = 0 }\n\
+                    idle = { batches_in_flight = 0 }\nfew = { batch_items = 1 }\n";
+    write(dir.path(), "tollgate.toml", profiles);
+    let tenants = ["none=none", "idle=idle", "few=few"].map(|t| ["--tenant", t]);
+    let served = Served::start_in(dir, "127.0.0.1:0", &tenants.concat());
     let run = |tenant: &str| {
         let certs = served.issue(&["--tenant", tenant]);
         let echo = ["batch", "run", "--recipe", "echo", "--payload", "x", "--payload", "y"];

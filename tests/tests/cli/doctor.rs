@@ -68,8 +68,8 @@ fn a_broker_that_does_not_let_us_in() {
 #[test]
 fn a_quota_that_is_used_up() {
     let dir = directory();
-    write(dir.path(), "tenants.toml", "[tenants.acme]\nquotas = { connections = 0 }\n");
-    let served = Served::start_in(dir, "127.0.0.1:0", &["--tenants", "tenants.toml"]);
+    write(dir.path(), "tollgate.toml", "[tenancy.profiles.default]\nconnections = 0\n");
+    let served = Served::start_in(dir, "127.0.0.1:0", &[]);
     let acme = served.issue(&["--tenant", "acme"]);
     let ran = served.run(&acme, &["doctor"]).ends_with(exit::QUOTA);
     assert!(ran.stdout.contains("connections"), "{}", ran.stdout);

@@ -30,7 +30,8 @@ impl Mortal {
                 Err(error) => assert!(begun.elapsed() < SOON, "{error}"),
             }
         };
-        broker.tenants().create("acme", settings()).expect("a tenant");
+        let acme = broker.tenants().create_named("acme", settings());
+        runtime.block_on(acme).expect("a tenant");
         Mortal { broker, runtime }
     }
 

@@ -37,7 +37,7 @@ async fn connects_at_once_admit_exactly_the_quota() {
     const QUOTA: usize = 100;
     let (clients, rounds) = size();
     let rig = patient_rig().await;
-    allow(&rig, "acme", QUOTA as u64);
+    allow(&rig, "acme", QUOTA as u64).await;
     let other = rig.client("globex").await;
     for round in 0..rounds {
         let endpoints: Vec<_> = (0..clients / 10).map(|_| endpoint()).collect();
@@ -103,7 +103,7 @@ async fn connects_and_closes_that_race_never_pass_the_quota() {
     const QUOTA: usize = 8;
     let rounds = size().1 * 10;
     let rig = Arc::new(patient_rig().await);
-    allow(&rig, "acme", QUOTA as u64);
+    allow(&rig, "acme", QUOTA as u64).await;
     let (in_at_once, served) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let credentials = rig.credentials("acme");
     let storms = (0..24).map(|n| {

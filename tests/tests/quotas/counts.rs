@@ -15,7 +15,7 @@ fn quota(name: &str, current: u64, limit: u64) -> Option<(String, Scope, u64, u6
 #[tokio::test]
 async fn connections_up_to_the_limit_and_not_one_more() {
     let (rig, _stage) = Rig::staged(|_| {}).await;
-    limit(&rig, "acme", |q| q.connections = at_most(3));
+    limit(&rig, "acme", |q| q.connections = at_most(3)).await;
     let mut open = Vec::new();
     for _ in 0..3 {
         let raw = rig.raw("acme").await;
@@ -39,17 +39,17 @@ async fn connections_up_to_the_limit_and_not_one_more() {
 #[tokio::test]
 async fn no_connections_at_all_when_there_are_none_to_have() {
     let (rig, _stage) = Rig::staged(|_| {}).await;
-    limit(&rig, "acme", |q| q.connections = at_most(0));
+    limit(&rig, "acme", |q| q.connections = at_most(0)).await;
     let over = rig.raw("acme").await;
     assert_eq!(over.closed().await, Some(CloseCode::QuotaExceeded.number().into()));
-    limit(&rig, "acme", |q| q.connections = tollgate_broker::tenancy::Limit::UNLIMITED);
+    limit(&rig, "acme", |q| q.connections = tollgate_broker::tenancy::Limit::UNLIMITED).await;
     assert!(rig.raw("acme").await.serves().await, "a change acts at once");
 }
 
 #[tokio::test]
 async fn batches_in_flight_up_to_the_limit_and_not_one_more() {
     let (rig, _stage) = Rig::staged(|_| {}).await;
-    limit(&rig, "acme", |q| q.batches_in_flight = at_most(2));
+    limit(&rig, "acme", |q| q.batches_in_flight = at_most(2)).await;
     let (raw, other) = (rig.raw("acme").await, rig.raw("acme").await);
     let (mut first, mut second) = (raw.batch().await, other.batch().await);
     first.until("accepted").await;
@@ -77,7 +77,7 @@ async fn batches_in_flight_up_to_the_limit_and_not_one_more() {
 #[tokio::test]
 async fn items_of_a_batch_up_to_the_limit_and_the_rest_fail_one_by_one() {
     let (rig, _stage) = Rig::staged(|_| {}).await;
-    limit(&rig, "acme", |q| q.batch_items = at_most(5));
+    limit(&rig, "acme", |q| q.batch_items = at_most(5)).await;
     let raw = rig.raw("acme").await;
     let mut batch = raw.batch().await;
     let granted = batch.next(|f| match f {
@@ -103,7 +103,7 @@ async fn items_of_a_batch_up_to_the_limit_and_the_rest_fail_one_by_one() {
 #[tokio::test]
 async fn a_batch_over_its_limit_still_succeeds_in_part() {
     let (rig, _stage) = Rig::staged(|_| {}).await;
-    limit(&rig, "acme", |q| q.batch_items = at_most(1_000));
+    limit(&rig, "acme", |q| q.batch_items = at_most(1_000)).await;
     let raw = rig.raw("acme").await;
     let mut batch = raw.batch().await;
     for id in 0..3_000 {
@@ -118,7 +118,7 @@ async fn a_batch_over_its_limit_still_succeeds_in_part() {
 #[tokio::test]
 async fn payloads_up_to_the_limit_and_not_one_byte_more() {
     let (rig, _stage) = Rig::staged(|_| {}).await;
-    limit(&rig, "acme", |q| q.payload_bytes = at_most(10));
+    limit(&rig, "acme", |q| q.payload_bytes = at_most(10)).await;
     let raw = rig.raw("acme").await;
     let mut batch = raw.batch().await;
     batch.request(1, "echo", b"ten bytes.").await;
@@ -140,10 +140,10 @@ async fn a_changed_limit_acts_on_a_batch_that_is_open() {
     let mut batch = raw.batch().await;
     batch.request(1, "echo", b"eleven byte").await;
     batch.until("result 1 OK").await;
-    limit(&rig, "acme", |q| q.payload_bytes = at_most(10));
+    limit(&rig, "acme", |q| q.payload_bytes = at_most(10)).await;
     batch.request(2, "echo", b"eleven byte").await;
     batch.until("result 2 QUOTA_EXCEEDED").await;
-    limit(&rig, "acme", |q| q.payload_bytes = at_most(11));
+    limit(&rig, "acme", |q| q.payload_bytes = at_most(11)).await;
     batch.request(3, "echo", b"eleven byte").await;
     batch.until("result 3 OK").await;
     batch.seal(3).await;

@@ -22,9 +22,9 @@ async fn rig() -> (Rig, Stage, Raw) {
     let (rig, stage) = Rig::staged(endless).await;
     for tenant in ["acme", "globex"] {
         let list = |s: &mut Settings| s.gateways = vec!["edge".into()];
-        rig.broker.tenants().update(tenant, list).expect("there is one");
+        rig.broker.tenants().update(tenant, None, list).await.expect("there is one");
     }
-    rig.broker.tenants().create("initech", settings()).expect("a tenant");
+    rig.broker.tenants().create_named("initech", settings()).await.expect("a tenant");
     let edge = Identity::gateway("edge").expect("an identity");
     let raw = raw::connect(rig.addr(), &rig.credentials_of(&edge)).await;
     (rig, stage, raw)
@@ -101,9 +101,13 @@ fn alike(a: &Told, b: &Told) {
 #[tokio::test]
 async fn a_foreign_tenant_and_one_that_does_not_exist_get_the_same_answer() {
     let (rig, _stage, raw) = rig().await;
-    rig.broker.tenants().create("gone", settings()).expect("a tenant");
-    rig.broker.tenants().update("gone", |s| s.gateways = vec!["edge".into()]).expect("there");
-    rig.broker.tenants().suspend("gone").expect("there is one");
+    rig.broker.tenants().create_named("gone", settings()).await.expect("a tenant");
+    rig.broker
+        .tenants()
+        .update("gone", None, |s| s.gateways = vec!["edge".into()])
+        .await
+        .expect("there");
+    rig.broker.tenants().suspend("gone", None).await.expect("there is one");
     let mut mixed = raw.batch().await;
     for (id, tenant) in (0..).zip(["initech", "nosuch", "gone"]) {
         item(&mut mixed, id, Some(tenant), "echo").await;
@@ -165,7 +169,7 @@ async fn check_suspended(for_all: Option<&str>) {
     item(&mut batch, 1, Some("acme").filter(|_| for_all.is_none()), "gate").await;
     item(&mut batch, 2, Some("globex"), "gate").await;
     stage.running(2).await;
-    rig.broker.tenants().suspend("acme").expect("there is one");
+    rig.broker.tenants().suspend("acme", None).await.expect("there is one");
     batch.until("result 1 FORBIDDEN").await;
     item(&mut batch, 3, Some("acme").filter(|_| for_all.is_none()), "who").await;
     item(&mut batch, 4, Some("globex"), "who").await;
@@ -190,8 +194,12 @@ async fn a_suspended_tenant_that_was_named_for_the_batch_fails_its_own_items_onl
 async fn an_item_that_names_its_tenant_is_refused_and_never_waited_for() {
     let (rig, _stage, raw) = rig().await;
     // Its policy is to wait; here nobody waits for it.
-    rig.broker.tenants().update("acme", |s| s.policy = Policy::Pace).expect("there is one");
-    limit(&rig, "acme", |q| q.requests_per_second = at_most(1));
+    rig.broker
+        .tenants()
+        .update("acme", None, |s| s.policy = Policy::Pace)
+        .await
+        .expect("there is one");
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(1)).await;
     let mut batch = raw.batch().await;
     for id in 0..WINDOW_S + 2 {
         item(&mut batch, id, Some("acme"), "echo").await;
@@ -212,13 +220,13 @@ async fn an_item_that_names_its_tenant_is_refused_and_never_waited_for() {
 #[tokio::test]
 async fn a_batch_for_one_tenant_is_paced_as_that_tenants() {
     let (rig, _stage, raw) = rig().await;
-    limit(&rig, "acme", |q| q.requests_per_second = at_most(1));
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(1)).await;
     let mut batch = raw.batch_with(|open| open.tenant = Some("acme")).await;
     for id in 0..WINDOW_S + 1 {
         item(&mut batch, id, None, "echo").await;
     }
     batch.until("throttled requests_per_second").await;
-    limit(&rig, "acme", |q| q.requests_per_second = Limit::UNLIMITED);
+    limit(&rig, "acme", |q| q.requests_per_second = Limit::UNLIMITED).await;
     batch.seal(WINDOW_S + 1).await;
     batch.until(&format!("summary Sealed {0}/{0}", WINDOW_S + 1)).await;
     rig.idle().await;

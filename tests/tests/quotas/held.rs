@@ -17,7 +17,7 @@ async fn beyond_half_of_the_window_a_rate_is_a_refusal() {
         c.limits.connection_window_max_bytes = 256 << 10;
     })
     .await;
-    limit(&rig, "acme", |q| q.requests_per_second = at_most(1));
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(1)).await;
     let raw = rig.raw("acme").await;
     let mut first = raw.batch().await;
     for id in 0..WINDOW_S + 1 {
@@ -48,7 +48,7 @@ async fn beyond_half_of_the_window_a_rate_is_a_refusal() {
     fourth.request(1, "echo", b"").await;
     fourth.until("throttled").await;
     drop(fourth);
-    limit(&rig, "acme", |q| q.requests_per_second = Limit::UNLIMITED);
+    limit(&rig, "acme", |q| q.requests_per_second = Limit::UNLIMITED).await;
     first.until(&format!("summary Sealed {0}/{0}", WINDOW_S + 1)).await;
     second.until("summary Sealed 1/1").await;
     assert!(raw.serves().await);
@@ -64,7 +64,11 @@ async fn beyond_half_of_the_window_a_full_queue_is_a_refusal_and_is_charged_exac
         c.limits.connection_window_max_bytes = 64 << 10;
     })
     .await;
-    rig.broker.tenants().update("acme", |s| s.policy = Policy::Reject).expect("there is one");
+    rig.broker
+        .tenants()
+        .update("acme", None, |s| s.policy = Policy::Reject)
+        .await
+        .expect("there is one");
     let raw = rig.raw("acme").await;
     // One runs, one waits, and there is no room for the third: the stream is held.
     let mut first = raw.batch_with(|open| open.concurrency_max = 1).await;

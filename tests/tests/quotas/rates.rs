@@ -11,7 +11,11 @@ use super::{WINDOW_S, at_most, endless, limit};
 
 async fn rejecting() -> Rig {
     let (rig, _stage) = Rig::staged(endless).await;
-    rig.broker.tenants().update("acme", |s| s.policy = Policy::Reject).expect("there is one");
+    rig.broker
+        .tenants()
+        .update("acme", None, |s| s.policy = Policy::Reject)
+        .await
+        .expect("there is one");
     rig
 }
 
@@ -39,7 +43,7 @@ async fn offer(rig: &Rig, lens: &[usize]) -> Vec<Told> {
 #[tokio::test]
 async fn requests_up_to_the_limit_and_not_one_more() {
     let rig = rejecting().await;
-    limit(&rig, "acme", |q| q.requests_per_second = at_most(1));
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(1)).await;
     let over = offer(&rig, &[0; WINDOW_S as usize + 3]).await;
     assert_eq!(over.len(), 3, "what fails for another reason counts as well");
     for told in &over {
@@ -58,7 +62,7 @@ async fn requests_up_to_the_limit_and_not_one_more() {
 #[tokio::test]
 async fn bytes_up_to_the_limit_and_not_one_more() {
     let rig = rejecting().await;
-    limit(&rig, "acme", |q| q.bytes_per_second = at_most(1));
+    limit(&rig, "acme", |q| q.bytes_per_second = at_most(1)).await;
     // 950 are used; of the rest, what fits is taken: an item is taken whole or not at all.
     let over = offer(&rig, &[500, 450, 11, 10, 1, 0]).await;
     let told: Vec<_> = over.iter().map(|t| (t.id, t.code())).collect();
@@ -75,11 +79,12 @@ async fn bytes_up_to_the_limit_and_not_one_more() {
 /// What alone exceeds the limit, whatever the policy.
 async fn check_never(policy: Policy, per_second: u64, len: usize, expected: (&str, u64, u64)) {
     let (rig, _stage) = Rig::staged(endless).await;
-    rig.broker.tenants().update("acme", |s| s.policy = policy).expect("there is one");
+    rig.broker.tenants().update("acme", None, |s| s.policy = policy).await.expect("there is one");
     limit(&rig, "acme", |q| match expected.0 {
         "requests_per_second" => q.requests_per_second = at_most(per_second),
         _ => q.bytes_per_second = at_most(per_second),
-    });
+    })
+    .await;
     let over = offer(&rig, &[len]).await;
     assert_eq!((over.len(), over[0].code()), (1, Some(Code::QuotaExceeded)), "{policy:?}");
     let (name, current, limit) = expected;
@@ -107,8 +112,12 @@ async fn nothing_passes_a_limit_of_nothing() {
 #[tokio::test]
 async fn who_comes_back_after_what_was_asked_for_is_admitted() {
     let (rig, _stage) = Rig::staged(|_| {}).await;
-    rig.broker.tenants().update("acme", |s| s.policy = Policy::Reject).expect("there is one");
-    limit(&rig, "acme", |q| q.requests_per_second = at_most(50));
+    rig.broker
+        .tenants()
+        .update("acme", None, |s| s.policy = Policy::Reject)
+        .await
+        .expect("there is one");
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(50)).await;
     // Every other item is refused once, and waits as it is told: not one is refused twice.
     let client = rig.builder("acme").retry(RetryPolicy::default().tries_max(2)).connect();
     let client = client.await.expect("a connection");
@@ -122,7 +131,7 @@ async fn who_comes_back_after_what_was_asked_for_is_admitted() {
 async fn a_paced_tenant_is_told_and_everything_succeeds_and_nobody_else_notices() {
     // No empty frame is due while the test runs: what wakes a stream is its own turn.
     let (rig, _stage) = Rig::staged(|c| c.limits.alive_interval_ms = 3_600_000).await;
-    limit(&rig, "acme", |q| q.requests_per_second = at_most(100));
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(100)).await;
     let raw = rig.raw("acme").await;
     let mut batch = raw.batch().await;
     for id in 0..250 {
@@ -159,7 +168,8 @@ async fn paced_streams_all_come_to_their_end() {
     let (rig, _stage) = Rig::staged(|c| c.limits.alive_interval_ms = 3_600_000).await;
     limit(&rig, "acme", |q| {
         (q.requests_per_second, q.bytes_per_second) = (at_most(100), at_most(4_000));
-    });
+    })
+    .await;
     let (one, two) = (rig.client("acme").await, rig.client("acme").await);
     let run = |client: &tollgate_client::Client| {
         let client = client.clone();
@@ -181,7 +191,7 @@ async fn a_lifted_limit_lets_a_paced_stream_go_on_at_once() {
         c.limits.alive_interval_ms = 3_600_000;
     })
     .await;
-    limit(&rig, "acme", |q| q.requests_per_second = at_most(1));
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(1)).await;
     let raw = rig.raw("acme").await;
     let mut batch = raw.batch().await;
     for id in 0..WINDOW_S + 40 {
@@ -189,7 +199,7 @@ async fn a_lifted_limit_lets_a_paced_stream_go_on_at_once() {
     }
     batch.seal(WINDOW_S + 40).await;
     batch.until("throttled").await;
-    limit(&rig, "acme", |q| q.requests_per_second = Limit::UNLIMITED);
+    limit(&rig, "acme", |q| q.requests_per_second = Limit::UNLIMITED).await;
     let summary = batch.until("summary").await.pop().expect("a summary");
     assert_eq!(summary, format!("summary Sealed {0}/{0}", WINDOW_S + 40));
     rig.idle().await;
@@ -199,7 +209,7 @@ async fn a_lifted_limit_lets_a_paced_stream_go_on_at_once() {
 async fn a_paced_batch_can_be_given_up() {
     for code in [1, 2] {
         let (rig, _stage) = Rig::staged(endless).await;
-        limit(&rig, "acme", |q| q.requests_per_second = at_most(1));
+        limit(&rig, "acme", |q| q.requests_per_second = at_most(1)).await;
         let raw = rig.raw("acme").await;
         let mut batch = raw.batch().await;
         for id in 0..WINDOW_S + 40 {
@@ -218,7 +228,7 @@ async fn a_paced_batch_can_be_given_up() {
 #[tokio::test]
 async fn a_paced_batch_ends_at_its_deadline() {
     let (rig, _stage) = Rig::staged(endless).await;
-    limit(&rig, "acme", |q| q.requests_per_second = at_most(1));
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(1)).await;
     let raw = rig.raw("acme").await;
     let mut batch = raw.batch_with(|open| open.deadline_ms = Some(300)).await;
     for id in 0..WINDOW_S + 40 {
@@ -238,12 +248,12 @@ async fn what_goes_out_is_charged_to_the_last_byte_and_waits_for_its_rate() {
     batch.seal(1).await;
     stage.running(1).await;
     // Now there is no rate at all, and the result has to wait for one.
-    limit(&rig, "acme", |q| q.bytes_per_second = at_most(0));
+    limit(&rig, "acme", |q| q.bytes_per_second = at_most(0)).await;
     stage.open(1);
     eventually("the item ended", || rig.broker.counters().items_running == 0).await;
     assert!(rig.raw("globex").await.serves().await);
     assert_eq!(used(&rig, Quota::BytesPerSecond), 4, "what came in");
-    limit(&rig, "acme", |q| q.bytes_per_second = at_most(10));
+    limit(&rig, "acme", |q| q.bytes_per_second = at_most(10)).await;
     assert_eq!(batch.until("summary").await.pop().as_deref(), Some("summary Sealed 1/1"));
     assert_eq!(used(&rig, Quota::BytesPerSecond), 3_000, "what went out");
     rig.idle().await;

@@ -5,7 +5,7 @@
 
 use std::{error::Error, fs};
 
-use tollgate_broker::{recipes, Broker, Config};
+use tollgate_broker::{recipes, tenancy::Settings, Broker, Config};
 
 /// What the real binary uses.
 #[global_allocator]
@@ -25,6 +25,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     // As `tollgate serve` has it.
     runtime.event_interval(31).enable_all().build()?.block_on(async {
         let mut broker = Broker::start(config, recipes::builtin().build()?).await?;
+        // With the data directory of an earlier run there is one already.
+        if broker.tenants().get("bench").is_none() {
+            let settings = Settings { profile: "bench".into(), ..Settings::default() };
+            broker.tenants().create_named("bench", settings).await?;
+        }
         broker.failed().await;
         Err("the listener stopped".into())
     })

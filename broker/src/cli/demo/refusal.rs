@@ -21,7 +21,7 @@ pub(super) async fn play(stage: &Stage, show: &mut Show) -> anyhow::Result<()> {
         "Refusals",
         "globex's policy is changed to `reject`, at once and on open connections",
     )?;
-    stage.broker.tenants().update("globex", |s| s.policy = Policy::Reject)?;
+    stage.broker.tenants().update("globex", None, |s| s.policy = Policy::Reject).await?;
     tokio::time::sleep(WINDOW).await;
     let began = Instant::now();
     let requests = (0..ITEMS).map(|n| Request::new("echo", format!("order {n}")));

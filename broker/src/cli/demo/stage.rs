@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context;
 use tollgate_broker::{
     Broker, Config, DevAuthority, recipes,
-    tenancy::{Limit, Policy, Quotas, Settings},
+    tenancy::{Limit, Overrides, Policy, Settings},
 };
 use tollgate_certs::{Identity, IssueOptions, Issued};
 use tollgate_client::{Client, ClientBuilder, ClientCredentials};
@@ -46,17 +46,17 @@ impl Stage {
         let globex = Settings {
             name: "Globex".into(),
             policy: Policy::Pace,
-            quotas: Quotas {
-                requests_per_second: Limit::at_most(GLOBEX_REQUESTS),
-                bytes_per_second: Limit::at_most(1 << 20),
-                payload_bytes: Limit::at_most(GLOBEX_PAYLOAD),
-                connections: Limit::at_most(GLOBEX_CONNECTIONS),
-                ..Quotas::DEFAULT
+            overrides: Overrides {
+                requests_per_second: Some(Limit::at_most(GLOBEX_REQUESTS)),
+                bytes_per_second: Some(Limit::at_most(1 << 20)),
+                payload_bytes: Some(Limit::at_most(GLOBEX_PAYLOAD)),
+                connections: Some(Limit::at_most(GLOBEX_CONNECTIONS)),
+                ..Overrides::NOTHING
             },
             ..Settings::default()
         };
-        broker.tenants().create("acme", acme)?;
-        broker.tenants().create("globex", globex)?;
+        broker.tenants().create_named("acme", acme).await?;
+        broker.tenants().create_named("globex", globex).await?;
         let addr = broker.local_addr();
         let authority = authority(&broker)?;
         let acme = connect(addr, &issue(authority, "acme", "demo")?).await?;

@@ -1,73 +1,69 @@
-//! The tenants of a first start: a broker without any would turn everybody away.
+//! The tenants of a trial: made when the broker starts, so that somebody is let in.
 
-use std::{fs, io::Write};
+use std::str::FromStr;
 
 use anyhow::Context;
-use tollgate_broker::Config;
+use tollgate_broker::tenancy::{CreateError, NewTenant, Registry, Settings};
+use tollgate_protocol::id::{NameError, TenantId};
 
-/// Whether the file of tenants was made just now.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TenantsMade(pub bool);
+/// A tenant that is created when it is missing, as `acme` or `acme=free`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FirstTenant {
+    id: TenantId,
+    profile: Option<String>,
+}
 
-/// The file that is made: one tenant, and everything else that can be set as comments.
-const SAMPLE: &str =
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/config/tenants.toml"));
+impl FromStr for FirstTenant {
+    type Err = NameError;
 
-/// With no file of tenants configured, takes the one in the data directory, and makes it there
-/// when it is missing. One that is configured is never made: its absence is a mistake.
-pub(super) fn when_needed(config: &mut Config) -> anyhow::Result<TenantsMade> {
-    let (None, Some(dir)) = (&config.tenancy.tenants_file, &config.data_dir) else {
-        return Ok(TenantsMade(false));
-    };
-    let path = dir.join("tenants.toml");
-    let make = || -> std::io::Result<bool> {
-        fs::create_dir_all(dir)?;
-        match fs::File::create_new(&path) {
-            Ok(mut file) => {
-                file.write_all(SAMPLE.as_bytes())?;
-                file.sync_all().map(|()| true)
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(e),
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        let (id, profile) = match s.split_once('=') {
+            Some((id, profile)) => (id, Some(profile.to_owned())),
+            None => (s, None),
+        };
+        Ok(FirstTenant { id: TenantId::parse(id)?, profile })
+    }
+}
+
+/// Creates those that are missing; what there is stays as it is.
+pub(super) async fn create_missing(
+    tenants: &Registry,
+    wanted: &[FirstTenant],
+) -> anyhow::Result<()> {
+    for FirstTenant { id, profile } in wanted {
+        let mut settings = Settings::default();
+        if let Some(profile) = profile {
+            settings.profile = profile.as_str().into();
         }
-    };
-    let made = make().with_context(|| format!("cannot make {}", path.display()))?;
-    config.tenancy.tenants_file = Some(path);
-    Ok(TenantsMade(made))
+        let new = NewTenant { id: Some(id.clone()), settings };
+        match tenants.create(new).await {
+            Ok(_) | Err(CreateError::Exists(_)) => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot create the tenant {id}")),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use tollgate_broker::tenancy::TenantsFile;
+    use tollgate_broker::tenancy::Config;
 
     use super::*;
 
-    #[test]
-    fn the_sample_is_a_good_file_with_one_tenant_even_when_all_of_it_is_used() {
-        let file = TenantsFile::parse(SAMPLE).expect("good");
-        assert_eq!(file.tenants.len(), 1);
-        let example = SAMPLE.split_once("with its default:\n").expect("the commented part").1;
-        let bare = |line: &str| line.trim_start_matches('#').trim_start().to_owned();
-        let example: Vec<String> = example.lines().map(bare).collect();
-        let file = TenantsFile::parse(&example.join("\n")).expect("good");
-        assert!(file.profiles.contains_key("small"));
-        let (_, globex) = file.tenants.first_key_value().expect("globex");
-        let defaults = tollgate_broker::tenancy::Settings::default();
-        assert_eq!(globex.quotas, defaults.quotas);
-        assert_eq!((globex.concurrency, globex.weight), (defaults.concurrency, defaults.weight));
+    fn wanted(text: &str) -> FirstTenant {
+        text.parse().expect("a tenant")
     }
 
-    #[test]
-    fn it_is_made_once_and_never_where_one_is_configured() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let data_dir = Some(dir.path().join("data"));
-        let config = Config { data_dir, ..Config::default() };
-        let mut first = config.clone();
-        assert!(when_needed(&mut first).expect("made").0);
-        assert!(first.tenancy.tenants_file.as_ref().is_some_and(|path| path.exists()));
-        assert!(!when_needed(&mut config.clone()).expect("found").0);
-        let mut configured = config;
-        configured.tenancy.tenants_file = Some("/no/such/file".into());
-        assert!(!when_needed(&mut configured).expect("left alone").0);
+    #[tokio::test]
+    async fn what_is_missing_is_created_and_what_there_is_stays() {
+        let tenants = Registry::in_memory(&Config::default());
+        create_missing(&tenants, &[wanted("acme=free"), wanted("globex")]).await.expect("created");
+        let profile = |id| tenants.get(id).expect("created").settings().profile.clone();
+        assert_eq!((&*profile("acme"), &*profile("globex")), ("free", "default"));
+        create_missing(&tenants, &[wanted("acme=pro")]).await.expect("there is one");
+        assert_eq!(&*profile("acme"), "free");
+        let error = create_missing(&tenants, &[wanted("new=gold")]).await.expect_err("no profile");
+        assert!(format!("{error:#}").contains("`gold`"), "{error:#}");
+        assert!("Acme".parse::<FirstTenant>().is_err());
     }
 }

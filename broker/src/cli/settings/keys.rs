@@ -6,7 +6,10 @@ use std::sync::LazyLock;
 
 use config::{Map, Value, ValueKind};
 use serde_json::Value as Json;
-use tollgate_broker::{Config, tenancy::GatewayLimits};
+use tollgate_broker::{
+    Config,
+    tenancy::{GatewayLimits, Overrides, Quotas},
+};
 
 /// A key that does not exist.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +23,16 @@ pub(super) struct UnknownKey {
 /// Every key with its default; `null` where there is none.
 static KNOWN: LazyLock<Json> = LazyLock::new(|| tree(&Config::default()));
 static GATEWAY: LazyLock<Json> = LazyLock::new(|| tree(&GatewayLimits::default()));
+static PROFILE: LazyLock<Json> = LazyLock::new(|| tree(&Overrides::all(&Quotas::DEFAULT)));
 
-/// The section whose keys are names that users choose.
-const GATEWAYS: &str = "tenancy.gateways";
+/// What one entry has of a section whose keys are names that users choose.
+fn named(section: &str) -> Option<&'static Json> {
+    match section {
+        "tenancy.gateways" => Some(&GATEWAY),
+        "tenancy.profiles" => Some(&PROFILE),
+        _ => None,
+    }
+}
 
 /// Finds the first key that does not exist.
 pub(super) fn check(found: &Map<String, Value>) -> Result<(), UnknownKey> {
@@ -40,9 +50,9 @@ pub(crate) fn differing(a: &Config, b: &Config) -> Vec<String> {
 #[cfg(test)]
 pub(super) fn all() -> Vec<String> {
     fn leaves(known: &Json, path: &str, keys: &mut Vec<String>) {
-        match known.as_object().filter(|_| path != GATEWAYS) {
+        match known.as_object().filter(|_| named(path).is_none()) {
             Some(section) => section.iter().for_each(|(n, v)| leaves(v, &join(path, n), keys)),
-            None if path == GATEWAYS => {}
+            None if named(path).is_some() => {}
             None => keys.push(path.to_owned()),
         }
     }
@@ -60,7 +70,7 @@ fn walk(found: &Map<String, Value>, known: &Json, path: &str) -> Result<(), Unkn
     names.sort_unstable();
     for name in names {
         let key = join(path, name);
-        let below = if path == GATEWAYS { Some(&*GATEWAY) } else { known.get(name) };
+        let below = named(path).or_else(|| known.get(name));
         let Some(below) = below else { return Err(unknown(key, path, known)) };
         if let (ValueKind::Table(table), true) = (&found[name].kind, below.is_object()) {
             walk(table, below, &key)?;

@@ -9,7 +9,7 @@ const fn ms(n: u64) -> Duration {
 }
 
 fn requests(limit: u64) -> Arc<Tenant> {
-    tenant(|s| s.quotas.requests_per_second = Limit::at_most(limit))
+    tenant(|s| s.overrides.requests_per_second = Some(Limit::at_most(limit)))
 }
 
 fn charge(t: &Tenant, n: usize) -> Charged {
@@ -137,10 +137,10 @@ async fn a_turn_that_is_dropped_half_way_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_raised_limit_acts_on_those_who_wait() {
-    let registry = Registry::new(&Config::default());
+    let registry = Registry::in_memory(&Config::default());
     let quotas = Quotas { requests_per_second: Limit::at_most(10), ..Quotas::DEFAULT };
-    let settings = Settings { quotas, ..Settings::default() };
-    let t = registry.create("acme", settings).expect("a valid id");
+    let settings = Settings::with_quotas(&quotas);
+    let t = registry.create_named("acme", settings).await.expect("a valid id");
     assert_eq!(charge(&t, 11).admitted, 10);
     let mut ticket = t.begin_wait();
     let before = now();
@@ -153,15 +153,15 @@ async fn a_raised_limit_acts_on_those_who_wait() {
         }
     });
     tokio::task::yield_now().await;
-    let raise = |s: &mut Settings| s.quotas.requests_per_second = Limit::at_most(1_000);
-    registry.update("acme", raise).expect("it exists");
+    let raise = |s: &mut Settings| s.overrides.requests_per_second = Some(Limit::at_most(1_000));
+    registry.update("acme", None, raise).await.expect("it exists");
     let at = done(admitted).await;
     assert!(at - before < ms(5), "{:?}", at - before);
 }
 
 #[tokio::test(start_paused = true)]
 async fn bytes_out_are_paced_in_order_too() {
-    let t = tenant(|s| s.quotas.bytes_per_second = Limit::at_most(1_000));
+    let t = tenant(|s| s.overrides.bytes_per_second = Some(Limit::at_most(1_000)));
     assert_eq!(t.take_out(now(), 400), (400, None));
     let (granted, stop) = t.take_out(now(), 1_000);
     assert_eq!(granted, 600, "what there is");
@@ -185,7 +185,7 @@ async fn bytes_out_are_paced_in_order_too() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_goes_out_under_a_limit_of_0_but_what_has_no_bytes() {
-    let t = tenant(|s| s.quotas.bytes_per_second = Limit::NONE);
+    let t = tenant(|s| s.overrides.bytes_per_second = Some(Limit::NONE));
     assert_eq!(t.take_out(now(), 0), (0, None));
     let (granted, stop) = t.take_out(now(), 1);
     assert_eq!((granted, stop.map(|s| s.kind)), (0, Some(Kind::Never)));

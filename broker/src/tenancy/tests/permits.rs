@@ -20,7 +20,9 @@ fn to_the_limit_and_one_over(
     set: impl FnOnce(&mut Quotas, Limit),
     take: impl Fn(&Arc<Tenant>) -> Result<Permit, Refusal>,
 ) {
-    let t = tenant(|s| set(&mut s.quotas, Limit::at_most(limit)));
+    let mut quotas = Quotas::DEFAULT;
+    set(&mut quotas, Limit::at_most(limit));
+    let t = tenant(|s| s.overrides = Overrides::all(&quotas));
     let mut held: Vec<_> = (0..limit).map(|_| take(&t).expect("within the limit")).collect();
     let refusal = take(&t).expect_err("one over");
     assert_eq!(refusal, Refusal { quota, scope: Scope::Tenant, current: limit, limit });
@@ -54,7 +56,7 @@ fn every_counted_quota_holds_at_its_limit() {
 
 #[test]
 fn a_permit_of_many_is_all_or_nothing() {
-    let t = tenant(|s| s.quotas.storage_bytes = Limit::at_most(1_000));
+    let t = tenant(|s| s.overrides.storage_bytes = Some(Limit::at_most(1_000)));
     let held = t.permit(Quota::StorageBytes, 600).expect("within the limit");
     let refusal = t.permit(Quota::StorageBytes, 401).expect_err("one over");
     assert_eq!((refusal.current, refusal.limit), (600, 1_000));
@@ -67,8 +69,8 @@ fn a_permit_of_many_is_all_or_nothing() {
 #[test]
 fn no_limit_does_not_overflow_and_none_admits_nothing() {
     let t = tenant(|s| {
-        s.quotas.storage_bytes = Limit::UNLIMITED;
-        s.quotas.producers = Limit::NONE;
+        s.overrides.storage_bytes = Some(Limit::UNLIMITED);
+        s.overrides.producers = Some(Limit::NONE);
     });
     let _most = t.permit(Quota::StorageBytes, u64::MAX - 1).expect("no limit");
     assert!(t.permit(Quota::StorageBytes, 2).is_err());
@@ -92,7 +94,7 @@ fn a_gateway_has_limits_of_its_own() {
     let mut config = Config::default();
     let few = GatewayLimits { connections: 1, streams: 2, ..GatewayLimits::default() };
     config.gateways.insert("edge".into(), few);
-    let registry = Registry::new(&config);
+    let registry = Registry::in_memory(&config);
     let edge = registry.gateway("edge");
     let _connection = edge.connection().expect("the first");
     let refusal = registry.gateway("edge").connection().expect_err("the same gateway");
@@ -110,7 +112,7 @@ fn a_gateway_has_limits_of_its_own() {
 
 #[test]
 fn racing_threads_never_go_one_over_and_leave_nothing_behind() {
-    let t = tenant(|s| s.quotas.connections = Limit::at_most(100));
+    let t = tenant(|s| s.overrides.connections = Some(Limit::at_most(100)));
     let (inside, most, admitted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let barrier = Barrier::new(64);
     thread::scope(|scope| {
@@ -139,7 +141,7 @@ fn racing_threads_never_go_one_over_and_leave_nothing_behind() {
 
 #[test]
 fn of_many_that_come_at_once_exactly_the_limit_gets_in() {
-    let t = tenant(|s| s.quotas.connections = Limit::at_most(100));
+    let t = tenant(|s| s.overrides.connections = Some(Limit::at_most(100)));
     for _ in 0..20 {
         let barrier = Barrier::new(64);
         let held: Vec<Permit> = thread::scope(|scope| {
@@ -162,8 +164,8 @@ fn racing_charges_admit_exactly_the_limit() {
     for policy in [Policy::Pace, Policy::Reject] {
         let t = tenant(|s| {
             s.policy = policy;
-            s.quotas.requests_per_second = Limit::at_most(1_000);
-            s.quotas.bytes_per_second = Limit::at_most(64_000);
+            s.overrides.requests_per_second = Some(Limit::at_most(1_000));
+            s.overrides.bytes_per_second = Some(Limit::at_most(64_000));
         });
         let (now, barrier) = (now(), Barrier::new(64));
         let admitted: usize = thread::scope(|scope| {
@@ -190,13 +192,13 @@ fn a_recount_finds_what_differs() {
     assert_eq!(t.recount(truth(1)), [drift]);
 }
 
-#[test]
-fn a_lowered_limit_keeps_what_is_out_and_refuses_what_is_new() {
-    let registry = Registry::new(&Config::default());
-    let t = registry.create("acme", Settings::default()).expect("a valid id");
+#[tokio::test]
+async fn a_lowered_limit_keeps_what_is_out_and_refuses_what_is_new() {
+    let registry = Registry::in_memory(&Config::default());
+    let t = registry.create_named("acme", Settings::default()).await.expect("a valid id");
     let mut held: Vec<_> = (0..3).map(|_| t.connection().expect("room")).collect();
-    let lower = |s: &mut Settings| s.quotas.connections = Limit::at_most(2);
-    registry.update("acme", lower).expect("it exists");
+    let lower = |s: &mut Settings| s.overrides.connections = Some(Limit::at_most(2));
+    registry.update("acme", None, lower).await.expect("it exists");
     let refusal = t.connection().expect_err("over");
     assert_eq!((refusal.current, refusal.limit), (3, 2));
     let line = t.usage(now())[0];
@@ -228,8 +230,8 @@ async fn items_run_up_to_the_tenants_concurrency() {
 #[tokio::test(start_paused = true)]
 async fn bytes_in_flight_are_exact_and_what_is_too_large_goes_alone() {
     let config = Config { tenant_in_flight_bytes: 1_000, ..Config::default() };
-    let registry = Registry::new(&config);
-    let t = registry.create("acme", Settings::default()).expect("a valid id");
+    let registry = Registry::in_memory(&config);
+    let t = registry.create_named("acme", Settings::default()).await.expect("a valid id");
     let mut held = t.reserve_bytes(600).expect("room");
     assert!(t.reserve_bytes(401).is_none(), "one over");
     held.shrink_to(599);

@@ -372,8 +372,7 @@ impl<S: Sink> Lane<'_, S> {
         items: &[Ahead<'_>],
         taken: &mut Taken,
     ) -> Option<Halt> {
-        let settings = tenant.settings();
-        let payload_max = settings.quotas.payload_bytes.get();
+        let payload_max = tenant.limit(Quota::PayloadBytes).get();
         // A payload over the quota is refused: it costs a request and no bytes.
         let weigh = |r: &Request<'_>| Some(r.payload.len() as u64).filter(|n| *n <= payload_max);
         while let Some(left) = items.get(taken.items..).filter(|left| !left.is_empty()) {
@@ -410,7 +409,7 @@ impl<S: Sink> Lane<'_, S> {
             if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
                 return Some(Halt::Order { id: r.id, last });
             }
-            if matches!(stop.kind, Kind::Wait(_)) && settings.policy == Policy::Pace {
+            if matches!(stop.kind, Kind::Wait(_)) && tenant.policy() == Policy::Pace {
                 return Some(Halt::Wait(stop));
             }
             let name = Some(tenant.id().as_str());
@@ -507,7 +506,7 @@ impl<S: Sink> Lane<'_, S> {
     }
 
     fn charge_one(&self, tenant: &Arc<Tenant>, r: &Request<'_>) -> Option<Failure> {
-        let payload_max = tenant.settings().quotas.payload_bytes.get();
+        let payload_max = tenant.limit(Quota::PayloadBytes).get();
         let len = r.payload.len() as u64;
         let too_large = len > payload_max;
         let weight = if too_large { 0 } else { len };
