@@ -18,12 +18,14 @@ use crate::{
     batch::{Catalog, Engine, Pool, PoolConfig, Slots, Turns},
     config::{Batch, Config},
     events::{Events, Kind},
+    metrics::{Format, Metrics},
     tenancy::Registry,
     transport::{ConnectionInfo, Endpoint, EndpointError, Live, OpenIds, WindowPool},
 };
 
 mod dev_ca;
 mod memory;
+mod scrape;
 
 pub use dev_ca::{DevAuthority, DevAuthorityError};
 pub(crate) use memory::{Memory, Pressure};
@@ -32,6 +34,7 @@ pub(crate) use memory::{Memory, Pressure};
 pub(crate) struct Services {
     pub config: Arc<Config>,
     pub engine: Engine,
+    pub metrics: Metrics,
     pub tenants: Registry,
     pub live: Live,
     pub windows: Arc<WindowPool>,
@@ -142,7 +145,10 @@ impl Broker {
         let paths = paths(&config, authority.as_ref(), domain)?;
         let (rotator, certificates) = Rotator::new(paths)?;
         let tenants = Registry::in_memory(&config.tenancy);
-        let engine = engine(&config.batch, catalog)?;
+        tenants.book().bound(scrape::bounds(&config.metrics));
+        let names = catalog.iter().map(|entry| entry.name().as_str());
+        let metrics = Metrics::new(&config.metrics, names);
+        let engine = engine(&config.batch, catalog.clone(), &metrics, &tenants)?;
         let snapshot = certificates.current();
         let endpoint =
             Endpoint::bind(config.listen, &config.limits, &snapshot, config.data_dir.as_deref())?;
@@ -156,6 +162,7 @@ impl Broker {
         let events = Events::new(&config.events);
         let services = Arc::new(Services {
             engine,
+            metrics,
             tenants,
             live: Live::new(events.clone()),
             windows,
@@ -215,6 +222,11 @@ impl Broker {
         }
     }
 
+    /// Every metric as text, as a Prometheus server reads it.
+    pub fn metrics(&self, format: Format) -> String {
+        self.services.metrics_page(format)
+    }
+
     /// Reads certificates, trust roots and revocations again, now. What changed is in force on live
     /// connections when this returns, or shortly after.
     ///
@@ -271,7 +283,12 @@ pub enum ReloadError {
     Certificates(#[from] rotate::RotateError),
 }
 
-fn engine(config: &Batch, catalog: Catalog) -> Result<Engine, StartError> {
+fn engine(
+    config: &Batch,
+    catalog: Catalog,
+    metrics: &Metrics,
+    tenants: &Registry,
+) -> Result<Engine, StartError> {
     let mut pool =
         PoolConfig { queue_per_tenant_max: config.blocking_queue_max, ..PoolConfig::default() };
     if config.blocking_threads > 0 {
@@ -282,6 +299,8 @@ fn engine(config: &Batch, catalog: Catalog) -> Result<Engine, StartError> {
         slots: Slots::new(config.concurrency_max),
         pool: Pool::new(pool).map_err(StartError::Pool)?,
         turns: Turns::new(tokio::runtime::Handle::current().metrics().num_workers()),
+        metrics: metrics.clone(),
+        book: tenants.book().clone(),
         config: Arc::new(config.clone()),
     })
 }

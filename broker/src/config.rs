@@ -7,8 +7,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    batch::Config as Batch, events::Config as Events, store::Config as Store,
-    tenancy::Config as Tenancy, transport::Config as Limits,
+    batch::Config as Batch, events::Config as Events, metrics::Config as Metrics,
+    store::Config as Store, tenancy::Config as Tenancy, transport::Config as Limits,
 };
 
 /// Everything that can be set.
@@ -33,6 +33,8 @@ pub struct Config {
     pub store: Store,
     /// The bus of what happens.
     pub events: Events,
+    /// Metrics and statistics.
+    pub metrics: Metrics,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -49,6 +51,7 @@ impl Default for Config {
             batch: Batch::default(),
             store: Store::default(),
             events: Events::default(),
+            metrics: Metrics::default(),
             log: Log::default(),
         }
     }

@@ -4,6 +4,7 @@ pub mod batch;
 mod broker;
 pub mod config;
 pub mod events;
+mod metrics;
 pub mod recipes;
 mod rules;
 pub mod store;
@@ -12,4 +13,5 @@ mod transport;
 
 pub use broker::{Broker, Counters, DevAuthority, DevAuthorityError, ReloadError, StartError};
 pub use config::Config;
+pub use metrics::Format as MetricsFormat;
 pub use transport::{BadLimit, ConnectionInfo, EndpointError};

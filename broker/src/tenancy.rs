@@ -23,6 +23,7 @@ mod profiles;
 mod quotas;
 mod registry;
 mod settings;
+mod stats;
 mod tenant;
 mod usage;
 
@@ -37,6 +38,8 @@ pub use registry::{
     CreateError, DeleteError, Filter, NewTenant, NotKept, Open, Registry, UpdateError,
 };
 pub use settings::{BadSetting, Record, Settings, State};
+pub(crate) use stats::{Book, Bounds, Lap, Row};
+pub use stats::{Quantiles, StatsSnapshot};
 pub use tenant::Tenant;
 pub use usage::{Drift, UsageLine};
 

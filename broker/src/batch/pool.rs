@@ -108,6 +108,7 @@ struct Shared {
     /// Signalled once for each job that is queued, and for all at the end.
     work: Condvar,
     queue_per_tenant_max: usize,
+    threads: usize,
     base: Instant,
 }
 
@@ -144,15 +145,21 @@ impl Pool {
             }),
             work: Condvar::new(),
             queue_per_tenant_max: config.queue_per_tenant_max,
+            threads: config.threads.max(1),
             base: Instant::now(),
         });
         // Made before the threads: if one can not start, those that did end with it.
         let pool = Pool(Arc::new(Owner(shared.clone())));
-        for i in 0..config.threads.max(1) {
+        for i in 0..shared.threads {
             let shared = shared.clone();
             thread::Builder::new().name(format!("pool-{i}")).spawn(move || shared.work())?;
         }
         Ok(pool)
+    }
+
+    /// How many threads there are.
+    pub(crate) fn threads(&self) -> usize {
+        self.0.0.threads
     }
 
     /// Queues a job of a recipe; the place is where it waits. A panic in it is caught.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tollgate_protocol::{
     Code, PairsBuf,
-    batch::{BatchOpen, Ended, Mode, Order, Request, Scope, Summary},
+    batch::{BatchOpen, Ended, Mode, Order, Request, Summary},
     limits,
 };
 
@@ -25,6 +25,7 @@ use super::{
     Reply,
     catalog::{Catalog, Entry, Handler},
     context::{Report, Shared},
+    ledger::{Ledger, Times},
     order::{Held, Submission},
     outcome::{Failure, Head, Outcome, Sink},
     pending::{Finished, Item, Pending},
@@ -33,10 +34,17 @@ use super::{
     tally::Tally,
     turns::Turns,
 };
-use crate::tenancy::{BytesPermit, Quota, Refusal, State, Tenant};
+use crate::{
+    metrics::{How, Metrics},
+    tenancy::{Book, BytesPermit, State, Tenant},
+};
 
 mod inline;
+mod refusals;
 mod start;
+
+pub(crate) use refusals::foreign;
+use refusals::{bounded, too_many_items, unknown};
 
 /// What every batch of a broker shares. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +53,8 @@ pub(crate) struct Engine {
     pub slots: Slots,
     pub pool: Pool,
     pub turns: Turns,
+    pub metrics: Metrics,
+    pub book: Book,
     pub config: Arc<super::Config>,
 }
 
@@ -83,6 +93,8 @@ pub(crate) struct Run {
     cached: Option<Arc<Entry>>,
     reply: Reply,
     tally: Tally,
+    /// Apart, as a batch is moved and this is large.
+    ledger: Box<Ledger>,
     /// Whether any item was started: from then on nobody can promise that nothing happened.
     started: bool,
     /// Set once nothing new starts.
@@ -101,6 +113,15 @@ struct Waiting {
     give_up: Instant,
 }
 
+/// Whose an item is that is refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// This tenant's.
+    Of(&'a Arc<Tenant>),
+    /// Nobody's who may be served: the name that it gave, if it gave one.
+    Named(Option<&'a str>),
+}
+
 /// What became of an item that was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offered {
@@ -113,7 +134,9 @@ pub(crate) enum Offered {
 impl Run {
     pub(crate) fn new(engine: Engine, terms: Terms, open: &BatchOpen<'_>, now: Instant) -> Self {
         let submission = (terms.order == Order::Submission).then(Submission::default);
+        let ledger = Ledger::open(engine.book.clone(), engine.metrics.clone(), now).into();
         Run {
+            ledger,
             shared: Arc::new(Shared::new(open.batch_id, open.traceparent.filter(is_traceparent))),
             engine,
             terms,
@@ -175,11 +198,26 @@ impl Run {
         !self.pending.is_empty() || !self.waiting.is_empty() || self.room.is_some()
     }
 
-    pub(crate) fn throttled(&mut self, time: Duration) {
+    /// A stream of the batch waited for the tenant's rate.
+    pub(crate) fn throttled(&mut self, tenant: &Arc<Tenant>, time: Duration) {
         self.tally.throttled_us += time.as_micros() as u64;
+        self.ledger.throttled(tenant, time);
     }
 
-    pub(crate) fn summary(&self, ended: Ended) -> Summary<'static> {
+    /// Tells statistics and metrics what was counted since the last time; whoever polls the batch
+    /// calls it before a wait. At the end it happens by itself.
+    pub(crate) fn settle(&mut self) {
+        self.ledger.settle();
+    }
+
+    /// The batch ends with an error, as a whole.
+    pub(crate) fn fails(mut self) {
+        self.ledger.ends(How::Failed);
+    }
+
+    /// The batch ends, and this is the last word of it.
+    pub(crate) fn summary(mut self, ended: Ended) -> Summary<'static> {
+        self.ledger.ends(How::Ended(ended));
         self.tally.summary(ended, Instant::now())
     }
 
@@ -192,13 +230,7 @@ impl Run {
         sink: &mut impl Sink,
     ) -> Offered {
         if let Err(failure) = self.admit(request, tenant) {
-            self.refuse(
-                request.id,
-                request.payload.len(),
-                Some(tenant.id().as_str()),
-                failure,
-                sink,
-            );
+            self.refuse(request.id, request.payload.len(), Whose::Of(tenant), failure, sink);
             return Offered::Taken;
         }
         // Taken out for the call, which spares the item a reference count.
@@ -208,13 +240,8 @@ impl Run {
                 Some(entry) => entry.clone(),
                 None => {
                     let failure = unknown(request.recipe);
-                    self.refuse(
-                        request.id,
-                        request.payload.len(),
-                        Some(tenant.id().as_str()),
-                        failure,
-                        sink,
-                    );
+                    let len = request.payload.len();
+                    self.refuse(request.id, len, Whose::Of(tenant), failure, sink);
                     return Offered::Taken;
                 }
             },
@@ -237,7 +264,7 @@ impl Run {
         if !entry.checks_on_pool(len)
             && let Err(e) = super::validate::check(entry, request.payload)
         {
-            self.refuse(request.id, len, Some(tenant.id().as_str()), Failure::refused(e), sink);
+            self.refuse(request.id, len, Whose::Of(tenant), Failure::refused(e), sink);
             return Offered::Taken;
         }
         if self.submission.as_ref().is_some_and(Submission::is_full) {
@@ -252,21 +279,25 @@ impl Run {
         }
     }
 
-    /// Takes an item that is refused before anything of it ran. `tenant` is who it was for, as far
-    /// as that is known.
+    /// Takes an item that is refused before anything of it ran.
     pub(crate) fn refuse(
         &mut self,
         id: u64,
         payload_len: usize,
-        tenant: Option<&str>,
+        whose: Whose<'_>,
         failure: Failure,
         sink: &mut impl Sink,
     ) {
         let seq = self.tally.read;
         self.tally.item_read(id, payload_len);
+        let (tenant, name) = match whose {
+            Whose::Of(tenant) => (Some(tenant), Some(tenant.id().as_str())),
+            Whose::Named(name) => (None, name),
+        };
+        self.ledger.failed(tenant, None, payload_len, &failure, None);
         let head = Head {
             id,
-            tenant: tenant.filter(|_| self.terms.names_tenants),
+            tenant: name.filter(|_| self.terms.names_tenants),
             attempts: 0,
             queued: Duration::ZERO,
             duration: Duration::ZERO,
@@ -361,13 +392,30 @@ impl Run {
         let name = f.item.tenant.id().clone();
         // Only a pool that is full answers so: the recipe never ran.
         let refused = matches!(&outcome, Err(f) if f.code == Code::Overloaded);
+        let queued = f.started.saturating_duration_since(f.item.arrived);
         let head = Head {
             id: f.item.id,
             tenant: self.terms.names_tenants.then_some(name.as_str()),
             attempts: u32::from(!refused),
-            queued: f.started.saturating_duration_since(f.item.arrived),
+            queued,
             duration,
         };
+        let item = &f.item;
+        let (recipe, len) = (item.entry.index, item.payload_len);
+        let times = Times { queued, running: duration, now: f.ended };
+        if start::on_pool(&item.entry, len) && !refused {
+            self.ledger.started(recipe);
+        }
+        match &outcome {
+            Ok(reply) => {
+                let lens = (len, reply.payload().len());
+                self.ledger.succeeded(&item.tenant, recipe, lens, times);
+            }
+            Err(failure) => {
+                let times = (!refused).then_some(times);
+                self.ledger.failed(Some(&item.tenant), Some(recipe), len, failure, times);
+            }
+        }
         self.emit(f.item.seq, &head, outcome, sink);
     }
 
@@ -445,6 +493,8 @@ impl Run {
     }
 
     fn drop_waiting(&mut self, seq: u64, item: &Item, failure: Failure, sink: &mut impl Sink) {
+        let recipe = Some(item.entry.index);
+        self.ledger.failed(Some(&item.tenant), recipe, item.payload_len, &failure, None);
         let name = item.tenant.id().clone();
         let head = Head {
             id: item.id,
@@ -512,23 +562,6 @@ impl Run {
     }
 }
 
-/// A result larger than its recipe may give is a failure.
-fn bounded(entry: &Entry, outcome: Outcome) -> Outcome {
-    match outcome {
-        Ok(reply) if reply.payload().len() > entry.spec.result_bytes_max => {
-            let (len, max) = (reply.payload().len(), entry.spec.result_bytes_max);
-            Err(Failure::interrupted(
-                Code::ResultTooLarge,
-                format!("a result of {len} bytes, the recipe may give {max}"),
-                false,
-            )
-            .detail("length", len)
-            .detail("limit", max))
-        }
-        other => other,
-    }
-}
-
 /// Whether a trace context parses, as W3C's Trace Context has it: recipes hand it on to others.
 fn is_traceparent(text: &&str) -> bool {
     let hex = |part: &str, len| {
@@ -543,27 +576,6 @@ fn is_traceparent(text: &&str) -> bool {
         .next()
         .is_none_or(|rest| version != "00" && rest.bytes().all(|b| b.is_ascii_graphic()));
     hex(version, 2) && version != "ff" && id(trace, 32) && id(span, 16) && hex(flags, 2) && more
-}
-
-fn too_many_items(count: u64, max: u64) -> Failure {
-    let (quota, scope) = (Quota::BatchItems, Scope::Tenant);
-    Failure {
-        quota: Some(Box::new(Refusal { quota, scope, current: count, limit: max })),
-        ..Failure::new(Code::BatchTooLarge, format!("a batch may have {max} items"))
-    }
-}
-
-/// The answer for a tenant that this gateway may not name, whether it exists or not.
-pub(crate) fn foreign() -> Failure {
-    Failure::new(Code::Forbidden, "the gateway may not act for this tenant")
-}
-
-fn unknown(recipe: &str) -> Failure {
-    match tollgate_protocol::id::RecipeName::check(recipe) {
-        Ok(()) => Failure::new(Code::RecipeNotFound, format!("there is no recipe `{recipe}`"))
-            .detail("recipe", recipe),
-        Err(e) => Failure::validation("recipe", e.to_string()),
-    }
 }
 
 /// A payload is never larger than a frame can be.

@@ -23,6 +23,7 @@ use super::{
     profiles::Profiles,
     quotas::Overrides,
     settings::{Record, State},
+    stats::{Book, StatsSnapshot},
     tenant::{Common, Tenant},
 };
 
@@ -55,6 +56,7 @@ struct Inner {
     staging: Mutex<Staging>,
     gateways: Mutex<Map<String, Arc<Gateway>>>,
     gateway_default: GatewayLimits,
+    book: Book,
 }
 
 /// What may be left out of a list.
@@ -91,6 +93,7 @@ impl Registry {
             staging: Mutex::default(),
             gateways: Mutex::new(gateways),
             gateway_default: config.gateway_default,
+            book: Book::new(),
         }))
     }
 
@@ -100,9 +103,25 @@ impl Registry {
         self.known().get(id)
     }
 
+    /// What became of all tenants' items since the process started.
+    pub fn stats(&self) -> StatsSnapshot {
+        self.0.book.snapshot()
+    }
+
+    /// The statistics of all tenants, to add to.
+    pub(crate) fn book(&self) -> &Book {
+        &self.0.book
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.known().by_id.len()
+    }
+
+    /// How many are active, and how many suspended.
+    pub fn states(&self) -> (usize, usize) {
+        let known = self.known();
+        (known.by_id.len().saturating_sub(known.suspended), known.suspended)
     }
 
     /// Whether there is none.
@@ -235,6 +254,8 @@ struct Known {
     /// Those deleted lately: whoever comes for one is told that it was.
     gone: Map<TenantId, Arc<Tenant>>,
     gone_order: VecDeque<Arc<Tenant>>,
+    /// How many of the living are suspended.
+    suspended: usize,
 }
 
 impl Known {
@@ -248,8 +269,15 @@ impl Known {
 
     fn insert(&mut self, tenant: Arc<Tenant>) {
         self.gone.remove(&tenant.id);
+        self.suspended += usize::from(tenant.state() == State::Suspended);
         self.by_id.insert(ById(tenant.clone()));
         self.in_order.insert(ById(tenant));
+    }
+
+    /// A tenant's state has become another.
+    fn changed(&mut self, before: State, after: State) {
+        self.suspended += usize::from(after == State::Suspended);
+        self.suspended -= usize::from(before == State::Suspended);
     }
 
     fn remove(&mut self, tenant: &Arc<Tenant>) {

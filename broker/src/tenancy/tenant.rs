@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -22,6 +22,7 @@ use super::{
     permit::COUNTED,
     quotas::{Limit, Quota, Quotas},
     settings::{Record, Settings, State},
+    stats::OfTenant,
 };
 use crate::rules::{
     quota::{Limits, Policy},
@@ -52,6 +53,8 @@ pub struct Tenant {
     /// Bytes that are free of those it may have in flight.
     pub(super) in_flight: Semaphore,
     pub(super) in_flight_max: u32,
+    /// Nothing until it is active for the first time.
+    pub(super) stats: OnceLock<Arc<OfTenant>>,
 }
 
 /// What every tenant of a registry has in common.
@@ -91,6 +94,7 @@ impl Tenant {
             item_ended: Notify::new(),
             in_flight: Semaphore::new(in_flight_max as usize),
             in_flight_max,
+            stats: OnceLock::new(),
         })
     }
 

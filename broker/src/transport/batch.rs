@@ -21,7 +21,7 @@ use super::{
     window::Holder,
 };
 use crate::{
-    batch::{Ending, Failure, Run, Terms, foreign},
+    batch::{Ending, Failure, Run, Terms, Whose, foreign},
     broker::Pressure,
     tenancy::{Permit, Refusal, State, Tenant},
 };
@@ -53,6 +53,16 @@ enum Tenants {
     Each,
 }
 
+impl Tenants {
+    /// Whose an item is whose own tenant is not known.
+    fn whose(&self) -> Whose<'_> {
+        match self {
+            Tenants::One(tenant) => Whose::Of(tenant),
+            Tenants::Each => Whose::Named(None),
+        }
+    }
+}
+
 /// Judges the open frame, takes the batch's permit and makes its engine.
 pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure> {
     refuse_critical(&open.extensions)?;
@@ -68,7 +78,10 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
     }
     let tenants = tenants(peer, open.tenant)?;
     let (permit, record) = match &tenants {
-        Tenants::One(tenant) => (Some(tenant.batch().map_err(no_batch)?), Some(tenant.record())),
+        Tenants::One(tenant) => {
+            let permit = tenant.batch().map_err(|refusal| no_batch(peer, refusal))?;
+            (Some(permit), Some(tenant.record()))
+        }
         Tenants::Each => (None, None),
     };
     let holder = match &tenants {
@@ -118,7 +131,8 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
 }
 
 /// A batch that ends makes room, nobody knows when.
-fn no_batch(refusal: Refusal) -> Failure {
+fn no_batch(peer: &Peer, refusal: Refusal) -> Failure {
+    peer.services.metrics.items().refused(refusal.quota.name(), refusal.scope, 1);
     Failure { retryable: true, ..Failure::quota(refusal, None) }
 }
 
@@ -166,10 +180,12 @@ pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) 
             stream.finish(completed(ended)).await
         }
         Over::Failed(failure) => {
+            run.fails();
             error_frame(&mut stream.output, &failure);
             stream.finish(End::Unfinished).await
         }
         Over::ReaderGone => {
+            drop(run);
             let _ = stream.send.reset(varint(StreamCode::ReaderGone));
             let _ = stream.recv.stop(varint(StreamCode::ReaderGone));
             End::Unfinished

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     broker::{Drain, Pressure, Services},
+    metrics::{Handshake, OpenConnection, StreamEnd},
     tenancy::{Changes, Gateway, Permit, State, Tenant},
 };
 
@@ -80,6 +81,7 @@ pub(super) async fn serve(
     generation: u64,
 ) {
     let limit = ms(services.config.limits.handshake_timeout_ms);
+    let counted = services.metrics.handshake_begins();
     let handshake = tokio::select! {
         // Biased: a broker that ends waits for no handshake.
         biased;
@@ -90,14 +92,17 @@ pub(super) async fn serve(
         Ok(Ok(conn)) => conn,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a handshake failed");
-            return;
+            return services.metrics.handshake(Handshake::Failed);
         }
-        Err(_) => return,
+        Err(_) => return services.metrics.handshake(Handshake::TimedOut),
     };
-    drop(under_way);
+    services.metrics.handshake(Handshake::Completed);
+    drop((under_way, counted));
+    let metrics = services.metrics.clone();
     match Admitted::judge(services, &conn, generation) {
         Ok(admitted) => admitted.run(conn).await,
         Err(closing) => {
+            metrics.connection_refused(closing.0);
             tracing::info!(code = %closing.0, reason = closing.1, "a connection was turned away");
             // The endpoint tells the peer, also after this handle is gone.
             closing.close(&conn);
@@ -111,6 +116,7 @@ struct Admitted {
     chain: Vec<CertificateDer<'static>>,
     expires: SystemTime,
     entered: Entered,
+    _counted: OpenConnection,
     _permit: Permit,
 }
 
@@ -146,8 +152,13 @@ impl Admitted {
         conn.set_receive_window(VarInt::from_u32(limits.connection_window_bytes));
         conn.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams_first));
         let signals = Signals::default();
+        if let Caller::Tenant(tenant) = &caller {
+            services.tenants.book().seen(tenant);
+        }
+        let counted = services.metrics.connection(identity.role().as_str());
         let peer = Arc::new(Peer { services, caller, holder, holds, signals });
-        Ok(Admitted { peer, chain: *chain, expires, entered, _permit: permit })
+        let chain = *chain;
+        Ok(Admitted { peer, chain, expires, entered, _counted: counted, _permit: permit })
     }
 
     /// Accepts streams until something ends the connection.
@@ -201,6 +212,7 @@ impl Admitted {
         };
         if let Some(closing) = closing {
             tracing::info!(code = %closing.0, reason = closing.1, "a connection is closed");
+            services.metrics.connection_closed(closing.0);
             closing.close(&conn);
         }
         // Streams see the connection end, and give back what they hold.
@@ -266,6 +278,7 @@ fn drained() -> Closing {
 /// Finds whom an identity may act for, and takes the connection's permit.
 fn admit(services: &Services, identity: &Identity) -> Result<(Caller, Permit, Holder), Closing> {
     let quota = |r: crate::tenancy::Refusal| {
+        services.metrics.items().refused(r.quota.name(), r.scope, 1);
         let why = format!("the quota `{}` allows {}", r.quota.name(), r.limit);
         Closing::new(CloseCode::QuotaExceeded, why)
     };
@@ -418,7 +431,8 @@ impl<'a> Streams<'a> {
         let permit = match &peer.caller {
             Caller::Gateway(gateway) => match gateway.record.stream() {
                 Ok(permit) => Some(permit),
-                Err(_) => {
+                Err(r) => {
+                    peer.services.metrics.items().refused(r.quota.name(), r.scope, 1);
                     let code = stream::varint(tollgate_protocol::close::StreamCode::Refused);
                     let _ = (send.reset(code), recv.stop(code));
                     return;
@@ -471,6 +485,11 @@ impl<'a> Streams<'a> {
     }
 
     fn judge(&mut self, end: End) -> Option<Closing> {
+        self.of.peer.services.metrics.stream_ended(match end {
+            End::Completed => StreamEnd::Completed,
+            End::Reset => StreamEnd::Reset,
+            End::Unfinished => StreamEnd::Unfinished,
+        });
         let why = self.abuse.note(end, Instant::now())?;
         Some(Closing::new(CloseCode::Abuse, why))
     }

@@ -19,7 +19,7 @@ use super::{
     keys::Secret,
     socket,
 };
-use crate::broker::Services;
+use crate::{broker::Services, metrics::Handshake};
 
 /// Why a listener can not be started.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +125,7 @@ impl Endpoint {
                     if draining {
                         // Told, rather than left waiting: the next broker may take it at once.
                         incoming.refuse();
+                        services.metrics.handshake(Handshake::Refused);
                         continue;
                     }
                     self.knock(incoming, &mut gate, &services, &connections, generation);
@@ -157,17 +158,26 @@ impl Endpoint {
                 if let Err(e) = incoming.retry() {
                     e.into_incoming().ignore();
                 }
-                return;
+                return services.metrics.handshake(Handshake::Retried);
             }
-            Verdict::Ignore => return incoming.ignore(),
-            Verdict::Refuse => return incoming.refuse(),
+            Verdict::Ignore => {
+                incoming.ignore();
+                return services.metrics.handshake(Handshake::Ignored);
+            }
+            Verdict::Refuse => {
+                incoming.refuse();
+                return services.metrics.handshake(Handshake::Refused);
+            }
         }
         match incoming.accept() {
             Ok(connecting) => {
                 let (services, under_way) = (services.clone(), gate.begin());
                 connections.spawn(connection::serve(services, connecting, under_way, generation));
             }
-            Err(error) => tracing::debug!(%error, "a first packet was refused"),
+            Err(error) => {
+                tracing::debug!(%error, "a first packet was refused");
+                services.metrics.handshake(Handshake::Failed);
+            }
         }
     }
 }

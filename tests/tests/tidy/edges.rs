@@ -28,7 +28,7 @@ const BROKER: &[(&str, &[&str])] = &[
     ("store", &["rules"]),
     ("tenancy", &["rules", "store", "events"]),
     ("workers", &["rules", "store", "tenancy"]),
-    ("batch", &["rules", "store", "tenancy", "workers"]),
+    ("batch", &["rules", "store", "tenancy", "workers", "metrics"]),
     ("jobs", &["rules", "store", "tenancy", "batch"]),
     ("topics", &["rules", "store", "tenancy", "batch"]),
     // Recipes are what the engine runs.
@@ -46,7 +46,18 @@ const BROKER: &[(&str, &[&str])] = &[
     ("cli", &["broker", "config", "batch", "tenancy", "recipes", "lib"]),
     (
         "config",
-        &["batch", "tenancy", "transport", "http", "store", "workers", "jobs", "topics", "events"],
+        &[
+            "batch",
+            "tenancy",
+            "transport",
+            "http",
+            "store",
+            "workers",
+            "jobs",
+            "topics",
+            "events",
+            "metrics",
+        ],
     ),
 ];
 

@@ -14,6 +14,7 @@ use crate::{
         Inline, InlineContext,
         catalog::Entry,
         hooks::{HookOutcome, HookRequest},
+        ledger::Times,
         outcome::{Failure, Head, Sink},
         pending::panic_message,
     },
@@ -76,11 +77,22 @@ impl Run {
             };
             self.report(&request, reported, duration, panicked);
         }
+        let queued = started.saturating_duration_since(arrived);
+        let times = Times { queued, running: duration, now: self.now };
+        let len = request.payload.len();
+        self.ledger.started(entry.index);
+        match &failure {
+            None => {
+                let lens = (len, reply.payload().len());
+                self.ledger.succeeded(tenant, entry.index, lens, times);
+            }
+            Some(f) => self.ledger.failed(Some(tenant), Some(entry.index), len, f, Some(times)),
+        }
         let head = Head {
             id: request.id,
             tenant: self.terms.names_tenants.then(|| tenant.id().as_str()),
             attempts: 1,
-            queued: started.saturating_duration_since(arrived),
+            queued,
             duration,
         };
         if self.submission.is_none() {

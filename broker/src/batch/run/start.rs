@@ -145,6 +145,10 @@ impl Run {
         let entry = item.entry.clone();
         let started = self.now.max(item.arrived);
         let on_pool = on_pool(&entry, payload.len());
+        if !on_pool {
+            // The pool may be full: then it never starts.
+            self.ledger.started(entry.index);
+        }
         let cancel = if on_pool {
             // The pool's thread can not be dropped: it must be told, item by item.
             self.shared.cancel.child_token()

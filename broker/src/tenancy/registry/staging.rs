@@ -181,8 +181,11 @@ impl Registry {
             Verb::Delete => self.know(|known| known.remove(tenant)),
             Verb::Update | Verb::BeginLeaving { .. } => {}
         }
-        drop(publishing);
         let after = &change.record.settings;
+        if change.verb != Verb::Create && before.settings.state != after.state {
+            self.know(|known| known.changed(before.settings.state, after.state));
+        }
+        drop(publishing);
         self.tell_gateways(before.settings.gateways.iter().chain(&after.gateways));
         let mut staging = self.staging();
         if change.verb == Verb::Create {

@@ -48,6 +48,22 @@ async fn a_tenant_lives_from_create_to_delete() {
 }
 
 #[tokio::test]
+async fn the_states_are_counted() {
+    let r = with(&["a", "b", "c"]).await;
+    assert_eq!(r.states(), (3, 0));
+    r.suspend("a", None).await.expect("it exists");
+    r.suspend("a", None).await.expect("it exists");
+    r.suspend("b", None).await.expect("it exists");
+    assert_eq!(r.states(), (1, 2));
+    r.activate("a", None).await.expect("it exists");
+    r.delete("b", None).await.expect("suspended and idle");
+    r.delete_now("c").await.expect("it exists");
+    assert_eq!(r.states(), (1, 0));
+    r.create_named("b", Settings::default()).await.expect("free again");
+    assert_eq!(r.states(), (2, 0));
+}
+
+#[tokio::test]
 async fn a_tenant_without_an_id_gets_one_that_sorts_by_time() {
     let r = registry();
     let first = r.create(NewTenant::default()).await.expect("created");

@@ -370,6 +370,7 @@ impl<'a> Drive<'a> {
             // It comes within milliseconds: nothing else needs to be able to wake this.
             return Poll::Pending;
         }
+        self.run.settle();
         if self.watch.register(cx.waker()) {
             cx.waker().wake_by_ref();
         }

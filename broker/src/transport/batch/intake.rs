@@ -23,7 +23,7 @@ use super::{
     drive::{Drive, Input},
 };
 use crate::{
-    batch::{Ending, Failure, HANDFUL, Offered, Run, Sink, TURN, foreign},
+    batch::{Ending, Failure, HANDFUL, Offered, Run, Sink, TURN, Whose, foreign},
     tenancy::{Charged, Kind, PaceTicket, Policy, Quota, Refusal, Stop, Tenant},
 };
 
@@ -178,7 +178,9 @@ impl Drive<'_> {
     /// The stream leaves the line of those that wait for a rate.
     fn unpace(&mut self) {
         if let Some(pace) = self.pace.take() {
-            self.run.throttled(pace.since.elapsed());
+            if let Tenants::One(tenant) = &self.tenants {
+                self.run.throttled(tenant, pace.since.elapsed());
+            }
             // What is charged next is charged now, not when its bytes came.
             self.stream.arrived = Instant::now();
         }
@@ -219,12 +221,8 @@ impl Drive<'_> {
 
     /// Refuses the item at the front of the input and consumes it.
     fn refuse_front(&mut self, id: u64, payload_len: usize, failure: Failure) {
-        let tenant = match &self.tenants {
-            Tenants::One(tenant) => Some(tenant.id().clone()),
-            Tenants::Each => None,
-        };
-        let name = tenant.as_ref().map(|t| t.as_str());
-        self.run.refuse(id, payload_len, name, failure, &mut self.stream.output);
+        let whose = self.tenants.whose();
+        self.run.refuse(id, payload_len, whose, failure, &mut self.stream.output);
         self.stream.splitter.advance();
         self.take_failed_fast();
     }
@@ -267,11 +265,8 @@ impl Drive<'_> {
             }
             _ => {
                 let failure = Failure { side_effect_free: true, ..e.into() };
-                let tenant = match &self.tenants {
-                    Tenants::One(tenant) => Some(tenant.id().as_str()),
-                    Tenants::Each => None,
-                };
-                self.run.refuse(id, 0, tenant, failure, &mut self.stream.output);
+                let whose = self.tenants.whose();
+                self.run.refuse(id, 0, whose, failure, &mut self.stream.output);
                 self.take_failed_fast();
             }
         }
@@ -395,8 +390,7 @@ impl<S: Sink> Lane<'_, S> {
                     return None;
                 }
                 if let Some(refusal) = self.refusal(r, weigh(r).is_none(), payload_max) {
-                    let name = Some(tenant.id().as_str());
-                    self.run.refuse(r.id, r.payload.len(), name, refusal, self.sink);
+                    self.run.refuse(r.id, r.payload.len(), Whose::Of(tenant), refusal, self.sink);
                 } else if self.run.offer(r, tenant, self.arrived, self.sink) == Offered::Full {
                     return Some(Halt::Full);
                 }
@@ -412,8 +406,7 @@ impl<S: Sink> Lane<'_, S> {
             if matches!(stop.kind, Kind::Wait(_)) && tenant.policy() == Policy::Pace {
                 return Some(Halt::Wait(stop));
             }
-            let name = Some(tenant.id().as_str());
-            self.run.refuse(r.id, r.payload.len(), name, rate(&stop), self.sink);
+            self.run.refuse(r.id, r.payload.len(), Whose::Of(tenant), rate(&stop), self.sink);
             taken.one(item);
         }
         None
@@ -491,13 +484,14 @@ impl<S: Sink> Lane<'_, S> {
                 (None, Some(tenant)) => {
                     // Waiting for one tenant would make the others wait: no room is a refusal.
                     if self.run.offer(r, &tenant, self.arrived, self.sink) == Offered::Full {
-                        let name = Some(tenant.id().as_str());
-                        self.run.refuse(r.id, r.payload.len(), name, no_room(), self.sink);
+                        let whose = Whose::Of(&tenant);
+                        self.run.refuse(r.id, r.payload.len(), whose, no_room(), self.sink);
                     }
                 }
-                (refusal, _) => {
+                (refusal, tenant) => {
                     let refusal = refusal.unwrap_or_else(foreign);
-                    self.run.refuse(r.id, r.payload.len(), r.tenant, refusal, self.sink);
+                    let whose = tenant.as_ref().map_or(Whose::Named(r.tenant), Whose::Of);
+                    self.run.refuse(r.id, r.payload.len(), whose, refusal, self.sink);
                 }
             }
             taken.one(item);

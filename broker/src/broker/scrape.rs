@@ -1,0 +1,140 @@
+//! What metrics show of the parts that count for themselves: read when the page is asked for.
+//!
+//! The cost of it is the reader's: one look at each labelled tenant and at those that were active
+//! lately, never at all tenants.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tollgate_certs::{Snapshot, validity};
+
+use super::{Drain, Services};
+use crate::{
+    config,
+    metrics::{
+        Format, Readings,
+        readings::{Pool, Quota as QuotaReading, Slots, Tenant as TenantReading},
+    },
+    tenancy::{Bounds, Quantiles, Quota, Row, Tenant},
+};
+
+/// The bounds of statistics, as configured.
+pub(super) fn bounds(config: &config::Metrics) -> Bounds {
+    Bounds {
+        labels_max: config.tenant_labels_max,
+        pinned: config.tenants_pinned.iter().cloned().collect(),
+        latencies_max: config.tenant_latencies_max,
+    }
+}
+
+impl Services {
+    /// Every metric as text.
+    pub(crate) fn metrics_page(&self, format: Format) -> String {
+        self.metrics.render(self.readings(), format)
+    }
+
+    fn readings(&self) -> Readings {
+        let (slots, pool) = (&self.engine.slots, self.engine.pool.stats());
+        let trust = self.trust.borrow().clone();
+        let (active, suspended) = self.tenants.states();
+        Readings {
+            version: env!("CARGO_PKG_VERSION"),
+            draining: *self.drain.borrow() != Drain::No,
+            certificate_expires: expires(&trust),
+            memory_pressure: self.memory.pressure() as u8,
+            streams: self.live.streams(),
+            slots: Slots {
+                running: slots.running(),
+                waiting: slots.waiting(),
+                max: self.engine.config.concurrency_max,
+            },
+            pool: Pool {
+                threads: self.engine.pool.threads(),
+                running: pool.running,
+                queued: pool.queued,
+            },
+            tenants: vec![("active", active as u64), ("suspended", suspended as u64)],
+            by_tenant: self.by_tenant(),
+            drift: 0,
+        }
+    }
+
+    fn by_tenant(&self) -> Vec<TenantReading> {
+        let now = Instant::now();
+        let rows = self.tenants.book().rows();
+        let others = self.tenants.book().busy_without_label();
+        rows.into_iter()
+            .map(|row| {
+                let quotas = match &row.tenant {
+                    Some(tenant) => quotas(tenant, now),
+                    None => most(&others, now),
+                };
+                reading(row, quotas)
+            })
+            .collect()
+    }
+}
+
+fn expires(trust: &Snapshot) -> Option<SystemTime> {
+    let leaf = trust.server.chain().first()?;
+    validity(leaf).ok().map(|v| v.not_after)
+}
+
+fn reading(row: Row, quotas: Vec<QuotaReading>) -> TenantReading {
+    let Quantiles { p50, p99, p999, count, .. } = row.latency_us;
+    let latencies = match count {
+        0 => Vec::new(),
+        _ => vec![("0.5", p50), ("0.99", p99), ("0.999", p999)],
+    };
+    TenantReading {
+        label: row.label,
+        succeeded: row.succeeded,
+        failed: row.failed,
+        bytes_in: row.bytes_in,
+        bytes_out: row.bytes_out,
+        throttles: row.throttles,
+        throttled: row.throttled,
+        latencies: latencies.into_iter().map(|(q, us)| (q, Duration::from_micros(us))).collect(),
+        quotas,
+    }
+}
+
+/// How much of its quotas a tenant uses: of those that are always in use, and of what else it uses.
+fn quotas(tenant: &Tenant, now: Instant) -> Vec<QuotaReading> {
+    let lines = tenant.usage(now).into_iter();
+    let shown = lines.filter(|line| ALWAYS_SHOWN.contains(&line.quota) || line.current > 0);
+    shown
+        .map(|line| {
+            let percent = line.utilisation();
+            let (name, level) = (line.quota.name(), level(percent));
+            QuotaReading { name, utilisation: percent / 100.0, level }
+        })
+        .collect()
+}
+
+/// The most that any of these tenants uses of each quota.
+fn most(tenants: &[Arc<Tenant>], now: Instant) -> Vec<QuotaReading> {
+    let mut most: Vec<QuotaReading> = Vec::new();
+    for one in tenants.iter().flat_map(|tenant| quotas(tenant, now)) {
+        match most.iter_mut().find(|m| m.name == one.name) {
+            Some(m) if m.utilisation >= one.utilisation => {}
+            Some(m) => *m = one,
+            None => most.push(one),
+        }
+    }
+    most
+}
+
+/// Warning from 80 %, critical from 95 %.
+fn level(percent: f64) -> u8 {
+    match percent {
+        95.0.. => 2,
+        80.0.. => 1,
+        _ => 0,
+    }
+}
+
+const ALWAYS_SHOWN: [Quota; 4] =
+    [Quota::Connections, Quota::BatchesInFlight, Quota::RequestsPerSecond, Quota::BytesPerSecond];

@@ -1,0 +1,151 @@
+//! Every series, named once: what dashboards, alerts and the documentation may rely on.
+//!
+//! A counter's name stands here without the `_total` that it is shown with.
+
+use prometheus_client::metrics::MetricType;
+
+/// One family of series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Series {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+/// What a series counts, and how it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Rises only; begins at 0 with the process.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// How many were how long.
+    Histogram,
+}
+
+impl Series {
+    /// The name as a query has it.
+    #[cfg(test)]
+    pub(crate) fn shown(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.name),
+            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
+        }
+    }
+
+    pub(super) fn metric_type(&self) -> MetricType {
+        match self.kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+        }
+    }
+}
+
+macro_rules! series {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*], $help:literal;)*) => {
+        $(pub(crate) const $constant: Series = Series {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+
+        /// All of them, in the order of the page.
+        #[cfg(test)]
+        pub(crate) const ALL: &[Series] = &[$($constant,)*];
+    };
+}
+
+series! {
+    BUILD_INFO = Gauge "tollgate_build_info" ["version"], "Always 1; says which version runs";
+    DRAINING = Gauge "tollgate_draining" [], "1 from the moment the broker is told to end";
+    CERTIFICATE_EXPIRY = Gauge "tollgate_certificate_expiry_timestamp_seconds" [],
+        "When the server certificate expires, in seconds since 1970";
+    MEMORY_PRESSURE = Gauge "tollgate_memory_pressure" [],
+        "0: there is room, 1: new connections are turned away, 2: new batches too";
+
+    CONNECTIONS = Gauge "tollgate_connections" ["role"], "QUIC connections open";
+    CONNECTIONS_OPENED = Counter "tollgate_connections_opened" ["role"],
+        "QUIC connections that were admitted";
+    CONNECTIONS_REFUSED = Counter "tollgate_connections_refused" ["code"],
+        "QUIC connections turned away after their handshake, by close code";
+    CONNECTIONS_CLOSED = Counter "tollgate_connections_closed" ["code"],
+        "Admitted QUIC connections that the broker closed, by close code";
+    HANDSHAKES = Counter "tollgate_handshakes" ["outcome"],
+        "Handshakes by outcome; ignored, refused and retried ones had not begun";
+    HANDSHAKES_IN_FLIGHT = Gauge "tollgate_handshakes_in_flight" [], "Handshakes under way";
+    STREAMS = Gauge "tollgate_streams" [], "Streams open on all connections";
+    STREAMS_ENDED = Counter "tollgate_streams_ended" ["how"],
+        "Streams that ended: completed, reset by the peer, or unfinished";
+
+    BATCHES_OPENED = Counter "tollgate_batches_opened" [], "Batches that were admitted";
+    BATCHES_ENDED = Counter "tollgate_batches_ended" ["how"], "Batches that ended, by how";
+    BATCHES_IN_FLIGHT = Gauge "tollgate_batches_in_flight" [], "Batches that are open";
+
+    ITEMS_STARTED = Counter "tollgate_items_started" ["recipe"], "Items whose recipe was started";
+    ITEMS_SUCCEEDED = Counter "tollgate_items_succeeded" ["recipe"], "Items that ended well";
+    ITEMS_FAILED = Counter "tollgate_items_failed" ["recipe", "code"],
+        "Items that failed, by code; recipe (none): refused before a recipe was found";
+    ITEM_DURATION = Histogram "tollgate_item_duration_seconds" ["recipe"],
+        "How long items ran";
+    ITEM_QUEUE = Histogram "tollgate_item_queue_seconds" ["recipe"],
+        "How long items waited between their arrival and their start";
+    SLOTS_RUNNING = Gauge "tollgate_slots_running" [],
+        "Items that run and did not answer at once";
+    SLOTS_WAITING = Gauge "tollgate_slots_waiting" [], "Items that wait for a slot";
+    SLOTS_MAX = Gauge "tollgate_slots_max" [], "Items that may run at once";
+    POOL_RUNNING = Gauge "tollgate_pool_threads_running" [],
+        "Threads for blocking recipes that are occupied";
+    POOL_QUEUED = Gauge "tollgate_pool_queued" [], "Items that wait for such a thread";
+    POOL_THREADS = Gauge "tollgate_pool_threads" [], "Threads for blocking recipes";
+
+    TENANTS = Gauge "tollgate_tenants" ["state"], "Tenants by state";
+    TENANT_ITEMS = Counter "tollgate_tenant_items" ["tenant", "outcome"],
+        "Items of a tenant, by outcome";
+    TENANT_BYTES_IN = Counter "tollgate_tenant_bytes_in" ["tenant"],
+        "Payload bytes that came in for a tenant";
+    TENANT_BYTES_OUT = Counter "tollgate_tenant_bytes_out" ["tenant"],
+        "Payload bytes that went out for a tenant";
+    TENANT_LATENCY = Gauge "tollgate_tenant_latency_seconds" ["tenant", "quantile"],
+        "Time from an item's arrival to its answer, for tenants that were busy lately";
+    THROTTLES = Counter "tollgate_throttles" ["tenant"],
+        "How often a stream of a tenant was made to wait for a rate";
+    THROTTLED_SECONDS = Counter "tollgate_throttled_seconds" ["tenant"],
+        "How long streams of a tenant waited for a rate";
+    QUOTA_REFUSALS = Counter "tollgate_quota_refusals" ["quota", "scope"],
+        "Items, batches and connections that a quota refused";
+    QUOTA_UTILISATION = Gauge "tollgate_quota_utilisation_ratio" ["tenant", "quota"],
+        "How much of a quota a tenant uses, 1 is all; other: the most that any other tenant uses";
+    QUOTA_LEVEL = Gauge "tollgate_quota_level" ["tenant", "quota"],
+        "0: normal, 1: from 80 % of a quota, 2: from 95 %";
+    QUOTA_DRIFT = Gauge "tollgate_quota_drift" [],
+        "By how much the counts of the quotas differ from a recount; must be 0";
+
+    HTTP_REQUESTS = Counter "tollgate_http_requests" ["method", "route", "status"],
+        "HTTP requests that were answered";
+    HTTP_DURATION = Histogram "tollgate_http_request_duration_seconds" ["method", "route"],
+        "How long HTTP requests took";
+
+    COMPAT_HTTP_REQUESTS = Counter "http_requests" ["method", "route", "status"],
+        "A copy of tollgate_http_requests_total";
+    COMPAT_HTTP_DURATION = Histogram "http_request_duration_seconds" ["method", "route"],
+        "A copy of tollgate_http_request_duration_seconds";
+    COMPAT_ACTIVE_TENANTS = Gauge "active_tenants_total" [],
+        "A copy of tollgate_tenants, state active";
+    COMPAT_MESSAGES = Counter "messages_processed" [],
+        "Items that were answered, well or not";
+    COMPAT_QUEUE_DEPTH = Gauge "message_queue_depth" [],
+        "Items that wait for a slot or for a thread";
+    COMPAT_WORKERS = Gauge "active_workers_total" [],
+        "Items that run now, those on threads for blocking recipes among them";
+
+    PROCESS_CPU = Counter "process_cpu_seconds" [], "CPU time used, user and system";
+    PROCESS_RSS = Gauge "process_resident_memory_bytes" [], "Memory that is resident";
+    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" [], "Memory that is mapped";
+    PROCESS_FDS = Gauge "process_open_fds" [], "File descriptors open";
+    PROCESS_FDS_MAX = Gauge "process_max_fds" [], "File descriptors that may be open";
+    PROCESS_START = Gauge "process_start_time_seconds" [],
+        "When the process started, in seconds since 1970";
+}

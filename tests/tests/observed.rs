@@ -1,0 +1,93 @@
+//! What an operator sees of what clients did: metrics and statistics, over real QUIC.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tollgate_broker::MetricsFormat;
+use tollgate_client::Request;
+use tollgate_tests::{Rig, eventually};
+
+/// The value of a row of the page, if it is there.
+fn value(page: &str, row: &str) -> Option<f64> {
+    let line = page.lines().find_map(|l| l.strip_prefix(row)?.strip_prefix(' '))?;
+    line.parse().ok()
+}
+
+fn page(rig: &Rig) -> String {
+    rig.broker.metrics(MetricsFormat::Text)
+}
+
+async fn shows(rig: &Rig, row: &str, expected: f64) {
+    eventually(&format!("{row} is {expected}"), || value(&page(rig), row) == Some(expected)).await;
+}
+
+#[tokio::test]
+async fn every_item_is_counted_once_and_where_it_belongs() {
+    let rig = Rig::start().await;
+    let client = rig.client("acme").await;
+    let items = (0..10).map(|_| Request::new("echo", "hello"));
+    let mixed = items.chain([
+        Request::new("fail", Bytes::new()),
+        Request::new("no-such-recipe", Bytes::new()),
+        Request::new("panic", Bytes::new()),
+    ]);
+    let outcome = client.execute(mixed).await.expect("a batch");
+    assert_eq!(outcome.successes().count(), 10);
+
+    let stats = rig.broker.tenants().get("acme").expect("the tenant").stats();
+    assert_eq!((stats.items_succeeded, stats.items_failed), (10, 3));
+    let failures = [("PANIC", 1), ("RECIPE_EXECUTION", 1), ("RECIPE_NOT_FOUND", 1)];
+    assert_eq!(stats.failures, BTreeMap::from(failures));
+    assert_eq!((stats.bytes_in, stats.bytes_out), (50, 50));
+    // What was never started has no latency.
+    assert_eq!(stats.latency_us.count, 12);
+    assert!(stats.latency_us.p50 <= stats.latency_us.max);
+    let idle = rig.broker.tenants().get("globex").expect("the tenant").stats();
+    assert_eq!((idle.items_succeeded, idle.items_failed, idle.latency_us.count), (0, 0, 0));
+    assert_eq!(rig.broker.tenants().stats(), stats, "there is no other tenant's");
+
+    shows(&rig, "tollgate_items_started_total{recipe=\"echo\"}", 10.0).await;
+    let page = page(&rig);
+    for (row, expected) in [
+        ("tollgate_items_succeeded_total{recipe=\"echo\"}", 10.0),
+        ("tollgate_items_failed_total{recipe=\"panic\",code=\"PANIC\"}", 1.0),
+        ("tollgate_items_failed_total{recipe=\"(none)\",code=\"RECIPE_NOT_FOUND\"}", 1.0),
+        ("tollgate_item_duration_seconds_count{recipe=\"echo\"}", 10.0),
+        ("tollgate_item_queue_seconds_count{recipe=\"echo\"}", 10.0),
+        ("tollgate_batches_opened_total", 1.0),
+        ("tollgate_batches_ended_total{how=\"sealed\"}", 1.0),
+        ("tollgate_batches_in_flight", 0.0),
+        ("tollgate_tenant_items_total{tenant=\"acme\",outcome=\"succeeded\"}", 10.0),
+        ("tollgate_tenant_items_total{tenant=\"other\",outcome=\"succeeded\"}", 0.0),
+        ("tollgate_tenant_bytes_in_total{tenant=\"acme\"}", 50.0),
+        ("tollgate_quota_drift", 0.0),
+        ("tollgate_tenants{state=\"active\"}", 2.0),
+        ("tollgate_connections{role=\"client\"}", 1.0),
+        ("tollgate_handshakes_total{outcome=\"completed\"}", 1.0),
+        ("messages_processed_total", 13.0),
+    ] {
+        assert_eq!(value(&page, row), Some(expected), "{row} in\n{page}");
+    }
+    let expires = value(&page, "tollgate_certificate_expiry_timestamp_seconds").expect("a date");
+    assert!(expires > 1.7e9, "{expires}");
+}
+
+#[tokio::test]
+async fn connections_and_refusals_are_counted() {
+    let rig = Rig::start().await;
+    let client = rig.client("acme").await;
+    shows(&rig, "tollgate_connections{role=\"client\"}", 1.0).await;
+    let stranger = rig.builder("nobody").connect().await;
+    assert!(
+        stranger.is_err()
+            || stranger
+                .expect("a client")
+                .execute([Request::new("echo", Bytes::new())])
+                .await
+                .is_err()
+    );
+    shows(&rig, "tollgate_connections_refused_total{code=\"TENANT_UNKNOWN\"}", 1.0).await;
+    client.close().await;
+    shows(&rig, "tollgate_connections{role=\"client\"}", 0.0).await;
+    assert_eq!(value(&page(&rig), "tollgate_connections_opened_total{role=\"client\"}"), Some(1.0));
+}
