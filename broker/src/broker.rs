@@ -18,15 +18,17 @@ use crate::{
     batch::{Catalog, Engine, Pool, PoolConfig, Slots, Turns},
     config::{Batch, Config},
     events::{Events, Kind},
+    http::{self, HttpError},
     metrics::{Format, Metrics},
     tenancy::Registry,
-    transport::{ConnectionInfo, Endpoint, EndpointError, Live, OpenIds, WindowPool},
+    transport::{Endpoint, EndpointError, Live, OpenIds, WindowPool},
 };
 
 mod dev_ca;
 mod memory;
 mod scrape;
 
+pub use crate::transport::ConnectionInfo;
 pub use dev_ca::{DevAuthority, DevAuthorityError};
 pub(crate) use memory::{Memory, Pressure};
 
@@ -97,6 +99,9 @@ pub enum StartError {
     /// The listener can not be started.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The HTTP listener can not be started.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The threads for blocking recipes can not be started.
     #[error("cannot start the threads for blocking recipes: {0}")]
     Pool(io::Error),
@@ -109,6 +114,7 @@ pub struct Broker {
     certificates: rotate::Handle,
     endpoint: JoinHandle<()>,
     watchers: Vec<JoinHandle<()>>,
+    http: Option<http::Server>,
     authority: Option<DevAuthority>,
 }
 
@@ -143,7 +149,7 @@ impl Broker {
         }
         let authority = dev_ca::when_needed(&config, &domain)?;
         let paths = paths(&config, authority.as_ref(), domain)?;
-        let (rotator, certificates) = Rotator::new(paths)?;
+        let (rotator, certificates) = Rotator::new(paths.clone())?;
         let tenants = Registry::in_memory(&config.tenancy);
         tenants.book().bound(scrape::bounds(&config.metrics));
         let names = catalog.iter().map(|entry| entry.name().as_str());
@@ -175,14 +181,22 @@ impl Broker {
             config: Arc::new(config),
         });
         let memory = services.memory.clone().watch(services.config.limits.memory_bytes);
-        let watchers = vec![tokio::spawn(rotator.run()), tokio::spawn(memory)];
+        let mut watchers = vec![tokio::spawn(rotator.run()), tokio::spawn(memory)];
+        watchers.push(tokio::spawn(services.live.clone().watch_seen()));
+        let http = services.config.http.enabled;
+        let http = http.then(|| http::Server::start(&services, &paths)).transpose()?;
         let endpoint = tokio::spawn(endpoint.run(services.clone()));
-        Ok(Broker { services, local_addr, certificates, endpoint, watchers, authority })
+        Ok(Broker { services, local_addr, certificates, endpoint, watchers, http, authority })
     }
 
     /// The address it listens on; the port is a real one even when 0 was configured.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The address that HTTP listens on, when it does.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(http::Server::addr)
     }
 
     /// The tenants, to look at and to change.
@@ -234,6 +248,9 @@ impl Broker {
     /// What could not be read; everything stays as it was.
     pub async fn reload(&self) -> Result<(), ReloadError> {
         self.certificates.reload().await?;
+        if let Some(http) = &self.http {
+            http.reload(&self.services.config.http).await?;
+        }
         Ok(())
     }
 
@@ -241,7 +258,10 @@ impl Broker {
     /// process should end.
     pub async fn failed(&mut self) {
         // A listener that ended, however, is a failure here.
-        let _ = (&mut self.endpoint).await;
+        tokio::select! {
+            _ = &mut self.endpoint => {}
+            () = ended(self.http.as_mut()) => {}
+        }
     }
 
     /// Ends well: nothing new begins, clients are told, what runs may finish within `limit`; what
@@ -258,6 +278,10 @@ impl Broker {
         live.wait_empty(Instant::now() + LAST_WORDS).await;
         self.services.stop.cancel();
         let mut this = self;
+        if let Some(http) = this.http.take() {
+            // Last, so that it can be asked how far the others are.
+            http.stop(LAST_WORDS).await;
+        }
         let _ = tokio::time::timeout(LAST_WORDS, &mut this.endpoint).await;
     }
 }
@@ -275,12 +299,23 @@ impl std::fmt::Debug for Broker {
     }
 }
 
+/// Resolves when the HTTP listener serves no more; never when there is none.
+async fn ended(http: Option<&mut http::Server>) {
+    match http {
+        Some(http) => http.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What could not be reloaded; it stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// Certificates, trust roots or revocations.
     #[error(transparent)]
     Certificates(#[from] rotate::RotateError),
+    /// Tokens or certificates of the HTTP listener.
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
 fn engine(

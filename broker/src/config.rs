@@ -7,8 +7,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    batch::Config as Batch, events::Config as Events, metrics::Config as Metrics,
-    store::Config as Store, tenancy::Config as Tenancy, transport::Config as Limits,
+    batch::Config as Batch, events::Config as Events, http::Config as Http,
+    metrics::Config as Metrics, store::Config as Store, tenancy::Config as Tenancy,
+    transport::Config as Limits,
 };
 
 /// Everything that can be set.
@@ -35,6 +36,8 @@ pub struct Config {
     pub events: Events,
     /// Metrics and statistics.
     pub metrics: Metrics,
+    /// The HTTP API.
+    pub http: Http,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -52,6 +55,7 @@ impl Default for Config {
             store: Store::default(),
             events: Events::default(),
             metrics: Metrics::default(),
+            http: Http::default(),
             log: Log::default(),
         }
     }

@@ -4,6 +4,7 @@ pub mod batch;
 mod broker;
 pub mod config;
 pub mod events;
+mod http;
 mod metrics;
 pub mod recipes;
 mod rules;
@@ -11,7 +12,10 @@ pub mod store;
 pub mod tenancy;
 mod transport;
 
-pub use broker::{Broker, Counters, DevAuthority, DevAuthorityError, ReloadError, StartError};
+pub use broker::{
+    Broker, ConnectionInfo, Counters, DevAuthority, DevAuthorityError, ReloadError, StartError,
+};
 pub use config::Config;
+pub use http::{BadHttp, HttpError, TokenError, TokenOf, TokenRole};
 pub use metrics::Format as MetricsFormat;
-pub use transport::{BadLimit, ConnectionInfo, EndpointError};
+pub use transport::{BadLimit, EndpointError};

@@ -8,7 +8,7 @@ use std::{fmt, io, path::Path, sync::Arc};
 use rustls::{
     ServerConfig,
     pki_types::CertificateDer,
-    server::NoServerSessionStorage,
+    server::{NoServerSessionStorage, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
@@ -88,11 +88,31 @@ pub fn server_config(
     credentials: &ServerCredentials,
     trust: &Trust,
 ) -> Result<ServerConfig, rustls::Error> {
+    hardened(credentials, trust.client_verifier(), tollgate_protocol::ALPN)
+}
+
+/// The TLS configuration of a broker's HTTP listener: TLS 1.3, HTTP/1.1, and a client certificate
+/// that `trust` accepts, or none: a bearer token may say who asks.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn https_config(
+    credentials: &ServerCredentials,
+    trust: &Trust,
+) -> Result<ServerConfig, rustls::Error> {
+    hardened(credentials, trust.optional_client_verifier(), b"http/1.1")
+}
+
+fn hardened(
+    credentials: &ServerCredentials,
+    clients: Arc<dyn ClientCertVerifier>,
+    alpn: &[u8],
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(crypto::provider())
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(trust.client_verifier())
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.certified.clone())));
-    config.alpn_protocols = vec![tollgate_protocol::ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;

@@ -158,7 +158,13 @@ impl Trust {
     /// The verifier for a server's configuration: a client must present a certificate, and one
     /// that [`Trust::check`] refuses fails the handshake.
     pub fn client_verifier(&self) -> Arc<dyn ClientCertVerifier> {
-        Arc::new(Verifier(self.clone()))
+        Arc::new(Verifier { trust: self.clone(), mandatory: true })
+    }
+
+    /// As [`Trust::client_verifier`], for a server that other credentials may be shown to: a
+    /// client may present no certificate, and one that it presents must be good.
+    pub fn optional_client_verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::new(Verifier { trust: self.clone(), mandatory: false })
     }
 
     /// Judges a chain, the holder's certificate first, at a time. Run it on what live connections
@@ -264,11 +270,18 @@ fn rejection(error: &webpki::Error) -> Rejection {
 
 /// [`Trust::check`] as rustls asks for it.
 #[derive(Debug)]
-struct Verifier(Trust);
+struct Verifier {
+    trust: Trust,
+    mandatory: bool,
+}
 
 impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.0.0.subjects
+        &self.trust.0.subjects
     }
 
     fn verify_client_cert(
@@ -279,7 +292,7 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let chain: Vec<CertificateDer<'_>> =
             std::iter::once(end_entity).chain(intermediates).map(borrowed).collect();
-        match self.0.check(&chain, now) {
+        match self.trust.check(&chain, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(refused) => Err(alert(refused).into()),
         }
@@ -300,12 +313,12 @@ impl ClientCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.0.provider.signature_verification_algorithms;
+        let algorithms = &self.trust.0.provider.signature_verification_algorithms;
         verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.0.provider.signature_verification_algorithms.supported_schemes()
+        self.trust.0.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tollgate_broker::{
     Broker, Config,
     batch::Catalog,
+    config::Http,
     tenancy::{Quotas, Settings},
 };
 use tollgate_certs::{ClientCredentials, Identity, IssueOptions, Issued};
@@ -71,6 +72,7 @@ impl Rig {
         let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: Some(dir.path().into()),
+            http: Http::anywhere(),
             ..Config::default()
         };
         change(&mut config);

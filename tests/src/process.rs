@@ -170,7 +170,7 @@ impl Served {
         let acme = ["--tenant", "acme"];
         let mut child = tollgate(dir.path())
             .args(common)
-            .args(["--log-format", "json"])
+            .args(["--http", "127.0.0.1:0", "--log-format", "json"])
             .args(acme)
             .args(args)
             .stdin(Stdio::null())

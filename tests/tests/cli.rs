@@ -78,7 +78,7 @@ fn serve_says_where_it_is_and_makes_what_it_needs() {
     // A second one cannot have the same port, and says so.
     let other = directory();
     let listen = served.addr.to_string();
-    let args = ["serve", "--listen", &listen, "--data-dir", "data", "--log-format", "text"];
+    let args = ["serve", "--listen", &listen, "--http", "off", "--data-dir", "data"];
     let ran = run(other.path(), args).ends_with(exit::FAILURE);
     says(&ran, &[&listen, "cannot listen"]);
 }

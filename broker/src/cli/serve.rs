@@ -32,7 +32,8 @@ pub(super) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  tollgate serve --tenant acme                      127.0.0.1:4433, everything in ./tollgate-data
+  tollgate serve --tenant acme                      QUIC on 127.0.0.1:4433, HTTP on 127.0.0.1:8080,
+                                                    everything in ./tollgate-data
   tollgate serve --listen 0.0.0.0:4433 --data-dir /var/lib/tollgate
   tollgate serve --listen 127.0.0.1:0 --output json | jq .listen
   TOLLGATE_LIMITS__FRAME_BYTES_MAX=4194304 tollgate serve --config tollgate.toml
@@ -43,8 +44,8 @@ every key.
 
 Signals:
   SIGTERM, SIGINT  drain: nothing new begins, what runs may finish; a second one stops at once
-  SIGHUP           reload certificates, revocations, the profiles of tenants and the log level;
-                   what is wrong is refused, and the old kept";
+  SIGHUP           reload certificates, tokens, revocations, the profiles of tenants and the log
+                   level; what is wrong is refused, and the old kept";
 
 /// Events that the runtime takes between two looks at the sockets (61 is tokio's): the endpoint is
 /// one task among those of many streams, and its packets should not wait for theirs.
@@ -137,6 +138,8 @@ async fn reload(args: &Args, running: &Config, broker: &Broker, logging: &Loggin
 struct Ready {
     ready: bool,
     listen: SocketAddr,
+    /// Where HTTP listens, when it does.
+    http: Option<SocketAddr>,
     version: &'static str,
     pid: u32,
     data_dir: Option<PathBuf>,
@@ -150,6 +153,7 @@ impl Ready {
         Ready {
             ready: true,
             listen: broker.local_addr(),
+            http: broker.http_addr(),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             data_dir: config.data_dir.clone(),
@@ -163,6 +167,9 @@ impl Ready {
             return Ok(output::json_line(self)?);
         }
         say!("tollgate {} is ready on {} (QUIC over UDP)", self.version, self.listen)?;
+        if let Some(http) = self.http {
+            say!("  HTTP       {http}; a page to try it at /swagger/")?;
+        }
         match self.tenants {
             0 => say!("  tenants    none yet, so nobody is let in: start with --tenant acme")?,
             n => say!("  tenants    {n}")?,

@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::Context;
@@ -31,6 +32,9 @@ pub(super) struct Args {
     /// The address to listen on, UDP; port 0 takes a free one (listen)
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// The address to listen on for HTTP, TCP; port 0 takes a free one; `off` for none (http.listen)
+    #[arg(long, value_name = "ADDR")]
+    http: Option<HttpAt>,
     /// Threads for QUIC and the engine; 0 chooses (runtime.threads)
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -43,6 +47,23 @@ pub(super) struct Args {
     /// Any other key, such as limits.frame_bytes_max=4194304; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+/// Where HTTP listens.
+#[derive(Debug, Clone, Copy)]
+enum HttpAt {
+    Off,
+    Addr(SocketAddr),
+}
+
+impl FromStr for HttpAt {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "off" => Ok(HttpAt::Off),
+            _ => s.parse().map(HttpAt::Addr).map_err(|e| format!("{e}: ADDR:PORT or off")),
+        }
+    }
 }
 
 /// One source of settings, and what it is called.
@@ -78,7 +99,8 @@ impl Args {
         layers.extend(self.file().map(file).transpose()?);
         layers.extend(variables_layers(variables)?);
         layers.extend(self.flags()?);
-        let mut all = Layers::builder();
+        // As a process a broker has its HTTP API, unless it is told otherwise.
+        let mut all = Layers::builder().set_default("http.enabled", true)?;
         for layer in layers {
             layer.judge()?;
             all = all.add_source(layer.settings);
@@ -86,11 +108,21 @@ impl Args {
         let all = all.build().context("cannot put the configuration together")?;
         let config: Config = all.try_deserialize().map_err(|e| Usage::error(e.to_string()))?;
         config.limits.check().map_err(|e| Usage::error(e.to_string()))?;
+        config.http.check().map_err(|e| Usage::error(e.to_string()))?;
         Ok(config)
     }
 
     fn flags(&self) -> anyhow::Result<Vec<Layer>> {
         let path = |p: &PathBuf| p.display().to_string();
+        let http = match self.http {
+            None => [None, None],
+            Some(HttpAt::Off) => [Some(("http.enabled", false.into())), None],
+            Some(HttpAt::Addr(addr)) => [
+                Some(("http.enabled", true.into())),
+                Some(("http.listen", addr.to_string().into())),
+            ],
+        };
+        let http = http.into_iter().flatten().map(|(key, value)| ("--http", key, Some(value)));
         let named: [(&str, &str, Option<ValueKind>); 5] = [
             ("--data-dir", "data_dir", self.data_dir.as_ref().map(|p| path(p).into())),
             ("--listen", "listen", self.listen.map(|a| a.to_string().into())),
@@ -98,7 +130,10 @@ impl Args {
             ("--log-level", "log.level", self.log_level.clone().map(Into::into)),
             ("--log-format", "log.format", self.log_format.clone().map(Into::into)),
         ];
-        let given = named.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?)));
+        let given = named
+            .into_iter()
+            .chain(http)
+            .filter_map(|(flag, key, value)| Some((flag, key, value?)));
         let mut layers = given
             .map(|(flag, key, value)| {
                 let settings = Layers::builder().set_override(key, Value::new(None, value))?;

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use foldhash::HashMap;
@@ -37,6 +37,10 @@ struct Seen {
     since: SystemTime,
     conn: quinn::Connection,
     streams: AtomicU32,
+    /// Datagrams that had come when it was last looked at.
+    datagrams: AtomicU64,
+    /// When it was found that more had come, in milliseconds since the Unix epoch.
+    heard_ms: AtomicU64,
 }
 
 /// One open connection, as operators see it.
@@ -52,6 +56,8 @@ pub struct ConnectionInfo {
     pub address: SocketAddr,
     /// Since when.
     pub connected_at: SystemTime,
+    /// When a packet last came from it; looked at once a second.
+    pub last_seen_at: SystemTime,
     /// Streams open on it.
     pub streams: u32,
 }
@@ -75,9 +81,16 @@ impl Live {
         conn: &quinn::Connection,
     ) -> Option<Entered> {
         let id = self.0.next.fetch_add(1, Relaxed);
-        let (since, handle) = (SystemTime::now(), conn.clone());
-        let seen = Seen { identity, tenant, since, conn: handle, streams: AtomicU32::new(0) };
-        let seen = Arc::new(seen);
+        let since = SystemTime::now();
+        let seen = Arc::new(Seen {
+            identity,
+            tenant,
+            since,
+            datagrams: AtomicU64::new(conn.stats().udp_rx.datagrams),
+            heard_ms: AtomicU64::new(unix_ms(since)),
+            conn: conn.clone(),
+            streams: AtomicU32::new(0),
+        });
         let mut open = self.open();
         // Looked at and entered under one lock: connections race for the last place.
         if open.len() >= max {
@@ -105,6 +118,23 @@ impl Live {
         let _ = tokio::time::timeout_at(deadline.into(), empty).await;
     }
 
+    /// Looks once a second which connections have sent something. Runs until it is dropped.
+    pub(crate) async fn watch_seen(self) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let all: Vec<_> = self.open().values().cloned().collect();
+            let now = unix_ms(SystemTime::now());
+            for seen in all {
+                let datagrams = seen.conn.stats().udp_rx.datagrams;
+                if seen.datagrams.swap(datagrams, Relaxed) != datagrams {
+                    seen.heard_ms.store(now, Relaxed);
+                }
+            }
+        }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.open().len()
@@ -120,6 +150,7 @@ impl Live {
             tenant: s.tenant.as_ref().map(ToString::to_string),
             address: s.conn.remote_address(),
             connected_at: s.since,
+            last_seen_at: UNIX_EPOCH + Duration::from_millis(s.heard_ms.load(Relaxed)),
             streams: s.streams.load(Relaxed),
         };
         open.into_iter().map(info).collect()
@@ -154,3 +185,10 @@ impl Drop for Entered {
         self.live.0.left.notify_waiters();
     }
 }
+
+fn unix_ms(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// How often it is looked at who has sent something.
+const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -41,7 +41,18 @@ const BROKER: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &["broker", "config", "batch", "tenancy", "workers", "jobs", "topics", "metrics", "events"],
+        &[
+            "broker",
+            "config",
+            "batch",
+            "tenancy",
+            "revocations",
+            "events",
+            "workers",
+            "jobs",
+            "topics",
+            "metrics",
+        ],
     ),
     ("cli", &["broker", "config", "batch", "tenancy", "recipes", "lib"]),
     (

@@ -1,0 +1,34 @@
+//! The HTTP API: its own listener, its own thread. axum stops here.
+//!
+//! Handlers ask the same handles as QUIC does, so no rule about tenants or items stands here; they
+//! turn JSON into calls and what comes back into JSON. One file a noun.
+
+#![allow(unused_qualifications, reason = "the macros that describe routes write full paths")]
+
+mod access;
+mod api;
+mod auth;
+mod config;
+mod connections;
+mod extract;
+mod guard;
+mod health;
+mod io;
+mod openapi;
+mod page;
+mod problem;
+mod recipes;
+mod router;
+mod server;
+mod swagger;
+mod time;
+mod trust;
+mod usage;
+
+pub use auth::TokenError;
+pub use config::{BadHttp, Config, TokenOf, TokenRole};
+pub use server::HttpError;
+pub(crate) use server::Server;
+
+#[cfg(test)]
+mod tests;

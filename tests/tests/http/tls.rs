@@ -1,0 +1,125 @@
+//! The listener with TLS: operators' and tenants' certificates, and their end.
+
+use std::net::SocketAddr;
+
+use reqwest::{Certificate, Identity as Presented};
+use tollgate_broker::{Broker, Config, config, recipes};
+use tollgate_certs::{Identity, IssueOptions};
+use tollgate_tests::{Rig, client_identity};
+
+use super::{Answered, plain};
+
+/// A client that presents a certificate, or none.
+fn client(rig: &Rig, holder: Option<&Identity>) -> (reqwest::Client, String) {
+    let _ = plain();
+    let ca = std::fs::read(rig.path("dev-ca/ca.pem")).expect("the authority");
+    let mut builder = reqwest::Client::builder()
+        .tls_certs_only([Certificate::from_pem(&ca).expect("a certificate")]);
+    if let Some(holder) = holder {
+        let issued = rig.issue(holder, &IssueOptions::default());
+        let pem = format!("{}{}", issued.certificate_pem, issued.key_pem);
+        builder = builder.identity(Presented::from_pem(pem.as_bytes()).expect("an identity"));
+    }
+    let port = rig.broker.http_addr().expect("HTTP is on").port();
+    (builder.build().expect("a client"), format!("https://localhost:{port}"))
+}
+
+async fn get(client: &(reqwest::Client, String), path: &str) -> Answered {
+    let request = client.0.get(format!("{}{path}", client.1));
+    Answered::read(request.send().await.expect("an answer")).await
+}
+
+async fn secured() -> Rig {
+    Rig::with(|config| {
+        config.http.tls = true;
+        config.tls.deny = Some(config.data_dir.clone().expect("a directory").join("deny.txt"));
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_certificate_says_who_asks() {
+    let rig = secured().await;
+    let nobody = client(&rig, None);
+    get(&nobody, "/health").await.ok();
+    get(&nobody, "/api/v1/recipes").await.problem(401, "UNAUTHORIZED");
+    let operator = client(&rig, Some(&Identity::operator("ann").expect("an identity")));
+    get(&operator, "/api/v1/connections").await.ok();
+    get(&operator, "/api/v1/tenants/globex/usage").await.ok();
+    let acme = client(&rig, Some(&client_identity("acme")));
+    get(&acme, "/api/v1/tenants/acme/usage").await.ok();
+    get(&acme, "/api/v1/tenants/globex/usage").await.problem(404, "NOT_FOUND");
+    get(&acme, "/api/v1/connections").await.problem(403, "FORBIDDEN");
+    let gateway = client(&rig, Some(&Identity::gateway("edge").expect("an identity")));
+    get(&gateway, "/api/v1/recipes").await.problem(403, "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_is_turned_away() {
+    let rig = secured().await;
+    let acme = client(&rig, Some(&client_identity("acme")));
+    get(&acme, "/api/v1/tenants/acme/usage").await.ok();
+    rig.broker.tenants().suspend("acme", None).await.expect("there is one");
+    get(&acme, "/api/v1/tenants/acme/usage").await.problem(403, "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused() {
+    let (rig, other) = (secured().await, secured().await);
+    let holder = Identity::operator("mallory").expect("an identity");
+    let issued = other.issue(&holder, &IssueOptions::default());
+    let ca = std::fs::read(rig.path("dev-ca/ca.pem")).expect("the authority");
+    let pem = format!("{}{}", issued.certificate_pem, issued.key_pem);
+    let _ = plain();
+    let client = reqwest::Client::builder()
+        .tls_certs_only([Certificate::from_pem(&ca).expect("a certificate")])
+        .identity(Presented::from_pem(pem.as_bytes()).expect("an identity"))
+        .build()
+        .expect("a client");
+    let port = rig.broker.http_addr().expect("HTTP is on").port();
+    let asked = client.get(format!("https://localhost:{port}/health")).send().await;
+    assert!(asked.is_err(), "{asked:?}");
+}
+
+#[tokio::test]
+async fn who_is_denied_is_cut_off_and_stays_out() {
+    let rig = secured().await;
+    let operator = client(&rig, Some(&Identity::operator("ann").expect("an identity")));
+    get(&operator, "/api/v1/recipes").await.ok();
+    std::fs::write(rig.path("deny.txt"), "spiffe://tollgate.local/operator/ann\n")
+        .expect("written");
+    rig.broker.reload().await.expect("good files");
+    // On its open connection, if that is there still, and on new ones.
+    for _ in 0..2 {
+        let asked = operator.0.get(format!("{}/api/v1/recipes", operator.1)).send().await;
+        assert!(asked.as_ref().map_or(true, |a| a.status() == 401), "{asked:?}");
+    }
+    let other = client(&rig, Some(&Identity::operator("bob").expect("an identity")));
+    get(&other, "/api/v1/recipes").await.ok();
+}
+
+#[tokio::test]
+async fn beyond_this_machine_tls_is_needed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let start = async |http: config::Http| {
+        let config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data_dir: Some(dir.path().into()),
+            http,
+            ..Config::default()
+        };
+        Broker::start(config, recipes::builtin().build().expect("a catalog")).await
+    };
+    let everywhere =
+        config::Http { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config::Http::anywhere() };
+    let token = dir.path().join("token");
+    std::fs::write(&token, "0123456789abcdef").expect("written");
+    let with_token = config::Http { operator_token_file: Some(token), ..everywhere.clone() };
+    for http in [everywhere.clone(), with_token] {
+        let error = start(http).await.expect_err("it is exposed").to_string();
+        assert!(error.contains("http.listen") && error.contains("TLS"), "{error}");
+    }
+    start(config::Http { tls: true, ..everywhere })
+        .await
+        .expect("TLS, and operators' certificates");
+}
