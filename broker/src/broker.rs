@@ -20,7 +20,8 @@ use crate::{
     events::{Events, Kind},
     http::{self, HttpError},
     metrics::{Format, Metrics},
-    tenancy::Registry,
+    store::{self, Store},
+    tenancy::{Registry, RestoreError},
     transport::{Endpoint, EndpointError, Live, OpenIds, WindowPool},
 };
 
@@ -37,6 +38,7 @@ pub(crate) struct Services {
     pub config: Arc<Config>,
     pub engine: Engine,
     pub metrics: Metrics,
+    pub store: Store,
     pub tenants: Registry,
     pub live: Live,
     pub windows: Arc<WindowPool>,
@@ -96,6 +98,15 @@ pub enum StartError {
     /// The certificates can not be loaded.
     #[error(transparent)]
     Certificates(#[from] rotate::RotateError),
+    /// The store can not be opened.
+    #[error("cannot open the store: {0}")]
+    Store(#[from] store::OpenError),
+    /// The store can not be written.
+    #[error("cannot write to the store: {0}")]
+    Claim(#[from] store::ClaimError),
+    /// The tenants can not be read.
+    #[error(transparent)]
+    Tenants(#[from] RestoreError),
     /// The listener can not be started.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -150,7 +161,10 @@ impl Broker {
         let authority = dev_ca::when_needed(&config, &domain)?;
         let paths = paths(&config, authority.as_ref(), domain)?;
         let (rotator, certificates) = Rotator::new(paths.clone())?;
-        let tenants = Registry::in_memory(&config.tenancy);
+        let events = Events::new(&config.events);
+        let store = open_store(&config).await?;
+        let fence = store.system().claim().await?;
+        let tenants = Registry::open(&config.tenancy, store.clone(), fence, events.clone()).await?;
         tenants.book().bound(scrape::bounds(&config.metrics));
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&config.metrics, names);
@@ -165,10 +179,10 @@ impl Broker {
             config.limits.window_pool_tenant_bytes,
             config.limits.window_pool_bytes,
         );
-        let events = Events::new(&config.events);
         let services = Arc::new(Services {
             engine,
             metrics,
+            store,
             tenants,
             live: Live::new(events.clone()),
             windows,
@@ -254,13 +268,13 @@ impl Broker {
         Ok(())
     }
 
-    /// Resolves when the listener has stopped without being asked to: the broker is deaf, and the
-    /// process should end.
-    pub async fn failed(&mut self) {
-        // A listener that ended, however, is a failure here.
+    /// Resolves when the broker can not go on: the process should end.
+    pub async fn failed(&mut self) -> Failed {
         tokio::select! {
-            _ = &mut self.endpoint => {}
-            () = ended(self.http.as_mut()) => {}
+            // A listener that ended, however, is a failure here: the broker is deaf.
+            _ = &mut self.endpoint => Failed::Listener,
+            () = ended(self.http.as_mut()) => Failed::Http,
+            poisoned = self.services.store.failed() => Failed::Store(poisoned),
         }
     }
 
@@ -307,6 +321,21 @@ async fn ended(http: Option<&mut http::Server>) {
     }
 }
 
+/// Why a broker can not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failed {
+    /// Nobody is let in any more.
+    #[error("the listener has stopped by itself")]
+    Listener,
+    /// HTTP is not served any more.
+    #[error("the HTTP listener has stopped by itself")]
+    Http,
+    /// Nothing is kept any more.
+    #[error(transparent)]
+    Store(#[from] store::Poisoned),
+}
+
 /// What could not be reloaded; it stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -316,6 +345,15 @@ pub enum ReloadError {
     /// Tokens or certificates of the HTTP listener.
     #[error(transparent)]
     Http(#[from] HttpError),
+}
+
+/// Opens the store of the data directory; without one, a store that ends with the broker.
+async fn open_store(config: &Config) -> Result<Store, StartError> {
+    let (dir, settings) = (config.data_dir.as_ref().map(|d| d.join("store")), config.store.clone());
+    let open = move || Store::open(dir.as_deref(), &settings);
+    // It reads what the last end left behind.
+    let opened = tokio::task::spawn_blocking(open).await;
+    Ok(opened.expect("opening the store does not panic")?)
 }
 
 fn engine(

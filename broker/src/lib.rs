@@ -13,7 +13,8 @@ pub mod tenancy;
 mod transport;
 
 pub use broker::{
-    Broker, ConnectionInfo, Counters, DevAuthority, DevAuthorityError, ReloadError, StartError,
+    Broker, ConnectionInfo, Counters, DevAuthority, DevAuthorityError, Failed, ReloadError,
+    StartError,
 };
 pub use config::Config;
 pub use http::{BadHttp, HttpError, TokenError, TokenOf, TokenRole};

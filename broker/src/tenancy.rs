@@ -24,6 +24,7 @@ mod quotas;
 mod registry;
 mod settings;
 mod stats;
+mod stored;
 mod tenant;
 mod usage;
 
@@ -35,11 +36,12 @@ pub use permit::{BytesPermit, ItemPermit, Permit, Refusal};
 pub use profiles::Profiles;
 pub use quotas::{Limit, Overrides, Quota, Quotas};
 pub use registry::{
-    CreateError, DeleteError, Filter, NewTenant, NotKept, Open, Registry, UpdateError,
+    CreateError, DeleteError, Filter, NewTenant, NotKept, Open, Registry, RestoreError, UpdateError,
 };
 pub use settings::{BadSetting, Record, Settings, State};
 pub(crate) use stats::{Book, Bounds, Lap, Row};
 pub use stats::{Quantiles, StatsSnapshot};
+pub use stored::BadRecord;
 pub use tenant::Tenant;
 pub use usage::{Drift, UsageLine};
 

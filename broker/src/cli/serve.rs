@@ -89,7 +89,7 @@ async fn serve(
                 reload(args, &config, &broker, logging).await;
                 signals::tell(&[sd_notify::NotifyState::Ready]);
             }
-            () = broker.failed() => anyhow::bail!("the listener has stopped by itself"),
+            failed = broker.failed() => anyhow::bail!(failed),
         }
     }
     signals::tell(&[sd_notify::NotifyState::Stopping]);

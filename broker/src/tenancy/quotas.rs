@@ -143,6 +143,22 @@ macro_rules! quotas {
                 self
             }
 
+            /// What one quota is overridden with, if it is.
+            pub const fn get(&self, quota: Quota) -> Option<Limit> {
+                match quota {
+                    $(Quota::$variant => self.$field,)*
+                    Quota::Streams => None,
+                }
+            }
+
+            /// Overrides one quota, or no longer. A tenant has no quota of what is not a tenant's.
+            pub const fn set(&mut self, quota: Quota, limit: Option<Limit>) {
+                match quota {
+                    $(Quota::$variant => self.$field = limit,)*
+                    Quota::Streams => {}
+                }
+            }
+
             /// Every quota of a tenant, as it is.
             pub const fn all(quotas: &Quotas) -> Overrides {
                 Overrides { $($field: Some(quotas.$field),)* }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tollgate_protocol::id::TenantId;
 
 use super::{
@@ -24,18 +25,26 @@ use super::{
     quotas::Overrides,
     settings::{Record, State},
     stats::{Book, StatsSnapshot},
+    stored::StoredTenant,
     tenant::{Common, Tenant},
+};
+use crate::{
+    events::Events,
+    store::{Fence, Store},
 };
 
 mod create;
 mod delete;
 mod errors;
+mod ledger;
 mod staging;
 mod update;
 
 pub use create::NewTenant;
 pub use delete::Open;
 pub use errors::{CreateError, DeleteError, NotKept, UpdateError};
+use ledger::Ledger;
+pub use ledger::RestoreError;
 use staging::Staging;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -54,9 +63,25 @@ struct Inner {
     /// Held by whoever puts settings in force: profiles and settings change one after the other.
     publishing: Mutex<()>,
     staging: Mutex<Staging>,
+    /// Where they are kept, if they are.
+    ledger: Option<Arc<Ledger>>,
+    events: Events,
+    /// What the registry's own tasks run on: that of whoever opened it, not of whoever changes
+    /// something.
+    runtime: Option<Handle>,
     gateways: Mutex<Map<String, Arc<Gateway>>>,
     gateway_default: GatewayLimits,
     book: Book,
+}
+
+/// What a registry begins with.
+struct Parts {
+    known: Known,
+    profiles: Profiles,
+    staging: Staging,
+    ledger: Option<Arc<Ledger>>,
+    events: Events,
+    runtime: Option<Handle>,
 }
 
 /// What may be left out of a list.
@@ -76,8 +101,60 @@ impl Filter<'_> {
 }
 
 impl Registry {
-    /// A registry without tenants that keeps nothing.
+    /// A registry without tenants that keeps nothing: for tests of what one builds on tenants.
     pub fn in_memory(config: &Config) -> Registry {
+        let parts = Parts {
+            known: Known::default(),
+            profiles: Profiles::new(&config.profiles),
+            staging: Staging::beginning_with(1),
+            ledger: None,
+            events: Events::default(),
+            runtime: None,
+        };
+        Registry::of(config, parts)
+    }
+
+    /// The registry that a store keeps. `fence` is the right to change the store's system scope.
+    /// What a deletion left to do before the last end is done in the background.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when the tenants cannot be read.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn open(
+        config: &Config,
+        store: Store,
+        fence: Fence,
+        events: Events,
+    ) -> Result<Registry, RestoreError> {
+        let profiles = Profiles::new(&config.profiles);
+        let common = Common::of(config);
+        let mut known = Known::default();
+        let ledger = Ledger::open(store, fence, |stored| {
+            known.insert(restored(stored, &profiles, common));
+        })
+        .await?;
+        let ledger = Arc::new(ledger);
+        let parts = Parts {
+            known,
+            profiles,
+            staging: Staging::beginning_with(ledger.next_number()),
+            ledger: Some(ledger.clone()),
+            events,
+            runtime: Some(Handle::current()),
+        };
+        let registry = Registry::of(config, parts);
+        registry.spawn(async move {
+            for number in ledger.dropping() {
+                ledger.drop_data(number).await;
+            }
+        });
+        registry.checkpoint_when_due();
+        Ok(registry)
+    }
+
+    fn of(config: &Config, parts: Parts) -> Registry {
         let gateways = config
             .gateways
             .iter()
@@ -87,10 +164,13 @@ impl Registry {
             common: Common::of(config),
             tenants_max: config.tenants_max,
             delete_drain: Duration::from_millis(config.delete_drain_ms),
-            known: RwLock::default(),
-            profiles: ArcSwap::from_pointee(Profiles::new(&config.profiles)),
+            known: RwLock::new(parts.known),
+            profiles: ArcSwap::from_pointee(parts.profiles),
             publishing: Mutex::new(()),
-            staging: Mutex::default(),
+            staging: Mutex::new(parts.staging),
+            ledger: parts.ledger,
+            events: parts.events,
+            runtime: parts.runtime,
             gateways: Mutex::new(gateways),
             gateway_default: config.gateway_default,
             book: Book::new(),
@@ -235,11 +315,38 @@ impl Registry {
         self.0.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) async fn checkpoint(&self) {
+        if let Some(ledger) = &self.0.ledger {
+            ledger.checkpoint().await;
+        }
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        match &self.0.runtime {
+            Some(runtime) => runtime.spawn(task),
+            None => tokio::spawn(task),
+        }
+    }
+
     /// Tells the gateways that act for a tenant that it changed.
     fn tell_gateways<'a>(&self, names: impl Iterator<Item = &'a String>) {
         let gateways = self.0.gateways.lock().unwrap_or_else(PoisonError::into_inner);
         names.filter_map(|name| gateways.get(name)).for_each(|gateway| gateway.tell());
     }
+}
+
+/// A tenant as it was kept.
+fn restored(stored: StoredTenant, profiles: &Profiles, common: Common) -> Arc<Tenant> {
+    let StoredTenant { id, number, mut settings, revision, created_at, updated_at } = stored;
+    profiles.intern(&mut settings);
+    let quotas = profiles.quotas(&settings);
+    let settings = Arc::new(settings);
+    let record = Record { settings, quotas, revision, created_at, updated_at };
+    Tenant::new(id, number, common, record)
 }
 
 /// Tenants that a walk over all of them takes at once.

@@ -10,6 +10,7 @@ use tollgate_protocol::id::TenantId;
 
 use super::*;
 
+mod kept;
 mod pace;
 mod permits;
 mod profiles;

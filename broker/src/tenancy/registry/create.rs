@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::{
     CreateError, Registry,
-    staging::{Change, Verb, to_ms},
+    staging::{Change, Verb},
 };
 use crate::tenancy::{
     settings::{BadSetting, Record, Settings},
+    stored::stored_precision,
     tenant::Tenant,
 };
 
@@ -47,7 +48,7 @@ impl Registry {
             if self.len() + staging.creating() >= max {
                 return Err(CreateError::TooMany { max });
             }
-            let now = to_ms(SystemTime::now());
+            let now = stored_precision(SystemTime::now());
             let record = Record {
                 quotas: profiles.quotas(&settings),
                 settings: Arc::new(settings),

@@ -100,9 +100,14 @@ impl Registry {
             let change = Change::new(Verb::Delete, newest.tenant.clone(), record);
             (newest.tenant, self.stage(&mut staging, change))
         };
-        landed.await?;
-        self.drop_data(&tenant).await;
-        Ok(())
+        let registry = self.clone();
+        // It goes on to the end when the caller no longer waits.
+        let all = self.spawn(async move {
+            landed.await?;
+            registry.drop_data(&tenant).await;
+            Ok(())
+        });
+        all.await.map_err(|_| NotKept::Stopped)?
     }
 
     /// Deletes a tenant whatever it does: nothing new begins, what runs may finish within
@@ -116,7 +121,7 @@ impl Registry {
     pub async fn delete_now(&self, id: &str) -> Result<(), DeleteError> {
         let (tenant, landed) = self.begin_leaving(id)?;
         let registry = self.clone();
-        let all = tokio::spawn(async move {
+        let all = self.spawn(async move {
             landed.await?;
             registry.leave(&tenant).await
         });
@@ -162,7 +167,9 @@ impl Registry {
     }
 
     async fn drop_data(&self, tenant: &Tenant) {
-        tracing::info!(tenant = %tenant.id, "the tenant was deleted");
+        if let Some(ledger) = &self.0.ledger {
+            ledger.drop_data(tenant.index()).await;
+        }
     }
 }
 

@@ -3,18 +3,18 @@
 //! A change is decided upon what the changes before it will have made, whether they are kept yet or
 //! not. What cannot be kept takes what was decided upon it along. Readers see only what is kept.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::sync::oneshot;
 use tollgate_protocol::id::TenantId;
 
-use super::{Map, NotKept, Registry};
-use crate::tenancy::{
-    settings::{Record, State},
-    tenant::Tenant,
+use super::{Map, NotKept, Registry, ledger};
+use crate::{
+    events,
+    tenancy::{
+        settings::{Record, Settings, State},
+        tenant::Tenant,
+    },
 };
 
 /// What is decided and not in force yet. A leaf.
@@ -106,6 +106,26 @@ impl Staging {
         self.creating
     }
 
+    /// The changes that are to be kept in one go, the oldest; none ends the flushing.
+    fn next_group(&mut self) -> Option<Vec<Waiting>> {
+        if self.queue.is_empty() {
+            self.flushing = false;
+            return None;
+        }
+        let mut bytes = 0;
+        let fits = |w: &&Waiting| {
+            bytes += w.change.as_ref().map_or(0, ledger::weight);
+            bytes <= GROUP_BYTES_MAX
+        };
+        let n = self.queue.iter().take(GROUP_MAX).take_while(fits).count().max(1);
+        Some(self.queue.drain(..n).collect())
+    }
+
+    /// Nothing is on its way, and the next tenant has this number.
+    pub(super) fn beginning_with(next_number: u32) -> Staging {
+        Staging { next_number, ..Staging::default() }
+    }
+
     /// A number that no tenant has had; none when all are used up.
     pub(super) fn number(&mut self) -> Option<u32> {
         let number = self.next_number;
@@ -161,10 +181,26 @@ impl Registry {
         if !staging.stopped {
             staging.queue.push(Waiting { change, answer });
             if !std::mem::replace(&mut staging.flushing, true) {
-                tokio::spawn(Flush(self.clone()).run());
+                self.spawn(Flush(self.clone()).run());
             }
         }
         Landed(landed)
+    }
+
+    async fn keep(&self, group: &[Waiting]) -> Result<(), NotKept> {
+        let changes: Vec<_> = group.iter().filter_map(|w| w.change.as_ref()).collect();
+        match &self.0.ledger {
+            Some(ledger) if !changes.is_empty() => ledger.commit(&changes).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts a checkpoint when the view has fallen behind.
+    pub(super) fn checkpoint_when_due(&self) {
+        let due = self.0.ledger.as_ref().filter(|ledger| ledger.is_behind());
+        if let Some(ledger) = due.cloned() {
+            self.spawn(async move { ledger.checkpoint().await });
+        }
     }
 
     /// Puts a change that is kept in force, and tells of it.
@@ -187,6 +223,9 @@ impl Registry {
         }
         drop(publishing);
         self.tell_gateways(before.settings.gateways.iter().chain(&after.gateways));
+        for event in events(change, &before) {
+            self.0.events.publish(Some(&tenant.id), event);
+        }
         let mut staging = self.staging();
         if change.verb == Verb::Create {
             staging.creating -= 1;
@@ -197,29 +236,42 @@ impl Registry {
     }
 }
 
+/// What a change is told as.
+fn events(change: &Change, before: &Record) -> impl Iterator<Item = events::Kind> {
+    let (old, new) = (&*before.settings, &*change.record.settings);
+    let only_the_state = Settings { state: old.state, ..new.clone() } == *old;
+    let revision = change.record.revision;
+    let (first, second) = match change.verb {
+        Verb::Create => (Some(events::Kind::TenantCreated), None),
+        Verb::Delete => (Some(events::Kind::TenantDeleted), None),
+        Verb::Update | Verb::BeginLeaving { .. } => {
+            let updated = events::Kind::TenantUpdated { revision };
+            let state = match (old.state, new.state) {
+                (State::Active, State::Suspended) => Some(events::Kind::TenantSuspended),
+                (State::Suspended, State::Active) => Some(events::Kind::TenantActivated),
+                _ => None,
+            };
+            (state, (!only_the_state).then_some(updated))
+        }
+    };
+    first.into_iter().chain(second)
+}
+
 /// Keeps the queue moving until it is empty.
 struct Flush(Registry);
 
 impl Flush {
     async fn run(self) {
         loop {
-            let group = {
-                let mut staging = self.0.staging();
-                if staging.queue.is_empty() {
-                    staging.flushing = false;
-                    return;
-                }
-                let n = staging.queue.len().min(GROUP_MAX);
-                staging.queue.drain(..n).collect::<Vec<_>>()
-            };
-            let changes = group.iter().filter_map(|w| w.change.as_ref());
-            match self.0.keep(changes).await {
+            let Some(group) = self.0.staging().next_group() else { return };
+            match self.0.keep(&group).await {
                 Ok(()) => {
                     for Waiting { change, answer } in group {
                         change.iter().for_each(|change| self.0.publish(change));
                         // Whoever asked may have gone.
                         let _ = answer.send(Ok(()));
                     }
+                    self.0.checkpoint_when_due();
                 }
                 Err(error) => {
                     let rest = {
@@ -248,17 +300,7 @@ impl Drop for Flush {
     }
 }
 
-impl Registry {
-    async fn keep(&self, _changes: impl Iterator<Item = &Change>) -> Result<(), NotKept> {
-        Ok(())
-    }
-}
-
-/// A moment to the millisecond, as it is kept.
-pub(super) fn to_ms(at: SystemTime) -> SystemTime {
-    let ms = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
-}
-
 /// Changes that are kept in one go.
 const GROUP_MAX: usize = 256;
+/// And their bytes in the store, roughly; one larger change is kept alone.
+const GROUP_BYTES_MAX: usize = 512 << 10;

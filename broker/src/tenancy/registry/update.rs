@@ -5,10 +5,11 @@ use std::{sync::Arc, time::SystemTime};
 use super::{
     Registry, UpdateError,
     create::unknown_profile,
-    staging::{Change, Verb, to_ms},
+    staging::{Change, Verb},
 };
 use crate::tenancy::{
     settings::{Record, Settings, State},
+    stored::stored_precision,
     tenant::Tenant,
 };
 
@@ -91,7 +92,7 @@ pub(super) fn next(now: &Record, settings: Settings) -> Record {
         settings: Arc::new(settings),
         revision: now.revision + 1,
         // A clock that was set back does not bring a tenant back.
-        updated_at: to_ms(SystemTime::now()).max(now.updated_at),
+        updated_at: stored_precision(SystemTime::now()).max(now.updated_at),
         ..now.clone()
     }
 }
