@@ -209,10 +209,33 @@ impl Served {
         run_with(self.command(certs).args(args), "")
     }
 
+    /// Where its HTTP API listens.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn http(&self) -> SocketAddr {
+        self.ready["http"].as_str().and_then(|a| a.parse().ok()).expect("it has an API")
+    }
+
+    /// Runs `tollgate` beside it, with the address of its API and no certificate.
+    pub fn operate(&self, args: &[&str]) -> Ran {
+        run_with(self.operator().args(args), "")
+    }
+
+    /// As [`operate`](Self::operate), to be changed before it is run.
+    pub fn operator(&self) -> Command {
+        let mut command = tollgate(self.dir.path());
+        command.env("TOLLGATE_API", format!("http://{}", self.http()));
+        command
+    }
+
     /// As [`run`](Self::run), to be changed before it is run.
     pub fn command(&self, certs: &str) -> Command {
         let mut command = tollgate(self.dir.path());
         command.env("TOLLGATE_ADDR", self.addr.to_string()).env("TOLLGATE_CERTS", certs);
+        if let Some(http) = self.ready["http"].as_str() {
+            command.env("TOLLGATE_API", format!("http://{http}"));
+        }
         command
     }
 

@@ -18,7 +18,8 @@ use crate::cli::{
   tollgate cert revoke --ca ca --serial 4f1d0a6b
 
 Adds to crl.pem in the authority's directory. A broker on its development authority sees it within
-a second; others have the file under tls.crls. What is revoked stays so.")]
+a second; others have the file under tls.crls. What is revoked stays so. `tollgate revocation add` does
+it over the API, where the key of the authority is not at hand.")]
 pub(crate) struct Args {
     #[command(flatten)]
     ca: CaArgs,

@@ -1,0 +1,115 @@
+//! The pages under docs/: their commands exist, their keys exist, and they leave nothing out.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use tollgate_protocol::close::CloseCode;
+use tollgate_tests::process::run;
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+const PAGES: [&str; 3] = ["best-practices.md", "troubleshooting.md", "http-api.md"];
+
+/// What stands in backquotes, and the lines of blocks of text.
+fn quoted(page: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut block = None;
+    for line in page.lines() {
+        match (line.strip_prefix("```"), block) {
+            (Some(kind), None) => block = Some(kind == "text"),
+            (Some(_), Some(_)) => block = None,
+            (None, Some(true)) => found.push(line.to_owned()),
+            (None, Some(false)) => {}
+            (None, None) => found.extend(line.split('`').skip(1).step_by(2).map(str::to_owned)),
+        }
+    }
+    found
+}
+
+/// The words of a command line up to its first argument: the command.
+fn command(line: &str) -> Option<Vec<&str>> {
+    let words = line.strip_prefix("tollgate ")?.split_whitespace();
+    let is_name =
+        |w: &&str| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !w.starts_with('-');
+    Some(words.take_while(is_name).collect())
+}
+
+#[test]
+fn every_command_that_a_page_names_exists_with_its_flags() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut checked = BTreeSet::new();
+    for line in PAGES.iter().flat_map(|name| quoted(&page(name))) {
+        let Some(words) = command(&line) else { continue };
+        // The first words that are a command; what follows them are values, such as an id.
+        let help = (1..=words.len()).rev().map(|n| &words[..n]).find_map(|words| {
+            let ran = run(dir.path(), words.iter().copied().chain(["--help"]));
+            (ran.code == 0).then_some(ran.stdout)
+        });
+        let help = help.unwrap_or_else(|| panic!("`{line}` names no command"));
+        let two_word = help.contains("<COMMAND>");
+        assert!(!two_word || words.len() == 1, "`{line}`: there is no `{words:?}`");
+        for flag in line.split_whitespace().filter(|w| w.starts_with("--")) {
+            let flag = flag.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            assert!(help.contains(flag), "`{line}`: {words:?} takes no {flag}");
+        }
+        checked.insert(words.join(" "));
+    }
+    assert!(checked.len() > 15, "{checked:?}");
+}
+
+#[test]
+fn every_key_that_a_page_names_exists() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let print = run(dir.path(), ["config", "print", "--output", "json"]).ends_with(0).json();
+    let sections: Vec<&String> = print.as_object().expect("sections").keys().collect();
+    let mut checked = 0;
+    for text in PAGES.iter().flat_map(|name| quoted(&page(name))) {
+        let parts: Vec<&str> = text.split('.').collect();
+        let is_key =
+            |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let [section, rest @ ..] = &parts[..] else { continue };
+        if rest.is_empty() || !parts.iter().all(is_key) || !sections.iter().any(|s| s == section) {
+            continue;
+        }
+        let found = parts.iter().try_fold(&print, |at, part| at.get(part));
+        assert!(found.is_some(), "there is no key `{text}`");
+        checked += 1;
+    }
+    assert!(checked > 15, "keys were found: {checked}");
+}
+
+#[test]
+fn every_close_code_is_explained() {
+    let page = page("troubleshooting.md");
+    for code in CloseCode::ALL {
+        assert!(page.contains(&format!("| `{code}` |")), "{code} has no row");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    for name in PAGES {
+        let page = page(name);
+        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if file.starts_with("https://") {
+                continue;
+            }
+            let text = if file.is_empty() {
+                page.clone()
+            } else {
+                assert!(docs.join(file).exists(), "{name}: {link}");
+                fs::read_to_string(docs.join(file)).unwrap_or_default()
+            };
+            let heading = |l: &str| {
+                let title = l.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+                title.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect::<String>()
+            };
+            let mut headings = text.lines().filter(|l| l.starts_with('#'));
+            assert!(anchor.is_empty() || headings.any(|l| heading(l) == anchor), "{name}: {link}");
+        }
+    }
+}
