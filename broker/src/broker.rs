@@ -20,6 +20,7 @@ use crate::{
     events::{Events, Kind},
     http::{self, HttpError},
     metrics::{Format, Metrics},
+    revocations::{self, Revocations},
     store::{self, Store},
     tenancy::{Registry, RestoreError},
     transport::{Endpoint, EndpointError, Live, OpenIds, WindowPool},
@@ -40,6 +41,7 @@ pub(crate) struct Services {
     pub metrics: Metrics,
     pub store: Store,
     pub tenants: Registry,
+    pub revocations: Revocations,
     pub live: Live,
     pub windows: Arc<WindowPool>,
     pub open_ids: OpenIds,
@@ -107,6 +109,9 @@ pub enum StartError {
     /// The tenants can not be read.
     #[error(transparent)]
     Tenants(#[from] RestoreError),
+    /// The revocations can not be read.
+    #[error(transparent)]
+    Revocations(#[from] revocations::RestoreError),
     /// The listener can not be started.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -160,11 +165,15 @@ impl Broker {
         }
         let authority = dev_ca::when_needed(&config, &domain)?;
         let paths = paths(&config, authority.as_ref(), domain)?;
-        let (rotator, certificates) = Rotator::new(paths.clone())?;
+        let (mut rotator, certificates) = Rotator::new(paths.clone())?;
         let events = Events::new(&config.events);
         let store = open_store(&config).await?;
         let fence = store.system().claim().await?;
-        let tenants = Registry::open(&config.tenancy, store.clone(), fence, events.clone()).await?;
+        let opened = Registry::open(&config.tenancy, store.clone(), fence.clone(), events.clone());
+        let tenants = opened.await?;
+        let (domain, trust) = (paths.domain.clone(), certificates.clone());
+        let revocations = Revocations::open(&store, fence, domain, trust, events.clone()).await?;
+        rotator.deny(revocations.entries().collect())?;
         tenants.book().bound(scrape::bounds(&config.metrics));
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&config.metrics, names);
@@ -184,6 +193,7 @@ impl Broker {
             metrics,
             store,
             tenants,
+            revocations,
             live: Live::new(events.clone()),
             windows,
             open_ids: OpenIds::default(),
@@ -216,6 +226,11 @@ impl Broker {
     /// The tenants, to look at and to change.
     pub fn tenants(&self) -> &Registry {
         &self.services.tenants
+    }
+
+    /// What was revoked through the API, to look at and to change.
+    pub fn revocations(&self) -> &Revocations {
+        &self.services.revocations
     }
 
     /// The recipes.

@@ -7,6 +7,7 @@ pub mod events;
 mod http;
 mod metrics;
 pub mod recipes;
+pub mod revocations;
 mod rules;
 pub mod store;
 pub mod tenancy;

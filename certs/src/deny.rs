@@ -3,7 +3,7 @@
 //! Every entry is checked when it is read, because one with a typing error would refuse nobody.
 //! There are no patterns: an entry is one certificate or one holder.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt, str::FromStr};
 
 use crate::{
     identity::{Identity, IdentityError, TrustDomain},
@@ -16,6 +16,51 @@ pub struct DenyList {
     serials: HashSet<Serial>,
     spiffe_ids: HashSet<String>,
     domains: HashSet<TrustDomain>,
+}
+
+/// One entry: a certificate, or a holder whatever its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// The certificate with this serial number.
+    Serial(Serial),
+    /// Every certificate of this holder.
+    Holder {
+        /// Its trust domain.
+        domain: TrustDomain,
+        /// Its SPIFFE ID.
+        spiffe_id: String,
+    },
+}
+
+impl FromStr for Entry {
+    type Err = EntryError;
+
+    /// Parses a serial number in hex, or a SPIFFE ID.
+    fn from_str(entry: &str) -> Result<Entry, EntryError> {
+        if entry.contains("://") {
+            let (domain, identity) = Identity::parse_any(entry)?;
+            Ok(Entry::Holder { spiffe_id: identity.spiffe_id(&domain), domain })
+        } else {
+            Ok(Entry::Serial(Serial::parse(entry)?))
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entry::Serial(serial) => serial.fmt(f),
+            Entry::Holder { spiffe_id, .. } => f.write_str(spiffe_id),
+        }
+    }
+}
+
+impl FromIterator<Entry> for DenyList {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> DenyList {
+        let mut list = DenyList::default();
+        entries.into_iter().for_each(|entry| list.add(entry));
+        list
+    }
 }
 
 /// Why the text of a deny list was refused.
@@ -51,7 +96,7 @@ impl DenyList {
             if entry.is_empty() {
                 continue;
             }
-            list.add(entry).map_err(|problem| DenyError { line: index + 1, problem })?;
+            list.add(entry.parse().map_err(|problem| DenyError { line: index + 1, problem })?);
         }
         Ok(list)
     }
@@ -76,15 +121,16 @@ impl DenyList {
         self.domains.iter().find(|named| *named != domain)
     }
 
-    fn add(&mut self, entry: &str) -> Result<(), EntryError> {
-        if entry.contains("://") {
-            let (domain, identity) = Identity::parse_any(entry)?;
-            self.spiffe_ids.insert(identity.spiffe_id(&domain));
-            self.domains.insert(domain);
-        } else {
-            self.serials.insert(Serial::parse(entry)?);
+    fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::Serial(serial) => {
+                self.serials.insert(serial);
+            }
+            Entry::Holder { domain, spiffe_id } => {
+                self.spiffe_ids.insert(spiffe_id);
+                self.domains.insert(domain);
+            }
         }
-        Ok(())
     }
 }
 

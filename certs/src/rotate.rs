@@ -12,7 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{identity::TrustDomain, server::ServerCredentials, verify::Trust};
+use crate::{deny::DenyList, identity::TrustDomain, server::ServerCredentials, verify::Trust};
 
 mod source;
 
@@ -54,6 +54,8 @@ pub struct Rotator {
     poll: Duration,
     snapshots: watch::Sender<Snapshot>,
     requests: mpsc::Receiver<Request>,
+    /// What is denied besides what the files say.
+    besides: Arc<DenyList>,
     /// A hash of what the published snapshot was made of.
     digest: [u8; 32],
     /// Which of the files were there then.
@@ -73,8 +75,12 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
 }
 
-/// Where the answer to a reload goes: the generation that is then in force.
-type Request = oneshot::Sender<Result<u64, RotateError>>;
+/// Something to be done, and where its outcome goes: the generation that is then in force.
+#[derive(Debug)]
+struct Request {
+    besides: Option<DenyList>,
+    reply: oneshot::Sender<Result<u64, RotateError>>,
+}
 
 /// Reads the files once. Blocks on the disk.
 ///
@@ -109,11 +115,30 @@ impl Rotator {
             poll: poll.max(Duration::from_millis(1)),
             snapshots,
             requests,
+            besides: Arc::default(),
             loaded: None,
             seen: None,
             refused: None,
         };
         Ok((rotator, Handle { snapshots: receiver, requests: sender }))
+    }
+
+    /// Denies these too, besides what the files say, and no longer those that were denied so before;
+    /// gives the generation that is then in force.
+    ///
+    /// # Errors
+    /// [`RotateError::Trust`] when an entry would refuse nobody; then nothing changes.
+    pub fn deny(&mut self, besides: DenyList) -> Result<u64, RotateError> {
+        let current = self.snapshots.borrow().clone();
+        if *self.besides == besides {
+            return Ok(current.generation);
+        }
+        let besides = Arc::new(besides);
+        let trust = Arc::new(current.trust.denying_besides(besides.clone())?);
+        self.besides = besides;
+        let generation = current.generation + 1;
+        self.snapshots.send_replace(Snapshot { trust, generation, ..current });
+        Ok(generation)
     }
 
     /// Follows the files until it is dropped.
@@ -124,8 +149,11 @@ impl Rotator {
             // Fair: neither a flood of reloads nor the ticks can keep the other waiting.
             tokio::select! {
                 _ = ticks.tick() => self.poll().await,
-                Some(reply) = self.requests.recv() => {
-                    let outcome = self.reload().await;
+                Some(Request { besides, reply }) = self.requests.recv() => {
+                    let outcome = match besides {
+                        Some(besides) => self.deny(besides),
+                        None => self.reload().await,
+                    };
                     // Whoever asked may have gone; the outcome holds all the same.
                     let _ = reply.send(outcome);
                 }
@@ -175,7 +203,7 @@ impl Rotator {
     /// Publishes what the files say if it is good and new.
     async fn take_over(&mut self) -> Result<u64, RotateError> {
         let current = self.snapshots.borrow().generation;
-        let (paths, digest) = (self.paths.clone(), self.digest);
+        let (paths, digest, besides) = (self.paths.clone(), self.digest, self.besides.clone());
         let present = self.present.clone();
         let read = move || -> Result<_, RotateError> {
             let source = Source::read(&paths)?;
@@ -183,7 +211,8 @@ impl Rotator {
             if source.digest() == digest {
                 return Ok(None);
             }
-            let snapshot = source.snapshot(&paths, current + 1)?;
+            let mut snapshot = source.snapshot(&paths, current + 1)?;
+            snapshot.trust = Arc::new(snapshot.trust.denying_besides(besides)?);
             Ok(Some((source.digest(), source.present(), snapshot)))
         };
         let Some((digest, present, snapshot)) = blocking(read).await? else {
@@ -221,8 +250,21 @@ impl Handle {
     /// [`RotateError`] when the files cannot be used, and the last good ones stay;
     /// [`RotateError::Stopped`] when the [`Rotator`] is gone.
     pub async fn reload(&self) -> Result<u64, RotateError> {
+        self.ask(None).await
+    }
+
+    /// As [`Rotator::deny`], while the [`Rotator`] runs.
+    ///
+    /// # Errors
+    /// As [`Rotator::deny`]; [`RotateError::Stopped`] when the [`Rotator`] is gone.
+    pub async fn deny(&self, besides: DenyList) -> Result<u64, RotateError> {
+        self.ask(Some(besides)).await
+    }
+
+    async fn ask(&self, besides: Option<DenyList>) -> Result<u64, RotateError> {
         let (reply, outcome) = oneshot::channel();
-        self.requests.send(reply).await.map_err(|_| RotateError::Stopped)?;
+        let request = Request { besides, reply };
+        self.requests.send(request).await.map_err(|_| RotateError::Stopped)?;
         outcome.await.map_err(|_| RotateError::Stopped)?
     }
 }

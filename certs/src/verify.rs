@@ -41,10 +41,12 @@ pub struct Trust(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    roots: Vec<Root>,
-    subjects: Vec<DistinguishedName>,
+    roots: Arc<[Root]>,
+    subjects: Arc<[DistinguishedName]>,
     next_update: Option<SystemTime>,
-    deny: DenyList,
+    deny: Arc<DenyList>,
+    /// What is denied besides.
+    besides: Arc<DenyList>,
     domain: TrustDomain,
     provider: Arc<CryptoProvider>,
 }
@@ -149,10 +151,30 @@ impl Trust {
         }
         let lists = root::revocation_lists(&crls)?;
         let next_update = lists.iter().map(|list| list.next_update).min();
-        let roots = root::with_lists(&roots, lists)?;
+        let roots: Arc<[Root]> = root::with_lists(&roots, lists)?.into();
         let subjects = roots.iter().map(Root::subject).collect();
-        let provider = crypto::provider();
-        Ok(Trust(Arc::new(Inner { roots, subjects, next_update, deny, domain, provider })))
+        let (provider, deny, besides) = (crypto::provider(), Arc::new(deny), Arc::default());
+        Ok(Trust(Arc::new(Inner { roots, subjects, next_update, deny, besides, domain, provider })))
+    }
+
+    /// The same, with a second deny list beside the first; it replaces the second that was there.
+    ///
+    /// # Errors
+    /// [`TrustError::ForeignDeny`] when an entry would refuse nobody.
+    pub fn denying_besides(&self, besides: Arc<DenyList>) -> Result<Trust, TrustError> {
+        let Inner { roots, subjects, next_update, deny, domain, provider, .. } = &*self.0;
+        if let Some(found) = besides.foreign_domain(domain) {
+            return Err(TrustError::ForeignDeny { found: found.clone(), allowed: domain.clone() });
+        }
+        Ok(Trust(Arc::new(Inner {
+            roots: roots.clone(),
+            subjects: subjects.clone(),
+            next_update: *next_update,
+            deny: deny.clone(),
+            besides,
+            domain: domain.clone(),
+            provider: provider.clone(),
+        })))
     }
 
     /// The verifier for a server's configuration: a client must present a certificate, and one
@@ -190,7 +212,8 @@ impl Trust {
         self.check_path(&certificate, intermediates, now)?;
         let identity = Identity::from_certificate(leaf, &self.0.domain)?;
         let serial = Serial::from_der(certificate.serial());
-        if self.0.deny.contains(&serial, &identity.spiffe_id(&self.0.domain)) {
+        let spiffe_id = identity.spiffe_id(&self.0.domain);
+        if [&self.0.deny, &self.0.besides].iter().any(|list| list.contains(&serial, &spiffe_id)) {
             return Err(Rejection::Denied);
         }
         Ok(identity)
@@ -216,7 +239,7 @@ impl Trust {
     ) -> Result<(), Rejection> {
         let algorithms = self.0.provider.signature_verification_algorithms.all;
         let mut refused = Rejection::UnknownIssuer;
-        for root in &self.0.roots {
+        for root in self.0.roots.iter() {
             match root.check(certificate, intermediates, algorithms, now) {
                 Ok(()) => return Ok(()),
                 Err(Rejection::UnknownIssuer) => {}

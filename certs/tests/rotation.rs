@@ -12,8 +12,8 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tempfile::TempDir;
 use tokio::{sync::watch, time::timeout};
 use tollgate_certs::{
-    Authority, Identity, IssueOptions, Issued, Paths, Rejection, Rotator, Serial, Snapshot,
-    TrustDomain,
+    Authority, DenyList, Identity, IssueOptions, Issued, Paths, Rejection, Rotator, Serial,
+    Snapshot, TrustDomain, deny,
     rotate::{self, Handle, RotateError},
 };
 
@@ -121,6 +121,32 @@ async fn a_deny_list_acts_and_can_be_taken_back() {
     assert_eq!(home.verdict(&next(&mut snapshots).await), Err(Rejection::Denied));
     home.write("deny", "# nobody\n");
     assert!(home.verdict(&next(&mut snapshots).await).is_ok());
+}
+
+#[tokio::test]
+async fn what_is_denied_besides_the_files_stays_denied_when_they_change() {
+    let home = Home::new();
+    let (mut rotator, handle) = Rotator::new(home.paths()).expect("good files");
+    let entry = |text: &str| text.parse::<deny::Entry>().expect("an entry");
+    let root: DenyList = [entry("spiffe://tollgate.local/operator/root")].into_iter().collect();
+    assert_eq!(rotator.deny(root.clone()).expect("of this domain"), 2);
+    assert_eq!(home.verdict(&handle.current()), Err(Rejection::Denied), "before it runs");
+    assert_eq!(rotator.deny(root.clone()).expect("of this domain"), 2, "nothing new");
+    tokio::spawn(rotator.run());
+
+    home.renew();
+    assert_eq!(handle.reload().await.expect("good files"), 3);
+    assert_eq!(home.verdict(&handle.current()), Err(Rejection::Denied));
+    let foreign = [entry("spiffe://other.example/operator/root")].into_iter().collect();
+    let error = handle.deny(foreign).await.expect_err("it would refuse nobody");
+    assert!(error.to_string().contains("other.example"), "{error}");
+    assert_eq!(home.verdict(&handle.current()), Err(Rejection::Denied));
+
+    let serial = [entry(&home.client.serial)].into_iter().collect();
+    assert_eq!(handle.deny(serial).await.expect("a serial"), 4);
+    assert_eq!(home.verdict(&handle.current()), Err(Rejection::Denied));
+    assert_eq!(handle.deny(DenyList::default()).await.expect("nobody"), 5);
+    assert!(home.verdict(&handle.current()).is_ok());
 }
 
 #[tokio::test]

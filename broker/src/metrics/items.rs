@@ -74,8 +74,7 @@ impl How {
         How::Lost,
     ];
 
-    /// The name, in metrics and in logs.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             How::Ended(Ended::Sealed) => "sealed",
             How::Ended(Ended::Cancelled) => "cancelled",

@@ -13,7 +13,6 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tollgate_certs::{Identity, Rejection, Role, validity};
 use tollgate_protocol::close::CloseCode;
-use tracing::Instrument;
 
 use super::{
     abuse::Abuse,
@@ -101,15 +100,10 @@ pub(super) async fn serve(
     drop((under_way, counted));
     let metrics = services.metrics.clone();
     match Admitted::judge(services, &conn, generation) {
-        Ok(admitted) => {
-            let (identity, address) = (admitted.entered.identity(), conn.remote_address());
-            let span = tracing::debug_span!("connection", identity, %address);
-            admitted.run(conn).instrument(span).await;
-        }
+        Ok(admitted) => admitted.run(conn).await,
         Err(closing) => {
             metrics.connection_refused(closing.0);
-            let (code, address) = (closing.0, conn.remote_address());
-            tracing::info!(%code, reason = closing.1, %address, "a connection was turned away");
+            tracing::info!(code = %closing.0, reason = closing.1, "a connection was turned away");
             // The endpoint tells the peer, also after this handle is gone.
             closing.close(&conn);
         }
@@ -217,8 +211,7 @@ impl Admitted {
             }
         };
         if let Some(closing) = closing {
-            let (code, identity) = (closing.0, self.entered.identity());
-            tracing::info!(%code, reason = closing.1, identity, "a connection is closed");
+            tracing::info!(code = %closing.0, reason = closing.1, "a connection is closed");
             services.metrics.connection_closed(closing.0);
             closing.close(&conn);
         }
@@ -239,7 +232,7 @@ impl Admitted {
             return Ok(());
         };
         if let (true, Some(at)) = (tenant.may_go_on(), tenant.leaves_at()) {
-            self.peer.signals.update(|s| s.draining = Some(at));
+            self.peer.signals.update(|s| (s.draining, s.leaving) = (Some(at), true));
             return self.check_leaving(streams);
         }
         active(tenant)

@@ -18,6 +18,8 @@ use foldhash::HashMap;
 pub(super) struct State {
     /// When the broker stops at the latest; set once it drains.
     pub draining: Option<SystemTime>,
+    /// It is the tenant that goes, not the broker.
+    pub leaving: bool,
     /// The time for draining is over: end now.
     pub over: bool,
     /// When the certificate expires; set once that is near.

@@ -132,7 +132,8 @@ impl Stream {
     }
 
     async fn dispatch(mut self, peer: &Arc<Peer>) -> End {
-        let draining = peer.signals.state().draining.is_some();
+        let state = peer.signals.state();
+        let draining = state.draining.is_some();
         let first = match self.splitter.peek() {
             Ok(Some(frame)) => ClientFrame::decode(frame),
             // `first_frame` returned because there is one.
@@ -140,6 +141,7 @@ impl Stream {
         };
         let refusal = match first {
             Err(e) => e.into(),
+            Ok(_) if state.leaving => Failure::new(Code::Forbidden, "the tenant is being deleted"),
             Ok(_) if draining => Failure::new(Code::Draining, "the broker is shutting down"),
             Ok(ClientFrame::Batch(open)) => match batch::open(peer, &open) {
                 Ok(opened) => {

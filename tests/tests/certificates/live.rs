@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tollgate_broker::tenancy::Quota;
+use tollgate_broker::tenancy::{DeleteError, Quota, State};
 use tollgate_certs::{Authority, IssueOptions, Issued, Serial, TrustDomain};
 use tollgate_client::{
     BatchError, Client, CloseCode, Code, ConnectError, Event, NoticeKind, Request,
@@ -204,6 +204,116 @@ async fn a_suspended_tenant_is_closed_out_and_may_come_back() {
     rig.broker.tenants().activate("acme", None).await.expect("acme");
     let back: String = suspended.call("echo", "back").await.expect("it is let in again");
     assert_eq!(back, "back");
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn what_is_revoked_through_the_api_is_closed_out_and_may_come_back() {
+    let rig = Rig::start().await;
+    let (by_serial, issued) = holder(&rig, "acme").await;
+    let (colleague, _) = holder(&rig, "acme").await;
+    let (by_name, named) = holder(&rig, "globex").await;
+    let revocations = rig.broker.revocations();
+
+    let serial = issued.serial.parse().expect("a serial");
+    let first = revocations.revoke(serial, "lost".into()).await.expect("revoked");
+    assert_eq!(closed(&by_serial).await.0, CloseCode::CertificateRevoked);
+    is_refused(&rig, &issued, "evoked").await;
+    is_served(&colleague).await;
+
+    let name = "spiffe://tollgate.local/tenant/globex/client".parse().expect("a holder");
+    let second = revocations.revoke(name, String::new()).await.expect("revoked");
+    assert_eq!(closed(&by_name).await.0, CloseCode::CertificateRevoked);
+    is_refused(&rig, &named, "evoked").await;
+    is_served(&colleague).await;
+
+    for revocation in [first, second] {
+        revocations.reinstate(revocation.id).await.expect("there is one");
+    }
+    let again = rig.builder("acme").credentials(credentials(&issued)).connect().await;
+    is_served(&again.expect("it may come back")).await;
+}
+
+/// A batch of a tenant in which one item runs.
+async fn running(client: &Client, held: &Held) -> tollgate_client::Batch {
+    let mut batch = client.batch().open().await.expect("a batch");
+    batch.send(Request::new("held", "x")).await.expect("sent");
+    batch.flush().await.expect("sent");
+    held.begun(1).await;
+    batch
+}
+
+#[tokio::test]
+async fn a_tenant_is_deleted_when_nothing_of_it_is_open() {
+    let held = Held::default();
+    let rig = Rig::with_catalog(held.catalog(), |_| {}).await;
+    let client = rig.client("acme").await;
+    let _batch = running(&client, &held).await;
+    let tenants = rig.broker.tenants();
+    assert_eq!(tenants.delete("acme", None).await, Err(DeleteError::Active));
+    let tenant = tenants.get("acme").expect("acme");
+    let open = tenant.open();
+    assert_eq!((open.connections, open.batches), (1, 1));
+    tenants.suspend("acme", None).await.expect("acme");
+    assert_eq!(closed(&client).await.0, CloseCode::TenantSuspended);
+    eventually("nothing of it is open", || tenant.is_idle()).await;
+    tenants.delete("acme", None).await.expect("it is idle");
+    assert_eq!(tenant.state(), State::Deleted);
+}
+
+#[tokio::test]
+async fn by_force_what_runs_of_a_tenant_may_finish_and_nothing_new_begins() {
+    let held = Held::default();
+    let rig = Rig::with_catalog(held.catalog(), |c| c.tenancy.delete_drain_ms = 60_000).await;
+    let (client, other) = (rig.client("acme").await, rig.client("globex").await);
+    let mut batch = running(&client, &held).await;
+    let conn = client.connection().expect("connected");
+    let tenants = rig.broker.tenants().clone();
+    let deletion = tokio::spawn(async move { tenants.delete_now("acme").await });
+
+    let notice = loop {
+        match batch.next().await.expect("not the end").expect("an event") {
+            Event::Notice(notice) => break notice,
+            _ => continue,
+        }
+    };
+    assert_eq!(notice.kind, NoticeKind::Draining);
+    assert!(notice.message.contains("tenant"), "{notice:?}");
+    let late = client.execute([Request::new("echo", "x")]).await.expect_err("nothing begins");
+    assert_eq!(late.code(), Some(Code::Forbidden), "{late}");
+    let error = rig.builder("acme").connect().await.expect_err("nobody is let in");
+    assert!(error.to_string().contains("deleted"), "{error}");
+
+    held.release(1);
+    batch.finish().await.expect("sealed");
+    let mut succeeded = 0;
+    while let Some(event) = batch.next().await {
+        if let Event::Summary(summary) = event.expect("an event") {
+            succeeded = summary.succeeded;
+        }
+    }
+    assert_eq!(succeeded, 1);
+    assert_eq!(super::closed_connection(&conn).await.0, CloseCode::TenantDeleted);
+    deletion.await.expect("no panic").expect("deleted");
+    is_served(&other).await;
+}
+
+#[tokio::test]
+async fn by_force_what_does_not_finish_is_cut() {
+    let held = Held::default();
+    let rig = Rig::with_catalog(held.catalog(), |c| c.tenancy.delete_drain_ms = 50).await;
+    let client = rig.client("acme").await;
+    let mut batch = running(&client, &held).await;
+    let conn = client.connection().expect("connected");
+    rig.broker.tenants().delete_now("acme").await.expect("acme");
+    assert_eq!(super::closed_connection(&conn).await.0, CloseCode::TenantDeleted);
+    let error = loop {
+        match batch.next().await.expect("not a regular end") {
+            Ok(event) => assert!(!matches!(event, Event::Summary(_)), "{event:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.close_code(), Some(CloseCode::TenantDeleted), "{error}");
     rig.idle().await;
 }
 

@@ -27,6 +27,7 @@ const BROKER: &[(&str, &[&str])] = &[
     ("events", &[]),
     ("store", &["rules"]),
     ("tenancy", &["rules", "store", "events"]),
+    ("revocations", &["store", "events", "tenancy"]),
     ("workers", &["rules", "store", "tenancy"]),
     ("batch", &["rules", "store", "tenancy", "workers", "metrics"]),
     ("jobs", &["rules", "store", "tenancy", "batch"]),
@@ -84,9 +85,6 @@ const LIBRARIES: &[(&str, &str, &[&str])] = &[
     ("broker", "anyhow", &["cli", "main"]),
     ("broker", "indicatif", &["cli"]),
     ("broker", "redb", &["store"]),
-    ("broker", "prometheus_client", &["metrics"]),
-    ("broker", "hdrhistogram", &["tenancy"]),
-    ("broker", "opentelemetry", &["batch", "cli"]),
     ("broker", "tollgate_client", &["cli", "main"]),
     ("broker", "serde_json", &["http", "cli", "batch", "recipes", "upstream", "main"]),
 ];

@@ -343,7 +343,10 @@ impl<'a> Drive<'a> {
         let Some(state) = self.watch.changed() else { return false };
         let before = mem::replace(&mut self.heeded, state);
         if let Some(at) = state.draining.filter(|_| before.draining.is_none()) {
-            let message = "the broker is shutting down: running batches may finish";
+            let message = match state.leaving {
+                true => "the tenant is being deleted: running batches may finish",
+                false => "the broker is shutting down: running batches may finish",
+            };
             self.notice(NoticeKind::Draining, at, message);
         }
         if let Some(at) = state.expiring.filter(|_| before.expiring.is_none()) {
