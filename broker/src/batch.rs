@@ -19,6 +19,7 @@ mod reply;
 mod run;
 mod slots;
 mod tally;
+mod trace;
 mod turns;
 pub mod typed;
 pub(crate) mod validate;

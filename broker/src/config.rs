@@ -40,6 +40,8 @@ pub struct Config {
     pub http: Http,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go; the binary's business, not the library's.
+    pub telemetry: Telemetry,
 }
 
 impl Default for Config {
@@ -57,6 +59,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             http: Http::default(),
             log: Log::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -128,6 +131,30 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Log { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// A collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; empty for
+    /// none.
+    pub otlp_endpoint: String,
+    /// The share of batches that are recorded, 0.0 to 1.0, among those whose client did not decide
+    /// it with a `traceparent`.
+    pub otlp_sample_ratio: f64,
+    /// By which name the broker is known there.
+    pub service_name: String,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Telemetry {
+            otlp_endpoint: String::new(),
+            otlp_sample_ratio: 1.0,
+            service_name: "tollgate".into(),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tollgate_broker::MetricsFormat;
 use tollgate_client::Request;
-use tollgate_tests::{Rig, eventually};
+use tollgate_protocol::Code;
+use tollgate_tests::{Rig, eventually, process::Served};
 
 /// The value of a row of the page, if it is there.
 fn value(page: &str, row: &str) -> Option<f64> {
@@ -90,4 +91,24 @@ async fn connections_and_refusals_are_counted() {
     client.close().await;
     shows(&rig, "tollgate_connections{role=\"client\"}", 0.0).await;
     assert_eq!(value(&page(&rig), "tollgate_connections_opened_total{role=\"client\"}"), Some(1.0));
+}
+
+#[test]
+fn a_failed_item_is_a_line_that_says_whose_it_was_and_never_what_was_in_it() {
+    let served = Served::start(&["--log-level", "debug"]);
+    let certs = served.issue(&["--tenant", "acme"]);
+    let run = ["batch", "run", "--recipe", "fail", "--payload", r#"{"message": "do not tell"}"#];
+    served.run(&certs, &run).ends_with(1);
+    let line = served.logs("an item failed");
+    let told: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    for (field, expected) in [("level", "DEBUG"), ("tenant", "acme"), ("recipe", "fail")] {
+        assert_eq!(told[field], expected, "{line}");
+    }
+    assert!(told["item"].is_u64() && told["batch"].is_string(), "{line}");
+    assert_eq!(told["span"]["name"], "batch", "{line}");
+    let code = told["code"].as_str().expect("a code");
+    assert!(Code::from_name(code).is_some(), "{line}");
+    let end = served.logs("a batch ended");
+    assert!(end.contains("\"items\":1") && end.contains("\"failed\":1"), "{end}");
+    assert!(!line.contains("do not tell") && !end.contains("do not tell"));
 }

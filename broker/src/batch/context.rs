@@ -16,24 +16,21 @@ use tollgate_protocol::{
     limits, truncate,
 };
 
+use super::trace::Trace;
+
 /// What the items of one batch share with its stream.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub batch_id: BatchId,
-    pub traceparent: Option<Box<str>>,
+    pub trace: Trace,
     /// Cancelled when everything that runs is to stop.
     pub cancel: CancellationToken,
     pub board: Board,
 }
 
 impl Shared {
-    pub(crate) fn new(batch_id: BatchId, traceparent: Option<&str>) -> Self {
-        Shared {
-            batch_id,
-            traceparent: traceparent.map(Into::into),
-            cancel: CancellationToken::new(),
-            board: Board::default(),
-        }
+    pub(crate) fn new(batch_id: BatchId, trace: Trace) -> Self {
+        Shared { batch_id, trace, cancel: CancellationToken::new(), board: Board::default() }
     }
 }
 
@@ -131,7 +128,7 @@ impl Context {
     /// # Panics
     /// When `tenant` or `recipe` is not a valid name.
     pub fn for_test(tenant: &str, recipe: &str) -> Self {
-        let shared = Arc::new(Shared::new(BatchId::random(), None));
+        let shared = Arc::new(Shared::new(BatchId::random(), Trace::none()));
         shared.board.begin(1);
         Context {
             cancel: shared.cancel.child_token(),
@@ -189,9 +186,10 @@ impl Context {
         self.deadline
     }
 
-    /// The W3C trace context of the batch, if the client sent one.
+    /// The W3C trace context to hand on: of the batch's span where it is recorded, else of the
+    /// client, if it sent one.
     pub fn traceparent(&self) -> Option<&str> {
-        self.shared.traceparent.as_deref()
+        self.shared.trace.traceparent.as_deref()
     }
 
     /// Cancelled when the item is to stop. A future is dropped then by itself; work that was moved
@@ -256,9 +254,10 @@ impl<'a> InlineContext<'a> {
         self.deadline
     }
 
-    /// The W3C trace context of the batch, if the client sent one.
+    /// The W3C trace context to hand on: of the batch's span where it is recorded, else of the
+    /// client, if it sent one.
     pub fn traceparent(&self) -> Option<&'a str> {
-        self.shared.traceparent.as_deref()
+        self.shared.trace.traceparent.as_deref()
     }
 
     /// Whether the item is to stop: a recipe on the pool asks this between its steps.

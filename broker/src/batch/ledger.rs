@@ -12,7 +12,7 @@ use tollgate_protocol::batch::Scope;
 
 use super::outcome::Failure;
 use crate::{
-    metrics::{self, How, Metrics},
+    metrics::{self, How, Metrics, duration::nanos},
     tenancy::{self, Book, Tenant},
 };
 
@@ -62,6 +62,11 @@ impl Ledger {
         self.how = how;
     }
 
+    /// How the batch ends, as far as that is known.
+    pub(super) fn how(&self) -> How {
+        self.how
+    }
+
     /// An item's recipe is started.
     #[inline]
     pub(super) fn started(&mut self, recipe: u32) {
@@ -81,10 +86,11 @@ impl Ledger {
         self.now = times.now;
         self.turn_to(tenant);
         self.turn_to_recipe(Some(recipe));
-        self.of_tenant.succeeded(payload_len, result_len, times.queued + times.running);
+        let (queued, running) = (nanos(times.queued), nanos(times.running));
+        self.of_tenant.succeeded(payload_len, result_len, queued.wrapping_add(running));
         self.of_recipe.succeeded += 1;
-        self.of_recipe.running.note(times.running);
-        self.of_recipe.queued.note(times.queued);
+        self.of_recipe.running.note(running);
+        self.of_recipe.queued.note(queued);
     }
 
     /// An item failed. `tenant` and `recipe` as far as they are known; `times` when it had been
@@ -101,12 +107,12 @@ impl Ledger {
         self.of_recipe.failed(failure.code);
         if let Some(times) = times {
             self.now = times.now;
-            self.of_recipe.running.note(times.running);
-            self.of_recipe.queued.note(times.queued);
+            self.of_recipe.running.note(nanos(times.running));
+            self.of_recipe.queued.note(nanos(times.queued));
         }
         if let Some(tenant) = tenant {
             self.turn_to(tenant);
-            let latency = times.map(|t| t.queued + t.running);
+            let latency = times.map(|t| nanos(t.queued + t.running));
             self.of_tenant.failed(payload_len, failure.code, latency);
         }
         if let Some(refusal) = &failure.quota {

@@ -17,6 +17,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tollgate_protocol::{
     Code, PairsBuf,
     batch::{BatchOpen, Ended, Mode, Order, Request, Summary},
+    id::TenantId,
     limits,
 };
 
@@ -32,6 +33,7 @@ use super::{
     pool::Pool,
     slots::{Claim, Mailbox, Place, Slot, Slots},
     tally::Tally,
+    trace::Trace,
     turns::Turns,
 };
 use crate::{
@@ -42,6 +44,7 @@ use crate::{
 mod inline;
 mod refusals;
 mod start;
+mod told;
 
 pub(crate) use refusals::foreign;
 use refusals::{bounded, too_many_items, unknown};
@@ -61,6 +64,8 @@ pub(crate) struct Engine {
 /// What the client asked for and what it was granted.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
+    /// Whose all its items are, when they are one tenant's: for logs and traces.
+    pub tenant: Option<TenantId>,
     pub mode: Mode,
     pub order: Order,
     pub priority: u8,
@@ -135,9 +140,10 @@ impl Run {
     pub(crate) fn new(engine: Engine, terms: Terms, open: &BatchOpen<'_>, now: Instant) -> Self {
         let submission = (terms.order == Order::Submission).then(Submission::default);
         let ledger = Ledger::open(engine.book.clone(), engine.metrics.clone(), now).into();
+        let trace = Trace::begin(open, terms.tenant.as_ref());
         Run {
             ledger,
-            shared: Arc::new(Shared::new(open.batch_id, open.traceparent.filter(is_traceparent))),
+            shared: Arc::new(Shared::new(open.batch_id, trace)),
             engine,
             terms,
             pending: FuturesUnordered::new(),
@@ -165,6 +171,11 @@ impl Run {
     /// The id of the last item that was taken.
     pub(crate) fn last_id(&self) -> Option<u64> {
         self.tally.last_id
+    }
+
+    /// The span of the batch: disabled when nobody listens.
+    pub(crate) fn span(&self) -> &tracing::Span {
+        &self.shared.trace.span
     }
 
     /// Items taken.
@@ -294,7 +305,7 @@ impl Run {
             Whose::Of(tenant) => (Some(tenant), Some(tenant.id().as_str())),
             Whose::Named(name) => (None, name),
         };
-        self.ledger.failed(tenant, None, payload_len, &failure, None);
+        self.item_failed(id, tenant, None, payload_len, &failure, None);
         let head = Head {
             id,
             tenant: name.filter(|_| self.terms.names_tenants),
@@ -413,7 +424,14 @@ impl Run {
             }
             Err(failure) => {
                 let times = (!refused).then_some(times);
-                self.ledger.failed(Some(&item.tenant), Some(recipe), len, failure, times);
+                self.item_failed(
+                    item.id,
+                    Some(&item.tenant),
+                    Some(&item.entry),
+                    len,
+                    failure,
+                    times,
+                );
             }
         }
         self.emit(f.item.seq, &head, outcome, sink);
@@ -493,8 +511,8 @@ impl Run {
     }
 
     fn drop_waiting(&mut self, seq: u64, item: &Item, failure: Failure, sink: &mut impl Sink) {
-        let recipe = Some(item.entry.index);
-        self.ledger.failed(Some(&item.tenant), recipe, item.payload_len, &failure, None);
+        let (tenant, entry) = (Some(&item.tenant), Some(&*item.entry));
+        self.item_failed(item.id, tenant, entry, item.payload_len, &failure, None);
         let name = item.tenant.id().clone();
         let head = Head {
             id: item.id,
@@ -560,22 +578,6 @@ impl Run {
             self.cancel_pending(Ending::FAIL_FAST, sink);
         }
     }
-}
-
-/// Whether a trace context parses, as W3C's Trace Context has it: recipes hand it on to others.
-fn is_traceparent(text: &&str) -> bool {
-    let hex = |part: &str, len| {
-        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let id = |part: &str, len| hex(part, len) && part.bytes().any(|b| b != b'0');
-    let mut parts = text.splitn(5, '-');
-    let mut next = || parts.next().unwrap_or_default();
-    let (version, trace, span, flags) = (next(), next(), next(), next());
-    // Later versions may say more behind it.
-    let more = parts
-        .next()
-        .is_none_or(|rest| version != "00" && rest.bytes().all(|b| b.is_ascii_graphic()));
-    hex(version, 2) && version != "ff" && id(trace, 32) && id(span, 16) && hex(flags, 2) && more
 }
 
 /// A payload is never larger than a frame can be.

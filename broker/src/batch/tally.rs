@@ -58,7 +58,12 @@ impl Tally {
 
     /// Items that have their result.
     pub(crate) fn answered(&self) -> u64 {
-        self.succeeded + self.failed.iter().map(|f| f.1).sum::<u64>()
+        self.succeeded + self.failed()
+    }
+
+    /// Items that failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.iter().map(|f| f.1).sum()
     }
 
     pub(crate) fn summary(&self, ended: Ended, now: Instant) -> Summary<'static> {

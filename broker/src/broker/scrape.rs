@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures::FutureExt;
 use tollgate_certs::{Snapshot, validity};
 
 use super::{Drain, Services};
@@ -44,6 +45,9 @@ impl Services {
             draining: *self.drain.borrow() != Drain::No,
             certificate_expires: expires(&trust),
             memory_pressure: self.memory.pressure() as u8,
+            store_bytes: self.store.system().bytes(),
+            // Ready once it has failed, and only then.
+            store_poisoned: self.store.failed().now_or_never().is_some(),
             streams: self.live.streams(),
             slots: Slots {
                 running: slots.running(),

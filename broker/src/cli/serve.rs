@@ -53,7 +53,7 @@ const EVENT_INTERVAL: u32 = 31;
 
 pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
     let config = args.settings.load()?;
-    let logging = Logging::start(&config.log)?;
+    let logging = Logging::start(&config.log, &config.telemetry)?;
     let threads = config.runtime.threads();
     let mut runtime = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -64,6 +64,7 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
     let exit = runtime.block_on(serve(args, config, &logging, output));
     // A recipe that blocks its thread does not keep the process.
     runtime.shutdown_background();
+    logging.finish();
     exit
 }
 

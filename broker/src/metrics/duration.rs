@@ -28,11 +28,10 @@ impl Default for Lap {
 }
 
 impl Lap {
-    /// Counts one.
+    /// Counts one that took so many nanoseconds.
     #[inline]
-    pub(crate) fn note(&mut self, took: Duration) {
-        let ns = nanos(took);
-        self.sum_ns = self.sum_ns.saturating_add(ns);
+    pub(crate) fn note(&mut self, ns: u64) {
+        self.sum_ns = self.sum_ns.wrapping_add(ns);
         self.buckets[bucket(ns)] += 1;
     }
 }
@@ -73,25 +72,28 @@ impl Durations {
     }
 }
 
-fn nanos(d: Duration) -> u64 {
-    d.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(d.subsec_nanos()))
+/// A duration in nanoseconds; 584 years fit.
+#[inline]
+pub(crate) fn nanos(d: Duration) -> u64 {
+    d.as_secs().wrapping_mul(1_000_000_000).wrapping_add(u64::from(d.subsec_nanos()))
 }
 
-/// The first bucket whose bound is not below `ns`.
+/// The first bucket whose bound is not below `ns`: by its highest bit, as a division would be a
+/// third of what an item costs here.
 #[inline]
 fn bucket(ns: u64) -> usize {
-    let us = ns.div_ceil(1_000).max(1);
-    let doublings = u64::BITS - (us - 1).leading_zeros();
-    (doublings as usize).min(BUCKETS - 1)
+    let bits = u64::BITS - (ns.saturating_sub(1) | (FIRST_NS - 1)).leading_zeros();
+    ((bits - FIRST_NS.ilog2()) as usize).min(BUCKETS - 1)
 }
 
-/// 1 µs, doubled once for each bucket before it; divided rather than multiplied, so that it is
-/// written as people would.
+/// The bound of a bucket, in seconds.
 fn bound(at: usize) -> f64 {
-    (1_u64 << at) as f64 / 1e6
+    (FIRST_NS << at) as f64 / 1e9
 }
 
-/// Up to 67 s; the last holds all that is longer.
+/// The bound of the first bucket.
+const FIRST_NS: u64 = 1 << 10;
+/// Up to 69 s; the last holds all that is longer.
 const BUCKETS: usize = 28;
 
 #[cfg(test)]
@@ -101,14 +103,14 @@ mod tests {
     #[test]
     fn a_duration_is_in_the_first_bucket_that_holds_it() {
         let cases = [
-            (0, 1e-6),
-            (1_000, 1e-6),
-            (1_001, 2e-6),
-            (2_000, 2e-6),
-            (2_001, 4e-6),
-            (1_000_000, 1.024e-3),
-            (67_108_864_000, 67.108864),
-            (67_108_864_001, f64::INFINITY),
+            (0, 1.024e-6),
+            (1_024, 1.024e-6),
+            (1_025, 2.048e-6),
+            (2_048, 2.048e-6),
+            (2_049, 4.096e-6),
+            (1_000_000, 1.048576e-3),
+            (1 << 36, 68.719476736),
+            ((1 << 36) + 1, f64::INFINITY),
             (u64::MAX, f64::INFINITY),
         ];
         for (ns, expected) in cases {
@@ -124,8 +126,8 @@ mod tests {
     #[test]
     fn a_lap_is_added_once() {
         let (d, mut lap) = (Durations::default(), Lap::default());
-        lap.note(Duration::from_micros(3));
-        lap.note(Duration::from_millis(3));
+        lap.note(3_000);
+        lap.note(3_000_000);
         d.fold(&mut lap);
         d.fold(&mut lap);
         let (sum, count, _) = d.read();

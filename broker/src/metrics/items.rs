@@ -74,7 +74,8 @@ impl How {
         How::Lost,
     ];
 
-    fn name(self) -> &'static str {
+    /// The name, in metrics and in logs.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             How::Ended(Ended::Sealed) => "sealed",
             How::Ended(Ended::Cancelled) => "cancelled",

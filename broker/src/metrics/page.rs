@@ -88,7 +88,9 @@ impl Page {
             let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             to.gauge(series::CERTIFICATE_EXPIRY, at.as_secs())?;
         }
-        to.gauge(series::MEMORY_PRESSURE, u64::from(r.memory_pressure))
+        to.gauge(series::MEMORY_PRESSURE, u64::from(r.memory_pressure))?;
+        to.gauge(series::STORE_BYTES, r.store_bytes)?;
+        to.gauge(series::STORE_POISONED, u64::from(r.store_poisoned))
     }
 
     fn transport(&self, to: &mut Writer<'_>) -> fmt::Result {

@@ -14,6 +14,8 @@ pub(crate) struct Readings {
     pub draining: bool,
     pub certificate_expires: Option<SystemTime>,
     pub memory_pressure: u8,
+    pub store_bytes: u64,
+    pub store_poisoned: bool,
     pub streams: u32,
     pub slots: Slots,
     pub pool: Pool,

@@ -66,6 +66,11 @@ series! {
     MEMORY_PRESSURE = Gauge "tollgate_memory_pressure" [],
         "0: there is room, 1: new connections are turned away, 2: new batches too";
 
+    STORE_BYTES = Gauge "tollgate_store_bytes" [],
+        "Bytes that the store keeps for the broker itself: tenants, revocations";
+    STORE_POISONED = Gauge "tollgate_store_poisoned" [],
+        "1 once the store has failed: nothing durable is accepted any more, and the process ends";
+
     CONNECTIONS = Gauge "tollgate_connections" ["role"], "QUIC connections open";
     CONNECTIONS_OPENED = Counter "tollgate_connections_opened" ["role"],
         "QUIC connections that were admitted";

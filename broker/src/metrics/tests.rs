@@ -26,6 +26,8 @@ fn readings() -> Readings {
         draining: false,
         certificate_expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000)),
         memory_pressure: 1,
+        store_bytes: 2,
+        store_poisoned: false,
         streams: 3,
         slots: Slots { running: 4, waiting: 5, max: 6 },
         pool: Pool { threads: 7, running: 8, queued: 9 },
@@ -48,8 +50,8 @@ fn counted() -> Metrics {
     m.items().batch_ended(How::Ended(tollgate_protocol::batch::Ended::Sealed));
     let mut lap = Lap { started: 2, succeeded: 1, ..Lap::default() };
     lap.failed(tollgate_protocol::Code::Panic);
-    lap.running.note(Duration::from_micros(3));
-    lap.queued.note(Duration::from_micros(1));
+    lap.running.note(3_000);
+    lap.queued.note(1_000);
     m.items().fold(Some(0), &mut lap);
     m.items().refused("connections", tollgate_protocol::batch::Scope::Tenant, 1);
     m.http_request("GET", "/health", 200, Duration::from_millis(2));
@@ -95,8 +97,8 @@ fn values_stand_where_they_belong() {
         "tollgate_batches_ended_total{how=\"sealed\"} 1",
         "tollgate_batches_in_flight 0",
         "tollgate_items_failed_total{recipe=\"echo\",code=\"PANIC\"} 1",
-        "tollgate_item_duration_seconds_bucket{recipe=\"echo\",le=\"2e-06\"} 0",
-        "tollgate_item_duration_seconds_bucket{recipe=\"echo\",le=\"4e-06\"} 1",
+        "tollgate_item_duration_seconds_bucket{recipe=\"echo\",le=\"2.048e-06\"} 0",
+        "tollgate_item_duration_seconds_bucket{recipe=\"echo\",le=\"4.096e-06\"} 1",
         "tollgate_item_duration_seconds_count{recipe=\"echo\"} 1",
         "tollgate_tenant_items_total{tenant=\"acme\",outcome=\"failed\"} 1",
         "tollgate_throttled_seconds_total{tenant=\"other\"} 1.5",

@@ -14,6 +14,7 @@ use tollgate_protocol::{
     close::StreamCode,
     limits,
 };
+use tracing::Instrument;
 
 use super::{
     connection::{Caller, GatewayCaller, Peer},
@@ -104,7 +105,12 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
     // A deadline beyond what the clock can say is none.
     let deadline = open.deadline_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms)));
     let concurrency_max = asked.min(granted).min(engine.config.concurrency_max);
+    let tenant = match &tenants {
+        Tenants::One(tenant) => Some(tenant.id().clone()),
+        Tenants::Each => None,
+    };
     let terms = Terms {
+        tenant,
         mode: open.mode,
         order: open.order,
         priority: open.priority,
@@ -171,7 +177,8 @@ pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) 
     if over_at_once {
         drive.cancel(true, Ending::DEADLINE);
     }
-    let over = poll_fn(|cx| drive.poll(cx)).await;
+    let span = drive.run.span().clone();
+    let over = poll_fn(|cx| drive.poll(cx)).instrument(span).await;
     let (mut stream, run) = drive.into_parts();
     drop(permits);
     match over {

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tollgate_certs::{Identity, Rejection, Role, validity};
 use tollgate_protocol::close::CloseCode;
+use tracing::Instrument;
 
 use super::{
     abuse::Abuse,
@@ -100,10 +101,15 @@ pub(super) async fn serve(
     drop((under_way, counted));
     let metrics = services.metrics.clone();
     match Admitted::judge(services, &conn, generation) {
-        Ok(admitted) => admitted.run(conn).await,
+        Ok(admitted) => {
+            let (identity, address) = (admitted.entered.identity(), conn.remote_address());
+            let span = tracing::debug_span!("connection", identity, %address);
+            admitted.run(conn).instrument(span).await;
+        }
         Err(closing) => {
             metrics.connection_refused(closing.0);
-            tracing::info!(code = %closing.0, reason = closing.1, "a connection was turned away");
+            let (code, address) = (closing.0, conn.remote_address());
+            tracing::info!(%code, reason = closing.1, %address, "a connection was turned away");
             // The endpoint tells the peer, also after this handle is gone.
             closing.close(&conn);
         }
@@ -211,7 +217,8 @@ impl Admitted {
             }
         };
         if let Some(closing) = closing {
-            tracing::info!(code = %closing.0, reason = closing.1, "a connection is closed");
+            let (code, identity) = (closing.0, self.entered.identity());
+            tracing::info!(%code, reason = closing.1, identity, "a connection is closed");
             services.metrics.connection_closed(closing.0);
             closing.close(&conn);
         }

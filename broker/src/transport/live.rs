@@ -171,6 +171,11 @@ pub(super) struct Entered {
 }
 
 impl Entered {
+    /// The SPIFFE ID of its certificate.
+    pub(super) fn identity(&self) -> &str {
+        &self.seen.identity
+    }
+
     pub(super) fn streams(&self, n: usize) {
         self.seen.streams.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
     }

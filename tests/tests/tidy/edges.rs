@@ -85,6 +85,9 @@ const LIBRARIES: &[(&str, &str, &[&str])] = &[
     ("broker", "anyhow", &["cli", "main"]),
     ("broker", "indicatif", &["cli"]),
     ("broker", "redb", &["store"]),
+    ("broker", "prometheus_client", &["metrics"]),
+    ("broker", "hdrhistogram", &["tenancy"]),
+    ("broker", "opentelemetry", &["batch", "cli"]),
     ("broker", "tollgate_client", &["cli", "main"]),
     ("broker", "serde_json", &["http", "cli", "batch", "recipes", "upstream", "main"]),
 ];

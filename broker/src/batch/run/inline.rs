@@ -86,7 +86,9 @@ impl Run {
                 let lens = (len, reply.payload().len());
                 self.ledger.succeeded(tenant, entry.index, lens, times);
             }
-            Some(f) => self.ledger.failed(Some(tenant), Some(entry.index), len, f, Some(times)),
+            Some(f) => {
+                self.item_failed(request.id, Some(tenant), Some(entry), len, f, Some(times));
+            }
         }
         let head = Head {
             id: request.id,

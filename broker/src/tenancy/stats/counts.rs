@@ -22,24 +22,24 @@ pub(crate) struct Lap {
 }
 
 impl Lap {
-    /// Counts an item that ended well, `latency` after it had arrived.
+    /// Counts an item that ended well, so many nanoseconds after it had arrived.
     #[inline]
-    pub(crate) fn succeeded(&mut self, bytes_in: usize, bytes_out: usize, latency: Duration) {
+    pub(crate) fn succeeded(&mut self, bytes_in: usize, bytes_out: usize, latency_ns: u64) {
         self.succeeded += 1;
         self.bytes_in += bytes_in as u64;
         self.bytes_out += bytes_out as u64;
-        self.latency(latency);
+        self.latency(latency_ns);
     }
 
-    /// Counts an item that failed; `latency` after it had arrived, if it had been started.
-    pub(crate) fn failed(&mut self, bytes_in: usize, code: Code, latency: Option<Duration>) {
+    /// Counts an item that failed; so many nanoseconds after it had arrived, if it had been started.
+    pub(crate) fn failed(&mut self, bytes_in: usize, code: Code, latency_ns: Option<u64>) {
         self.bytes_in += bytes_in as u64;
         match self.failed.iter_mut().find(|f| f.0 == code) {
             Some(f) => f.1 += 1,
             None => self.failed.push((code, 1)),
         }
-        if let Some(latency) = latency {
-            self.latency(latency);
+        if let Some(latency_ns) = latency_ns {
+            self.latency(latency_ns);
         }
     }
 
@@ -60,10 +60,8 @@ impl Lap {
     }
 
     #[inline]
-    fn latency(&mut self, latency: Duration) {
-        let us = latency.as_secs().saturating_mul(1_000_000);
-        let us = us.saturating_add(u64::from(latency.subsec_micros()));
-        let us = u32::try_from(us).unwrap_or(u32::MAX);
+    fn latency(&mut self, ns: u64) {
+        let us = u32::try_from(ns / 1_000).unwrap_or(u32::MAX);
         match self.latencies.last_mut() {
             Some((last, n)) if *last == us => *n = n.saturating_add(1),
             // Whoever does not fold a full lap loses a latency, nothing else.
