@@ -7,7 +7,9 @@ mod config;
 mod context;
 mod ending;
 mod error;
+mod grant;
 mod hooks;
+mod lane;
 mod ledger;
 pub mod middleware;
 mod order;
@@ -35,6 +37,8 @@ pub use reply::Reply;
 
 pub(crate) use context::Report;
 pub(crate) use ending::Ending;
+pub(crate) use grant::refuse_durable;
+pub(crate) use lane::{Asks, Halt, Lane};
 pub(crate) use outcome::{Failure, Head, Sink, Unheard};
 pub(crate) use pool::Pool;
 pub(crate) use run::{Engine, Offered, Run, Terms, Whose, foreign};

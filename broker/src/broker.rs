@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
 
 use crate::{
@@ -45,6 +45,8 @@ pub(crate) struct Services {
     pub live: Live,
     pub windows: Arc<WindowPool>,
     pub open_ids: OpenIds,
+    /// Batches that run over HTTP.
+    pub batches: TaskTracker,
     pub memory: Memory,
     pub events: Events,
     pub trust: watch::Receiver<Snapshot>,
@@ -197,6 +199,7 @@ impl Broker {
             live: Live::new(events.clone()),
             windows,
             open_ids: OpenIds::default(),
+            batches: TaskTracker::new(),
             memory: Memory::default(),
             events,
             trust: certificates.subscribe(),
@@ -302,9 +305,14 @@ impl Broker {
         let until = SystemTime::now() + limit;
         self.services.drain.send_replace(Drain::Until(until));
         self.services.events.publish(None, Kind::draining(until));
-        live.wait_empty(Instant::now() + limit).await;
+        let batches = &self.services.batches;
+        batches.close();
+        let both = async { tokio::join!(live.wait_empty(Instant::now() + limit), batches.wait()) };
+        let _ = tokio::time::timeout(limit, both).await;
         self.services.drain.send_replace(Drain::Over);
-        live.wait_empty(Instant::now() + LAST_WORDS).await;
+        let deadline = Instant::now() + LAST_WORDS;
+        let both = async { tokio::join!(live.wait_empty(deadline), batches.wait()) };
+        let _ = tokio::time::timeout(LAST_WORDS, both).await;
         self.services.stop.cancel();
         let mut this = self;
         if let Some(http) = this.http.take() {

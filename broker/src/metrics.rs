@@ -194,7 +194,6 @@ impl Metrics {
         self.0.streams_ended[how as usize].fetch_add(1, Relaxed);
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the HTTP listener calls it"))]
     /// A request over HTTP was answered. `route` is the route as it is declared, or `other`.
     pub(crate) fn http_request(&self, method: &str, route: &str, status: u16, took: Duration) {
         let method = METHODS.iter().copied().find(|m| *m == method).unwrap_or(OTHER);

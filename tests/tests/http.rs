@@ -4,10 +4,14 @@
 mod access;
 #[path = "http/document.rs"]
 mod document;
+#[path = "http/events.rs"]
+mod events;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/lists.rs"]
 mod lists;
+#[path = "http/tenants.rs"]
+mod tenants;
 #[path = "http/tls.rs"]
 mod tls;
 

@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+use tollgate_protocol::Code;
+
+use crate::batch::Failure;
+
 /// How full the memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pressure {
@@ -38,6 +42,15 @@ impl Memory {
             1 => Pressure::Shed,
             _ => Pressure::Refuse,
         }
+    }
+
+    /// Refuses a new batch when there is no memory for it.
+    pub(crate) fn admit_batch(&self) -> Result<(), Failure> {
+        if self.pressure() < Pressure::Refuse {
+            return Ok(());
+        }
+        let message = "the broker's memory is nearly used up";
+        Err(Failure::new(Code::Overloaded, message).detail("config_key", "limits.memory_bytes"))
     }
 
     fn set(&self, now: Pressure) {

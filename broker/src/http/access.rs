@@ -64,7 +64,22 @@ pub(super) const ROWS: &[Row] = &[
     row("GET", "/swagger/{*file}", Who::Anyone),
     row("GET", "/api/v1/recipes", Who::Tenants),
     row("GET", "/api/v1/connections", Who::Operator),
+    row("GET", "/api/v1/tenants", Who::Operator),
+    row("POST", "/api/v1/tenants", Who::Operator),
+    row("GET", "/api/v1/tenants/{id}", Who::Operator),
+    row("PATCH", "/api/v1/tenants/{id}", Who::Operator),
+    row("DELETE", "/api/v1/tenants/{id}", Who::Operator),
+    row("POST", "/api/v1/tenants/{id}/suspend", Who::Operator),
+    row("POST", "/api/v1/tenants/{id}/activate", Who::Operator),
+    row("PUT", "/api/v1/tenants/{id}/config/concurrency", Who::Operator),
     row("GET", "/api/v1/tenants/{id}/usage", CLIENTS),
+    row("GET", "/api/v1/tenants/{id}/stats", CLIENTS),
+    Row { method: "POST", path: "/api/v1/tenants/{id}/batches", who: CLIENTS, kind: Kind::Stream },
+    row("GET", "/api/v1/usage", Who::Operator),
+    row("GET", "/api/v1/stats", Who::Operator),
+    row("GET", "/api/v1/quota-profiles", Who::Operator),
+    Row { method: "GET", path: "/api/v1/events", who: Who::Operator, kind: Kind::Stream },
+    row("GET", "/metrics", Who::Operator),
 ];
 
 /// The tenant's own clients.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use tokio::runtime::Handle;
 
-use super::{auth::Tokens, config::Config};
+use super::{auth::Tokens, config::Config, events::Streams, tenants::Keys};
 use crate::{
     broker::Services,
     tenancy::{State, Tenant},
@@ -16,7 +17,13 @@ pub(super) struct Api(Arc<Inner>);
 
 pub(super) struct Inner {
     pub services: Arc<Services>,
+    /// The runtime of QUIC and the engine: batches run there.
+    pub engine: Handle,
     pub tokens: Arc<Tokens>,
+    /// What tenants were created with an idempotency key.
+    pub keys: Keys,
+    /// Streams of events that are open.
+    pub streams: Streams,
     /// The document that describes the API, as JSON.
     pub openapi: Bytes,
 }
@@ -29,8 +36,14 @@ impl std::ops::Deref for Api {
 }
 
 impl Api {
-    pub(super) fn new(services: Arc<Services>, tokens: Arc<Tokens>, openapi: Bytes) -> Self {
-        Api(Arc::new(Inner { services, tokens, openapi }))
+    pub(super) fn new(
+        services: Arc<Services>,
+        engine: Handle,
+        tokens: Arc<Tokens>,
+        openapi: Bytes,
+    ) -> Self {
+        let (keys, streams) = (Keys::default(), Streams::default());
+        Api(Arc::new(Inner { services, engine, tokens, keys, streams, openapi }))
     }
 
     /// The settings of the listener.

@@ -1,10 +1,49 @@
-//! What a request brings: queries and names as values, and problems that name the field at fault.
+//! What a request brings: bodies and queries as values, and problems that name the field at fault.
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE, request::Parts},
+};
 use serde::de::DeserializeOwned;
 use tollgate_protocol::Code;
 
 use super::problem::{Answer, Problem};
+
+/// A body of JSON.
+pub(super) struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        expect_type(request.headers(), |t| t == "application/json" || t.ends_with("+json"))?;
+        let bytes = bytes(request, state).await?;
+        json(&bytes).map(Body)
+    }
+}
+
+/// A whole body, within the bound of the listener.
+async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Answer<Bytes> {
+    Bytes::from_request(request, state).await.map_err(|rejected| match rejected.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(Code::PayloadTooLarge, "the body is larger than `http.body_bytes_max`")
+                .detail("config_key", "http.body_bytes_max")
+        }
+        _ => Problem::new(Code::ValidationError, "the body ended before its time"),
+    })
+}
+
+/// Reads JSON; a fault names its field.
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
+        let path = e.path().to_string();
+        at_fault(&path, &e.into_inner().to_string())
+    })?;
+    reader.end().map_err(|e| at_fault("", &e.to_string()))?;
+    Ok(value)
+}
 
 /// A query.
 pub(super) struct Query<T>(pub T);
@@ -45,6 +84,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 
 /// A value that does not fit its type: the field, and what serde has to say.
 fn at_fault(path: &str, message: &str) -> Problem {
+    match named(path, message) {
+        (field, message) if field.is_empty() => Problem::new(Code::ValidationError, message),
+        (field, message) => Problem::validation(&field, format!("{field}: {message}")),
+    }
+}
+
+/// The field that serde means, which it may name in its message only; and the message.
+pub(super) fn named(path: &str, message: &str) -> (String, String) {
     let quoted = || message.split('`').nth(1);
     let named = ["unknown field", "missing field", "duplicate field"];
     let field = if named.iter().any(|n| message.starts_with(n)) {
@@ -59,8 +106,63 @@ fn at_fault(path: &str, message: &str) -> Problem {
     } else {
         path.trim_start_matches('.').to_owned()
     };
-    if field.is_empty() {
-        return Problem::new(Code::ValidationError, message.to_owned());
+    (field, message.to_owned())
+}
+
+/// Refuses a body of another type than those expected.
+pub(super) fn expect_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool) -> Answer<()> {
+    let found = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let essence = found.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if fits(&essence) {
+        return Ok(());
     }
-    Problem::validation(&field, format!("{field}: {message}"))
+    let detail = match essence.as_str() {
+        "" => "the body has no content type".to_owned(),
+        other => format!("a body of {other} is not read here"),
+    };
+    Err(Problem::new(Code::ValidationError, detail)
+        .status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        .detail("field", "content-type"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[serde(rename = "inner")]
+        _inner: Option<Inner>,
+        #[serde(rename = "map")]
+        _map: Option<BTreeMap<String, u8>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[serde(rename = "count")]
+        _count: u32,
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        let cases = [
+            (r#"{"iner":{}}"#, "iner"),
+            (r#"{"inner":{"count":"x"}}"#, "inner.count"),
+            (r#"{"inner":{"cuont":1}}"#, "inner.cuont"),
+            (r#"{"inner":{}}"#, "inner.count"),
+            (r#"{"map":{"a":300}}"#, "map.a"),
+        ];
+        for (text, field) in cases {
+            let problem = json::<Outer>(text.as_bytes()).expect_err(text);
+            let shown = format!("{problem:?}");
+            assert!(shown.contains(&format!("\"{field}\"")), "{text}: {shown}");
+        }
+        assert!(json::<Outer>(b"{} {}").is_err(), "one value and no more");
+    }
 }

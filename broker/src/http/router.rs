@@ -16,9 +16,9 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{
     access::{self, Kind, Row},
     api::Api,
-    connections, guard, health, openapi,
+    batches, connections, events, guard, health, metrics, openapi,
     problem::{self, Problem},
-    recipes, swagger, usage,
+    quotas, recipes, stats, swagger, tenants, usage,
 };
 
 /// Every route, and the document that describes them.
@@ -27,7 +27,13 @@ pub(super) fn routes() -> (Router<Api>, OpenApi) {
         .merge(health::routes())
         .merge(recipes::routes())
         .merge(connections::routes())
+        .merge(tenants::routes())
+        .merge(quotas::routes())
         .merge(usage::routes())
+        .merge(stats::routes())
+        .merge(batches::routes())
+        .merge(events::routes())
+        .merge(metrics::routes())
         .split_for_parts();
     openapi::complete(&mut document);
     (routes.merge(swagger::routes()).merge(openapi::routes()), document)
@@ -45,6 +51,7 @@ pub(super) fn router(routes: Router<Api>, api: Api) -> Router {
         .layer(from_fn_with_state(api.clone(), guard::layer))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(api.clone(), problem::render))
+        .layer(from_fn_with_state(api.clone(), metrics::count))
         .with_state(api)
 }
 

@@ -82,7 +82,12 @@ impl Server {
         let tls = config.is_tls().then(|| Secured::new(&config, services, paths)).transpose()?;
         let files = tls.as_ref().and_then(|tls| tls.files.clone());
         let (routes, document) = router::routes();
-        let api = Api::new(services.clone(), tokens.clone(), openapi::bytes(&document));
+        let api = Api::new(
+            services.clone(),
+            runtime::Handle::current(),
+            tokens.clone(),
+            openapi::bytes(&document),
+        );
         let handle = Handle::new();
         let (ended, is_ended) = watch::channel(false);
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);

@@ -3,20 +3,22 @@
 use std::time::{Instant, SystemTime};
 
 use axum::{Json, extract::State};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     api::Api,
-    extract::Named,
+    extract::{Named, Query},
+    page,
     problem::{Answer, Problem},
+    tenants,
     time::rfc3339,
 };
-use crate::tenancy::{Tenant, UsageLine};
+use crate::tenancy::{Filter, Quota, Tenant, UsageLine};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(one))
+    OpenApiRouter::new().routes(routes!(one)).routes(routes!(all))
 }
 
 /// What a tenant uses of its quotas.
@@ -81,4 +83,63 @@ impl From<&Tenant> for Usage {
 async fn one(State(api): State<Api>, Named(id): Named) -> Answer<Json<Usage>> {
     let tenant = api.tenant(&id).ok_or_else(Problem::no_tenant)?;
     Ok(Json(Usage::from(&*tenant)))
+}
+
+/// Which page of tenants.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Params {
+    /// How many at once.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Where the page begins: `next_cursor` of the one before.
+    cursor: Option<String>,
+}
+
+/// What all tenants on a page use together of a quota.
+#[derive(Debug, Serialize, ToSchema)]
+struct Total {
+    /// The quota's name.
+    quota: &'static str,
+    /// What is used now, in the quota's unit.
+    current: u64,
+}
+
+/// What tenants use of their quotas.
+#[derive(Debug, Serialize, ToSchema)]
+struct AllUsage {
+    /// When this was.
+    #[schema(format = DateTime)]
+    at: String,
+    /// What the tenants on this page use together.
+    total: Vec<Total>,
+    /// What each of them uses.
+    items: Vec<Usage>,
+    /// Where the next page begins. Null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// What all tenants use of their quotas
+///
+/// In pages, in the order of their ids.
+#[utoipa::path(get, path = "/api/v1/usage", tag = "quotas", params(Params),
+    responses((status = 200, description = "A page of usage", body = AllUsage)))]
+async fn all(State(api): State<Api>, Query(params): Query<Params>) -> Answer<Json<AllUsage>> {
+    let limit = page::limit(params.limit)?;
+    let after = tenants::after(params.cursor.as_deref())?;
+    let tenants = api.services.tenants.page(after.as_ref(), limit + 1, Filter::default());
+    let items = tenants.iter().map(|t| Usage::from(&**t)).collect();
+    let page = page::Page::of(items, limit, |u: &Usage| u.tenant_id.clone());
+    let used = |quota: &Quota| {
+        let lines = page.items.iter().flat_map(|usage| &usage.quotas);
+        let of_it = lines.filter(|line| line.quota == quota.name());
+        Total { quota: quota.name(), current: of_it.map(|line| line.current).sum() }
+    };
+    Ok(Json(AllUsage {
+        at: rfc3339(SystemTime::now()),
+        total: Quota::ALL.iter().map(used).collect(),
+        items: page.items,
+        next_cursor: page.next_cursor,
+    }))
 }

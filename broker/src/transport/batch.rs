@@ -2,17 +2,12 @@
 //!
 //! One task polls all of it: nothing is spawned and no channel is crossed for an item.
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, sync::Arc, time::Instant};
 
 use tollgate_protocol::{
-    BrokerFrame, Code, Extensions,
-    batch::{Accepted, BatchOpen, Durability, Ended},
+    BrokerFrame,
+    batch::{Accepted, BatchOpen, Ended},
     close::StreamCode,
-    limits,
 };
 use tracing::Instrument;
 
@@ -22,9 +17,8 @@ use super::{
     window::Holder,
 };
 use crate::{
-    batch::{Ending, Failure, Run, Terms, Whose, foreign},
-    broker::Pressure,
-    tenancy::{Permit, Refusal, State, Tenant},
+    batch::{Ending, Failure, Run, Terms, Whose, foreign, refuse_durable},
+    tenancy::{Permit, State, Tenant},
 };
 
 mod drive;
@@ -67,67 +61,21 @@ impl Tenants {
 /// Judges the open frame, takes the batch's permit and makes its engine.
 pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure> {
     refuse_critical(&open.extensions)?;
-    if open.durability == Durability::Durable {
-        let message = "durable batches are not available here yet: open it as Ephemeral";
-        return Err(Failure::new(Code::InvalidAction, message).detail("field", "durability"));
-    }
-    if peer.services.memory.pressure() >= Pressure::Refuse {
-        let message = "the broker's memory is nearly used up";
-        return Err(
-            Failure::new(Code::Overloaded, message).detail("config_key", "limits.memory_bytes")
-        );
-    }
+    refuse_durable(open)?;
+    peer.services.memory.admit_batch()?;
     let tenants = tenants(peer, open.tenant)?;
-    let (permit, record) = match &tenants {
+    let engine = peer.services.engine.clone();
+    let (permit, holder, tenant) = match &tenants {
         Tenants::One(tenant) => {
-            let permit = tenant.batch().map_err(|refusal| no_batch(peer, refusal))?;
-            (Some(permit), Some(tenant.record()))
+            (Some(engine.permit(tenant)?), Holder::Tenant(tenant.index()), Some(&**tenant))
         }
-        Tenants::Each => (None, None),
-    };
-    let holder = match &tenants {
-        Tenants::One(tenant) => Holder::Tenant(tenant.index()),
-        Tenants::Each => peer.holder.clone(),
+        Tenants::Each => (None, peer.holder.clone(), None),
     };
     let open_id = peer.services.open_ids.enter(holder, open.batch_id)?;
-    let engine = peer.services.engine.clone();
-    let asked = if open.concurrency_max == 0 { u32::MAX } else { open.concurrency_max };
-    let granted = record.as_ref().map_or(u32::MAX, |r| r.settings.concurrency);
-    let items_max = record.as_ref().map_or(limits::BATCH_ITEMS_HARD_MAX, |r| {
-        r.quotas.batch_items.get().min(limits::BATCH_ITEMS_HARD_MAX)
-    });
-    let frame_bytes_max = peer.services.config.limits.frame_bytes_max;
-    let payload_bytes_max = record
-        .as_ref()
-        .map_or(u64::MAX, |r| r.quotas.payload_bytes.get())
-        .min(frame_bytes_max as u64);
     let now = Instant::now();
-    // A deadline beyond what the clock can say is none.
-    let deadline = open.deadline_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms)));
-    let concurrency_max = asked.min(granted).min(engine.config.concurrency_max);
-    let tenant = match &tenants {
-        Tenants::One(tenant) => Some(tenant.id().clone()),
-        Tenants::Each => None,
-    };
-    let terms = Terms {
-        tenant,
-        mode: open.mode,
-        order: open.order,
-        priority: open.priority,
-        concurrency_max,
-        items_max,
-        deadline,
-        names_tenants: matches!(peer.caller, Caller::Gateway(_)),
-    };
-    let accepted = Accepted {
-        concurrency_max,
-        items_max,
-        frame_bytes_max: frame_bytes_max as u32,
-        payload_bytes_max,
-        deadline_ms: open.deadline_ms,
-        last_id: None,
-        extensions: Extensions::EMPTY,
-    };
+    let frame_bytes_max = peer.services.config.limits.frame_bytes_max;
+    let (terms, accepted) = engine.grant(open, tenant, frame_bytes_max, now);
+    let terms = Terms { names_tenants: matches!(peer.caller, Caller::Gateway(_)), ..terms };
     Ok(Opened {
         run: Run::new(engine, terms, open, now),
         tenants,
@@ -136,19 +84,10 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
     })
 }
 
-/// A batch that ends makes room, nobody knows when.
-fn no_batch(peer: &Peer, refusal: Refusal) -> Failure {
-    peer.services.metrics.items().refused(refusal.quota.name(), refusal.scope, 1);
-    Failure { retryable: true, ..Failure::quota(refusal, None) }
-}
-
 fn tenants(peer: &Peer, named: Option<&str>) -> Result<Tenants, Failure> {
     match (&peer.caller, named) {
         (Caller::Tenant(tenant), None) => Ok(Tenants::One(tenant.clone())),
-        (Caller::Tenant(_), Some(_)) => Err(Failure::new(
-            Code::Forbidden,
-            "the certificate says for which tenant this is: only gateways name one",
-        )),
+        (Caller::Tenant(_), Some(_)) => Err(Failure::only_gateways()),
         (Caller::Gateway(_), None) => Ok(Tenants::Each),
         (Caller::Gateway(gateway), Some(id)) => {
             peer.tenant_of(gateway, id).map(Tenants::One).ok_or_else(foreign)

@@ -23,13 +23,9 @@ use super::{
     drive::{Drive, Input},
 };
 use crate::{
-    batch::{Ending, Failure, HANDFUL, Offered, Run, Sink, TURN, Whose, foreign},
-    tenancy::{Charged, Kind, PaceTicket, Policy, Quota, Refusal, Stop, Tenant},
+    batch::{Asks, Ending, Failure, HANDFUL, Halt, Lane, Offered, Sink, TURN, Whose, foreign},
+    tenancy::{PaceTicket, Stop, Tenant},
 };
-
-/// What a client is told to wait when there is no room for its item, and no room to hold its
-/// stream: about the time in which room comes free.
-const NO_ROOM_RETRY: Duration = Duration::from_millis(100);
 
 /// A stream that waits for a rate.
 pub(super) struct Pace {
@@ -111,32 +107,29 @@ impl Drive<'_> {
             self.fail(Failure::new(Code::InvalidAction, "a request after the seal"));
             return 0;
         }
-        let mut taken = Taken::default();
+        let mut taken = 0;
         let (mut wait, mut bad_order) = (None, None);
         if self.input == Input::Open {
             let all = items.len();
-            let mut lane = Lane {
+            let lane = Lane {
                 run: &mut self.run,
                 sink: &mut self.stream.output,
-                caller: &self.peer.caller,
                 arrived: self.stream.arrived,
                 prepaid: &mut self.prepaid,
                 ticket: self.pace.as_mut().map(|p| &mut p.ticket),
+                may_name: matches!(self.peer.caller, Caller::Gateway(_)),
             };
+            let mut mixed = Mixed { lane, peer: self.peer };
             let stop = match &self.tenants {
                 Tenants::One(tenant) => match self.peer.caller {
-                    Caller::Tenant(_) => lane.take_for_one(tenant, &items, &mut taken),
-                    Caller::Gateway(_) => {
-                        lane.take_for_gateway(self.peer, tenant, &items, &mut taken)
-                    }
+                    Caller::Tenant(_) => mixed.lane.take(tenant, &items, &mut taken),
+                    Caller::Gateway(_) => mixed.take_for_gateway(tenant, &items, &mut taken),
                 },
-                Tenants::Each => lane.take_for_each(self.peer, &items, &mut taken),
+                Tenants::Each => mixed.take_for_each(&items, &mut taken),
             };
             match stop {
                 None => debug_assert!(
-                    taken.items == all
-                        || self.run.ending().is_some()
-                        || self.stream.output.is_full()
+                    taken == all || self.run.ending().is_some() || self.stream.output.is_full()
                 ),
                 Some(Halt::Wait(stop)) => wait = Some(Some(stop)),
                 Some(Halt::Full) => wait = Some(None),
@@ -144,15 +137,15 @@ impl Drive<'_> {
             }
         } else {
             // The batch is ending: requests are dropped unread, control frames are heeded.
-            items.iter().for_each(|item| taken.one(item));
+            taken = items.len();
         }
-        let everything = taken.items == items.len();
-        let first_left =
-            items.get(taken.items).map(|item| (item.request.id, item.request.payload.len()));
+        let everything = taken == items.len();
+        let first_left = items.get(taken).map(|item| (item.request.id, item.request.payload.len()));
+        let bytes = items[..taken].iter().map(|item| item.wire_len).sum();
         drop(items);
-        let mut consumed = taken.items;
-        self.stream.splitter.consume(taken.bytes);
-        if taken.items > 0 {
+        let mut consumed = taken;
+        self.stream.splitter.consume(bytes);
+        if taken > 0 {
             if self.is_held() {
                 // Until now nothing was read: the client owed nothing.
                 self.last_read = Instant::now();
@@ -162,8 +155,7 @@ impl Drive<'_> {
         }
         self.take_failed_fast();
         if let Some((id, last)) = bad_order {
-            let message = format!("item id {id} after {last}: ids rise strictly within a batch");
-            self.fail(Failure::validation("id", message).detail("id", id).detail("last_id", last));
+            self.fail(Failure::order(id, last));
             return consumed;
         }
         if let (Some(stop), Some((id, len))) = (wait, first_left) {
@@ -211,7 +203,7 @@ impl Drive<'_> {
                     // No room, but it was charged already.
                     self.prepaid = self.prepaid.saturating_sub(1);
                 }
-                let failure = stop.map_or_else(no_room, |stop| rate(&stop));
+                let failure = stop.map_or_else(Failure::no_room, |stop| Failure::rate(&stop));
                 self.refuse_front(id, payload_len, failure);
                 return true;
             }
@@ -325,151 +317,55 @@ struct Ahead<'a> {
     wire_len: usize,
 }
 
-/// How much of a handful was taken.
-#[derive(Default)]
-struct Taken {
-    items: usize,
-    bytes: usize,
-}
-
-impl Taken {
-    fn one(&mut self, item: &Ahead<'_>) {
-        self.items += 1;
-        self.bytes += item.wire_len;
+impl<'a> Asks<'a> for Ahead<'a> {
+    fn request(&self) -> &Request<'a> {
+        &self.request
     }
 }
 
-/// Why a handful was not taken whole.
-enum Halt {
-    /// A rate is used up, and the tenant's policy is to wait.
-    Wait(Stop),
-    /// There is no room to start or queue another item.
-    Full,
-    /// An id that does not rise.
-    Order { id: u64, last: u64 },
+/// A gateway's lane: its items may be several tenants'.
+struct Mixed<'a, S> {
+    lane: Lane<'a, S>,
+    peer: &'a super::Peer,
 }
 
-/// What taking items needs of a stream, apart from the bytes they are borrowed from.
-struct Lane<'a, S> {
-    run: &'a mut Run,
-    sink: &'a mut S,
-    caller: &'a Caller,
-    arrived: Instant,
-    prepaid: &'a mut usize,
-    ticket: Option<&'a mut PaceTicket>,
-}
-
-impl<S: Sink> Lane<'_, S> {
-    /// Items that are all for one tenant: charged together.
-    fn take_for_one(
-        &mut self,
-        tenant: &Arc<Tenant>,
-        items: &[Ahead<'_>],
-        taken: &mut Taken,
-    ) -> Option<Halt> {
-        let payload_max = tenant.limit(Quota::PayloadBytes).get();
-        // A payload over the quota is refused: it costs a request and no bytes.
-        let weigh = |r: &Request<'_>| Some(r.payload.len() as u64).filter(|n| *n <= payload_max);
-        while let Some(left) = items.get(taken.items..).filter(|left| !left.is_empty()) {
-            let mut stop = None;
-            if *self.prepaid == 0 {
-                let lens = left.iter().map(|item| weigh(&item.request).unwrap_or(0));
-                let charged: Charged = match &mut self.ticket {
-                    Some(ticket) => ticket.charge(Instant::now(), lens),
-                    None => tenant.charge(self.arrived, lens),
-                };
-                (*self.prepaid, stop) = (charged.admitted, charged.stop);
-            }
-            let paid = (*self.prepaid).min(left.len());
-            for item in &left[..paid] {
-                let r = &item.request;
-                if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
-                    return Some(Halt::Order { id: r.id, last });
-                }
-                if self.run.ending().is_some() || self.sink.is_full() {
-                    return None;
-                }
-                if let Some(refusal) = self.refusal(r, weigh(r).is_none(), payload_max) {
-                    self.run.refuse(r.id, r.payload.len(), Whose::Of(tenant), refusal, self.sink);
-                } else if self.run.offer(r, tenant, self.arrived, self.sink) == Offered::Full {
-                    return Some(Halt::Full);
-                }
-                *self.prepaid -= 1;
-                taken.one(item);
-            }
-            let Some(stop) = stop else { continue };
-            let Some(item) = items.get(taken.items) else { continue };
-            let r = &item.request;
-            if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
-                return Some(Halt::Order { id: r.id, last });
-            }
-            if matches!(stop.kind, Kind::Wait(_)) && tenant.policy() == Policy::Pace {
-                return Some(Halt::Wait(stop));
-            }
-            self.run.refuse(r.id, r.payload.len(), Whose::Of(tenant), rate(&stop), self.sink);
-            taken.one(item);
-        }
-        None
-    }
-
+impl<S: Sink> Mixed<'_, S> {
     /// Items of a gateway that named a tenant for the batch: those that name their own are that
     /// tenant's, and never waited for.
     fn take_for_gateway(
         &mut self,
-        peer: &super::Peer,
         tenant: &Arc<Tenant>,
         items: &[Ahead<'_>],
-        taken: &mut Taken,
+        taken: &mut usize,
     ) -> Option<Halt> {
-        while let Some(left) = items.get(taken.items..).filter(|left| !left.is_empty()) {
+        while let Some(left) = items.get(*taken..).filter(|left| !left.is_empty()) {
             let named = |item: &Ahead<'_>| item.request.tenant.is_some();
             let same = left.iter().take_while(|item| named(item) == named(&left[0])).count();
-            let end = taken.items + same;
+            let end = *taken + same;
             let halt = if named(&left[0]) {
-                self.take_for_each(peer, &items[..end], taken)
+                self.take_for_each(&items[..end], taken)
             } else {
-                self.take_for_one(tenant, &items[..end], taken)
+                self.lane.take(tenant, &items[..end], taken)
             };
-            if halt.is_some() || taken.items < end {
+            if halt.is_some() || *taken < end {
                 return halt;
             }
         }
         None
     }
 
-    /// What stands against an item that was charged.
-    fn refusal(&self, r: &Request<'_>, too_large: bool, payload_max: u64) -> Option<Failure> {
-        if r.tenant.is_some() && matches!(self.caller, Caller::Tenant(_)) {
-            return Some(only_gateways());
-        }
-        too_large.then(|| {
-            let refusal = Refusal {
-                quota: Quota::PayloadBytes,
-                scope: Scope::Tenant,
-                current: r.payload.len() as u64,
-                limit: payload_max,
-            };
-            Failure::quota(refusal, None)
-        })
-    }
-
     /// Items of a gateway that each name their tenant: charged one by one, never paced.
-    fn take_for_each(
-        &mut self,
-        peer: &super::Peer,
-        items: &[Ahead<'_>],
-        taken: &mut Taken,
-    ) -> Option<Halt> {
-        for item in items.get(taken.items..).unwrap_or_default() {
+    fn take_for_each(&mut self, items: &[Ahead<'_>], taken: &mut usize) -> Option<Halt> {
+        for item in items.get(*taken..).unwrap_or_default() {
             let r = &item.request;
-            if let Some(last) = self.run.last_id().filter(|last| r.id <= *last) {
-                return Some(Halt::Order { id: r.id, last });
+            if let Some(halt) = self.lane.out_of_order(r) {
+                return Some(halt);
             }
-            if self.run.ending().is_some() || self.sink.is_full() {
+            if self.lane.run.ending().is_some() || self.lane.sink.is_full() {
                 return None;
             }
-            let tenant = match (self.caller, r.tenant) {
-                (Caller::Gateway(gateway), Some(id)) => peer.tenant_of(gateway, id),
+            let tenant = match (&self.peer.caller, r.tenant) {
+                (Caller::Gateway(gateway), Some(id)) => self.peer.tenant_of(gateway, id),
                 _ => None,
             };
             let refusal = match &tenant {
@@ -478,60 +374,25 @@ impl<S: Sink> Lane<'_, S> {
                     "neither the batch nor the item names a tenant",
                 )),
                 None => Some(foreign()),
-                Some(tenant) => self.charge_one(tenant, r),
+                Some(tenant) => self.lane.charge_one(tenant, r),
             };
+            let Lane { run, sink, arrived, .. } = &mut self.lane;
             match (refusal, tenant) {
                 (None, Some(tenant)) => {
                     // Waiting for one tenant would make the others wait: no room is a refusal.
-                    if self.run.offer(r, &tenant, self.arrived, self.sink) == Offered::Full {
+                    if run.offer(r, &tenant, *arrived, *sink) == Offered::Full {
                         let whose = Whose::Of(&tenant);
-                        self.run.refuse(r.id, r.payload.len(), whose, no_room(), self.sink);
+                        run.refuse(r.id, r.payload.len(), whose, Failure::no_room(), *sink);
                     }
                 }
                 (refusal, tenant) => {
                     let refusal = refusal.unwrap_or_else(foreign);
                     let whose = tenant.as_ref().map_or(Whose::Named(r.tenant), Whose::Of);
-                    self.run.refuse(r.id, r.payload.len(), whose, refusal, self.sink);
+                    run.refuse(r.id, r.payload.len(), whose, refusal, *sink);
                 }
             }
-            taken.one(item);
+            *taken += 1;
         }
         None
     }
-
-    fn charge_one(&self, tenant: &Arc<Tenant>, r: &Request<'_>) -> Option<Failure> {
-        let payload_max = tenant.limit(Quota::PayloadBytes).get();
-        let len = r.payload.len() as u64;
-        let too_large = len > payload_max;
-        let weight = if too_large { 0 } else { len };
-        let charged = tenant.charge(self.arrived, std::iter::once(weight));
-        match charged.stop {
-            Some(stop) => Some(rate(&stop)),
-            None => self.refusal(r, too_large, payload_max),
-        }
-    }
-}
-
-fn rate(stop: &Stop) -> Failure {
-    let retry_after = match stop.kind {
-        Kind::Never => None,
-        Kind::Wait(d) => Some(d),
-    };
-    let Stop { quota, current, limit, .. } = *stop;
-    Failure::quota(Refusal { quota, scope: Scope::Tenant, current, limit }, retry_after)
-}
-
-fn no_room() -> Failure {
-    let message = "too many items of the tenant are in flight, and too many streams are held";
-    Failure {
-        retry_after: Some(NO_ROOM_RETRY),
-        ..Failure::never_started(Code::Overloaded, message)
-    }
-}
-
-fn only_gateways() -> Failure {
-    Failure::new(
-        Code::Forbidden,
-        "the certificate says for which tenant this is: only gateways name one",
-    )
 }

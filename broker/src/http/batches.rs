@@ -1,0 +1,182 @@
+//! Batches over HTTP: a line of JSON an item in, a line of JSON a result out, streamed.
+//!
+//! The same engine as on QUIC, driven on the engine's own runtime; the body's bytes cross to it and
+//! back through bounded channels, so that what is not read stays with the client.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use futures::stream;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tollgate_protocol::{
+    Code,
+    batch::{BatchOpen, Durability, Mode, Order},
+    id::BatchId,
+    limits,
+};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    api::Api,
+    extract::{Named, Query, expect_type},
+    problem::{Answer, Document, Problem},
+};
+use crate::{
+    batch::{Run, refuse_durable},
+    broker::Drain,
+    tenancy::State as Standing,
+};
+
+mod drive;
+mod input;
+mod line;
+mod output;
+mod timers;
+
+use drive::{Drive, Opened};
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(run))
+}
+
+/// What is asked of a batch.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+struct Params {
+    /// What one item's failure means for the others: nothing, or that nothing more is started.
+    #[param(inline, required = false)]
+    mode: Option<BatchMode>,
+    /// In which order results come: as each item finishes, or that of the requests.
+    #[param(inline, required = false)]
+    order: Option<BatchOrder>,
+    /// The most items to run at once.
+    #[param(minimum = 1)]
+    concurrency_max: Option<u32>,
+    /// How long the batch may take, in milliseconds.
+    deadline_ms: Option<u64>,
+    /// From 0 to 7, 7 first.
+    #[param(minimum = 0, maximum = 7)]
+    priority: Option<u8>,
+    /// `1`: the batch outlives this request. Refused: not available yet.
+    durable: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum BatchMode {
+    BestEffort,
+    FailFast,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum BatchOrder {
+    Completion,
+    Submission,
+}
+
+impl Params {
+    fn open<'a>(&self, traceparent: Option<&'a str>) -> Answer<BatchOpen<'a>> {
+        let mut open = BatchOpen::new(BatchId::random());
+        open.traceparent = traceparent.filter(|t| t.len() <= limits::TRACEPARENT_BYTES_MAX);
+        if let Some(BatchMode::FailFast) = self.mode {
+            open.mode = Mode::FailFast;
+        }
+        if let Some(BatchOrder::Submission) = self.order {
+            open.order = Order::Submission;
+        }
+        open.concurrency_max = match self.concurrency_max {
+            Some(0) => return Err(Problem::validation("concurrency_max", "must be at least 1")),
+            asked => asked.unwrap_or(0),
+        };
+        open.deadline_ms = self.deadline_ms;
+        open.priority = match self.priority {
+            Some(p) if p > limits::PRIORITY_MAX => {
+                return Err(Problem::validation("priority", "must be from 0 to 7"));
+            }
+            asked => asked.unwrap_or(limits::PRIORITY_DEFAULT),
+        };
+        open.durability = match self.durable.as_deref() {
+            None | Some("0" | "false") => Durability::Ephemeral,
+            Some("1" | "true") => Durability::Durable,
+            Some(_) => return Err(Problem::validation("durable", "must be 0 or 1")),
+        };
+        Ok(open)
+    }
+}
+
+/// Run a batch
+///
+/// Newline-delimited JSON both ways, streamed: results come while later items are still sent. A line
+/// in is an item, `{"recipe":"echo","payload":<any JSON>}`, with `payload_base64` instead for other
+/// bytes, and if wanted `id` (rising; numbered from 1 otherwise), `timeout_ms` and `metadata` (a
+/// string map). Lines out are objects with one member: first `accepted`, then `progress`, `result`,
+/// `throttled`, `notice` and, in silence, `alive`; last `summary`, or `error` when the batch failed
+/// as a whole. The end of the body seals the batch; who hangs up cancels it. Read while you write:
+/// while results are not taken, nothing more is read.
+#[utoipa::path(post, path = "/api/v1/tenants/{id}/batches", tag = "batches",
+    params(("id" = String, Path, description = "The tenant"), Params,
+        ("traceparent" = Option<String>, Header, description = "W3C trace context")),
+    request_body(content = String, content_type = "application/x-ndjson"),
+    responses((status = 200, description = "The batch was opened: lines of JSON", body = String,
+            content_type = "application/x-ndjson"),
+        (status = 429, description = "A rate is used up", body = Document,
+            content_type = "application/problem+json")))]
+async fn run(
+    State(api): State<Api>,
+    Named(id): Named,
+    Query(params): Query<Params>,
+    request: Request,
+) -> Answer<Response> {
+    let tenant = api.tenant(&id).ok_or_else(Problem::no_tenant)?;
+    if tenant.state() != Standing::Active {
+        return Err(Problem::forbidden("the tenant is suspended"));
+    }
+    expect_type(request.headers(), |t| LINES.contains(&t))?;
+    let traceparent = text(request.headers(), "traceparent").map(str::to_owned);
+    let open = params.open(traceparent.as_deref())?;
+    refuse_durable(&open)?;
+    let services = &api.services;
+    if *services.drain.borrow() != Drain::No {
+        return Err(Problem::new(Code::Draining, "the broker is shutting down"));
+    }
+    services.memory.admit_batch()?;
+    let engine = services.engine.clone();
+    let permit = engine.permit(&tenant)?;
+    services.tenants.book().seen(&tenant);
+    let now = Instant::now();
+    let line_bytes_max = api.config().line_bytes_max;
+    let (terms, accepted) = engine.grant(&open, Some(&tenant), line_bytes_max, now);
+    let run = Run::new(engine, terms, &open, now);
+    let (body_in, lines_in) = mpsc::channel(CHUNKS_IN);
+    let (chunks_out, mut body_out) = mpsc::channel(CHUNKS_OUT);
+    let opened = Opened { tenant, run, permit, accepted, batch_id: open.batch_id };
+    let drive = Drive::new(Arc::clone(services), opened, lines_in, chunks_out);
+    // On the engine's runtime: this thread is for everyone's requests.
+    api.engine.spawn(services.batches.track_future(drive.to_the_end()));
+    tokio::spawn(input::pump(request.into_body(), body_in));
+    let chunks = stream::poll_fn(move |cx| body_out.poll_recv(cx));
+    let chunks = futures::StreamExt::map(chunks, Ok::<_, std::convert::Infallible>);
+    let headers = [(header::CONTENT_TYPE, LINES[0]), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|v| v.to_str().ok())
+}
+
+/// What lines of JSON are called; the first is what ours are.
+const LINES: [&str; 4] =
+    ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
+/// Chunks of a body on their way to the engine: of at most 64 KiB each, as the server reads.
+const CHUNKS_IN: usize = 2;
+/// Chunks of results on their way to the client: of some 32 KiB each, large payloads aside.
+const CHUNKS_OUT: usize = 2;
