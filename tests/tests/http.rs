@@ -2,6 +2,8 @@
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/batches.rs"]
+mod batches;
 #[path = "http/document.rs"]
 mod document;
 #[path = "http/events.rs"]

@@ -161,7 +161,7 @@ async fn run(
     let opened = Opened { tenant, run, permit, accepted, batch_id: open.batch_id };
     let drive = Drive::new(Arc::clone(services), opened, lines_in, chunks_out);
     // On the engine's runtime: this thread is for everyone's requests.
-    api.engine.spawn(services.batches.track_future(drive.to_the_end()));
+    api.engine.spawn(services.batches.track_future(drive.finish()));
     tokio::spawn(input::pump(request.into_body(), body_in));
     let chunks = stream::poll_fn(move |cx| body_out.poll_recv(cx));
     let chunks = futures::StreamExt::map(chunks, Ok::<_, std::convert::Infallible>);

@@ -164,7 +164,7 @@ impl Drive {
     }
 
     /// Runs the batch to its last line.
-    pub(super) async fn to_the_end(mut self) {
+    pub(super) async fn finish(mut self) {
         // What was set between its admission and now is news too.
         self.look_at_tenant();
         if self.run.deadline().is_some_and(|at| at <= Instant::now()) {
