@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, channel::mpsc};
+use futures::channel::mpsc;
 use reqwest::{Body, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;

@@ -108,11 +108,14 @@ pub(super) struct Drive {
     pub(super) unpaid_until: Option<Instant>,
     pub(super) times: Times,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
-    drain: watch::Receiver<Drain>,
+    drain: News<watch::Receiver<Drain>>,
     draining: bool,
-    news: Pin<Box<dyn Future<Output = Changes> + Send>>,
+    changes: News<Changes>,
     leaving: bool,
 }
+
+/// Resolves when there is news, and gives back what tells of the next.
+type News<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Rounds of the loop before others get their turn.
 const ROUNDS: usize = 2;
@@ -154,9 +157,9 @@ impl Drive {
             unpaid_until: None,
             times: Times::new(now),
             timer: None,
-            drain,
+            drain: Box::pin(drain_changed(drain)),
             draining: false,
-            news: Box::pin(changed(tenant.subscribe())),
+            changes: Box::pin(changed(tenant.subscribe())),
             leaving: false,
             services,
             tenant,
@@ -265,15 +268,14 @@ impl Drive {
     /// Does what the broker and the tenant's operator ask for. True if anything was said.
     fn heed(&mut self, cx: &mut Poller<'_>) -> bool {
         let mut said = false;
-        while let Poll::Ready(changes) = self.news.as_mut().poll(cx) {
-            self.news = Box::pin(changed(changes));
+        while let Poll::Ready(changes) = self.changes.as_mut().poll(cx) {
+            self.changes = Box::pin(changed(changes));
             self.look_at_tenant();
             said = true;
         }
-        loop {
-            let changed = pin!(self.drain.changed()).poll(cx);
-            let Poll::Ready(Ok(())) = changed else { return said };
-            let now = *self.drain.borrow_and_update();
+        while let Poll::Ready(mut drain) = self.drain.as_mut().poll(cx) {
+            let now = *drain.borrow_and_update();
+            self.drain = Box::pin(drain_changed(drain));
             match now {
                 Drain::No => continue,
                 Drain::Until(at) if !mem::replace(&mut self.draining, true) => {
@@ -285,6 +287,7 @@ impl Drive {
             }
             said = true;
         }
+        said
     }
 
     fn look_at_tenant(&mut self) {
@@ -349,12 +352,17 @@ impl Drive {
 
     /// Reads the lines that lie whole in memory, a handful at most.
     fn look_ahead(&mut self) {
+        let max = self.services.config.http.line_bytes_max;
         while self.input == Input::Open
             && self.ahead.len() < HANDFUL
             && !matches!(self.ahead.back(), Some(Ahead::Fatal(_)))
             && let Some(line) = self.lines.next()
         {
             self.number += 1;
+            if line.len() > max {
+                self.ahead.push_back(Ahead::Fatal(too_long(self.number, max)));
+                return;
+            }
             let next = self.last_id.map_or(Some(1), |last| last.checked_add(1));
             let ahead = match line::read(line, self.number, next) {
                 Line::Item(item) => {
@@ -485,12 +493,7 @@ impl Drive {
     fn bound_line(&mut self) {
         let max = self.services.config.http.line_bytes_max;
         if self.ahead.is_empty() && self.lines.partial() > max {
-            let message = format!("a line has more than {max} bytes (`http.line_bytes_max`)");
-            let failure = Failure::new(Code::FrameTooLarge, message)
-                .detail("line", self.number + 1)
-                .detail("limit", max)
-                .detail("config_key", "http.line_bytes_max");
-            self.fail(failure);
+            self.fail(too_long(self.number + 1, max));
         }
     }
 
@@ -572,10 +575,25 @@ impl Drive {
     }
 }
 
-/// Resolves when a tenant changed; gives back what tells of the next change.
+async fn drain_changed(mut drain: watch::Receiver<Drain>) -> watch::Receiver<Drain> {
+    if drain.changed().await.is_err() {
+        // The broker is gone, and this with it.
+        std::future::pending::<()>().await;
+    }
+    drain
+}
+
 async fn changed(mut changes: Changes) -> Changes {
     changes.changed().await;
     changes
+}
+
+fn too_long(line: u64, max: usize) -> Failure {
+    let message = format!("a line has more than {max} bytes (`http.line_bytes_max`)");
+    Failure::new(Code::FrameTooLarge, message)
+        .detail("line", line)
+        .detail("limit", max)
+        .detail("config_key", "http.line_bytes_max")
 }
 
 /// How long results wait for the outgoing rate. A rate of nothing at all is looked at again now and
