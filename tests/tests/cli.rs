@@ -5,12 +5,20 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 use tollgate_tests::process::{Ran, Served, run, run_with, tollgate};
 
+#[path = "cli/access.rs"]
+mod access;
 #[path = "cli/batch.rs"]
 mod batch;
 #[path = "cli/cert.rs"]
 mod cert;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/live.rs"]
+mod live;
+#[path = "cli/tenant.rs"]
+mod tenant;
+#[path = "cli/tree.rs"]
+mod tree;
 
 /// The exit codes that the help documents.
 mod exit {

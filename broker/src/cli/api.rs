@@ -2,7 +2,7 @@
 //!
 //! Knows no rule of the broker: what is asked for is sent as it is, and the broker judges.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde_json::Value;
@@ -43,6 +43,35 @@ pub(super) struct Args {
     timeout: Duration,
 }
 
+impl Api {
+    /// The API of a broker on this machine that is open to it.
+    pub(super) fn at(addr: SocketAddr) -> anyhow::Result<Api> {
+        let base = format!("http://{addr}").parse().map_err(Usage::error)?;
+        Api::new(base, tls::unused(), header::HeaderMap::new(), TIMEOUT)
+    }
+
+    fn new(
+        base: Base,
+        tls: rustls::ClientConfig,
+        headers: header::HeaderMap,
+        timeout: Duration,
+    ) -> anyhow::Result<Api> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .default_headers(headers)
+            .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(timeout)
+            // What the API answers is final, and a token goes nowhere else.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(Api { http, base, timeout })
+    }
+}
+
+/// How long the demo waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Args {
     /// A client that is set up, but has not connected.
     ///
@@ -64,15 +93,7 @@ impl Args {
         } else {
             tls::unused()
         };
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .default_headers(headers)
-            .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.timeout)
-            // What the API answers is final, and a token goes nowhere else.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Api { http, base: self.api.clone(), timeout: self.timeout })
+        Api::new(self.api.clone(), tls, headers, self.timeout)
     }
 }
 

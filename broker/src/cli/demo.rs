@@ -15,6 +15,7 @@ mod cancel;
 mod drain;
 mod live;
 mod neighbours;
+mod operator;
 mod partial;
 mod refusal;
 mod revoked;
@@ -59,6 +60,7 @@ async fn play() -> anyhow::Result<Exit> {
     neighbours::play(&stage, &mut show).await?;
     refusal::play(&stage, &mut show).await?;
     revoked::play(&stage, &mut show).await?;
+    operator::play(&stage, &mut show).await?;
     cancel::play(&stage, &mut show).await?;
     drain::play(stage, &mut show).await?;
 

@@ -26,7 +26,7 @@ use self::sse::Parser;
   tollgate events --since 0 --count 10 --output json | jq .kind
 
 Follows until it is interrupted. The broker keeps the last events (events.kept_max); --since shows
-those among them that came after the one with this id.")]
+those among them that came after the one with this id, and 0 all of them.")]
 pub(super) struct Args {
     /// Only those of this tenant
     #[arg(long, value_name = "ID")]
@@ -131,6 +131,10 @@ impl Follower<'_> {
             document["kind"] = event.name.as_str().into();
         }
         let kind = document["kind"].as_str().unwrap_or_default();
+        if kind == "lost" {
+            self.tell_lost(&document)?;
+            return Ok(false);
+        }
         if !self.args.kind.is_empty() && !self.args.kind.iter().any(|k| k == kind) {
             return Ok(false);
         }
@@ -139,6 +143,23 @@ impl Follower<'_> {
             Output::Table => say!("{}", sentence(&document))?,
         }
         Ok(true)
+    }
+}
+
+impl Follower<'_> {
+    /// Events are missing here: whoever follows a state has to look at it anew. Whoever asked for
+    /// everything there is knows that it is not everything there was.
+    fn tell_lost(&self, document: &Value) -> std::io::Result<()> {
+        if self.last.as_deref() == Some("0") {
+            return Ok(());
+        }
+        match self.output {
+            Output::Json => output::json_line(document),
+            Output::Table => {
+                output::note(format_args!("events were lost, at least {}", document["lost"]));
+                Ok(())
+            }
+        }
     }
 }
 

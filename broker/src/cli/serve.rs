@@ -172,7 +172,7 @@ impl Ready {
             say!("  HTTP       {http}; a page to try it at /swagger/")?;
         }
         match self.tenants {
-            0 => say!("  tenants    none yet, so nobody is let in: start with --tenant acme")?,
+            0 => say!("  tenants    none yet, so nobody is let in")?,
             n => say!("  tenants    {n}")?,
         }
         if let Some(dir) = &self.dev_ca {
@@ -187,6 +187,13 @@ impl Ready {
                 dir.display()
             )?;
             say!("Let a client in, and run something:")?;
+            if let (0, Some(http)) = (self.tenants, self.http) {
+                let api = match http.port() {
+                    8080 if http.ip().is_loopback() => String::new(),
+                    _ => format!("--api {http} "),
+                };
+                say!("  tollgate tenant create {api}acme")?;
+            }
             say!("  tollgate cert issue {ca}--tenant acme --role client --out certs/acme")?;
             say!(
                 "  tollgate batch run --addr {at} --certs certs/acme --recipe echo --payload hello"

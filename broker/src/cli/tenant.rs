@@ -1,6 +1,7 @@
 //! `tollgate tenant`: who may use a broker, and how much; over its HTTP API.
 
 use clap::Subcommand;
+use reqwest::RequestBuilder;
 
 use super::{
     block_on,
@@ -70,4 +71,12 @@ fn told(what: &str, tenant: &serde_json::Value, output: Output) -> anyhow::Resul
         t.profile,
         t.revision
     )?)
+}
+
+/// Makes a request depend on the tenant's revision, if one was given.
+fn at_revision(request: RequestBuilder, revision: Option<u64>) -> RequestBuilder {
+    match revision {
+        Some(revision) => request.header("if-match", format!("\"{revision}\"")),
+        None => request,
+    }
 }

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use tollgate_broker::{
-    Broker, Config, DevAuthority, recipes,
+    Broker, Config, DevAuthority,
+    config::Http,
+    recipes,
     tenancy::{Limit, Overrides, Policy, Settings},
 };
 use tollgate_certs::{Identity, IssueOptions, Issued};
@@ -39,6 +41,7 @@ impl Stage {
         let config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: Some(dir.path().to_owned()),
+            http: Http::anywhere(),
             ..Config::default()
         };
         let broker = Broker::start(config, recipes::builtin().build()?).await?;
@@ -70,6 +73,9 @@ impl Stage {
             "broker    QUIC on {}, TLS 1.3, certificates both ways",
             self.addr
         ))?;
+        if let Some(http) = self.broker.http_addr() {
+            show.line(format_args!("          HTTP API for whoever runs it on {http}"))?;
+        }
         show.line("acme      quotas of the profile `default`: 50,000 items/s, 10 MiB/s")?;
         show.line(format_args!(
             "globex    {GLOBEX_REQUESTS} items/s, 1 MiB/s, {GLOBEX_CONNECTIONS} connections"

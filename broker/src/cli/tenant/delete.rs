@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use reqwest::Method;
 use serde_json::json;
 
+use super::at_revision;
 use crate::cli::{
     api,
     exit::Usage,
@@ -45,10 +46,7 @@ pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<()> {
     if args.force {
         request = request.query(&[("force", "true")]);
     }
-    if let Some(revision) = args.if_revision {
-        request = request.header("if-match", format!("\"{revision}\""));
-    }
-    api.send(request).await?;
+    api.send(at_revision(request, args.if_revision)).await?;
     match output {
         Output::Table => say!("deleted {}", printable(&args.id))?,
         Output::Json => output::json(&json!({ "id": args.id, "state": "Deleted" }))?,

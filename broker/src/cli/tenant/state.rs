@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use super::told;
+use super::{at_revision, told};
 use crate::cli::{api, output::Output};
 
 /// What `tenant suspend` takes.
@@ -15,6 +15,9 @@ it and what it stored is kept; `tollgate tenant activate` undoes it.")]
 pub(crate) struct Suspend {
     /// Its id
     id: String,
+    /// Only if it is still of this revision: nobody else changed it meanwhile
+    #[arg(long, value_name = "N")]
+    if_revision: Option<u64>,
     #[command(flatten, next_help_heading = "The API")]
     api: api::Args,
 }
@@ -26,19 +29,28 @@ pub(crate) struct Suspend {
 pub(crate) struct Activate {
     /// Its id
     id: String,
+    /// Only if it is still of this revision: nobody else changed it meanwhile
+    #[arg(long, value_name = "N")]
+    if_revision: Option<u64>,
     #[command(flatten, next_help_heading = "The API")]
     api: api::Args,
 }
 
 pub(super) async fn suspend(args: &Suspend, output: Output) -> anyhow::Result<()> {
-    told("suspended", &post(&args.api, &args.id, "suspend").await?, output)
+    told("suspended", &post(&args.api, &args.id, args.if_revision, "suspend").await?, output)
 }
 
 pub(super) async fn activate(args: &Activate, output: Output) -> anyhow::Result<()> {
-    told("activated", &post(&args.api, &args.id, "activate").await?, output)
+    told("activated", &post(&args.api, &args.id, args.if_revision, "activate").await?, output)
 }
 
-async fn post(api: &api::Args, id: &str, verb: &str) -> anyhow::Result<serde_json::Value> {
+async fn post(
+    api: &api::Args,
+    id: &str,
+    if_revision: Option<u64>,
+    verb: &str,
+) -> anyhow::Result<serde_json::Value> {
     let api = api.client()?;
-    Ok(api.send(api.request(Method::POST, &["tenants", id, verb])).await?)
+    let request = api.request(Method::POST, &["tenants", id, verb]);
+    Ok(api.send(at_revision(request, if_revision)).await?)
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{settings::Settings, told};
+use super::{at_revision, settings::Settings, told};
 use crate::cli::{api, exit::Usage, output::Output};
 
 /// What `tenant update` takes.
@@ -56,9 +56,6 @@ impl Args {
 pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<()> {
     let document = args.document()?;
     let api = args.api.client()?;
-    let mut request = api.request(Method::PATCH, &["tenants", &args.id]);
-    if let Some(revision) = args.if_revision {
-        request = request.header("if-match", format!("\"{revision}\""));
-    }
-    told("updated", &api.send(request.json(&document)).await?, output)
+    let request = api.request(Method::PATCH, &["tenants", &args.id]).json(&document);
+    told("updated", &api.send(at_revision(request, args.if_revision)).await?, output)
 }
