@@ -15,15 +15,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
 
 use crate::{
-    batch::{Catalog, Engine, Pool, PoolConfig, Slots, Turns},
+    batch::{Catalog, Engine, OpenIds, Pool, PoolConfig, Slots, Turns},
     config::{Batch, Config},
     events::{Events, Kind},
     http::{self, HttpError},
     metrics::{Format, Metrics},
     revocations::{self, Revocations},
     store::{self, Store},
-    tenancy::{Registry, RestoreError},
-    transport::{Endpoint, EndpointError, Live, OpenIds, WindowPool},
+    tenancy::{
+        Registry, RestoreError, alerts,
+        audit::{self, Found},
+    },
+    transport::{Endpoint, EndpointError, Live, WindowPool},
 };
 
 mod dev_ca;
@@ -208,8 +211,14 @@ impl Broker {
             config: Arc::new(config),
         });
         let memory = services.memory.clone().watch(services.config.limits.memory_bytes);
-        let mut watchers = vec![tokio::spawn(rotator.run()), tokio::spawn(memory)];
-        watchers.push(tokio::spawn(services.live.clone().watch_seen()));
+        let alerts = alerts::watch(services.tenants.clone(), services.events.clone());
+        let watchers = vec![
+            tokio::spawn(rotator.run()),
+            tokio::spawn(memory),
+            tokio::spawn(services.live.clone().watch_seen()),
+            tokio::spawn(alerts),
+            tokio::spawn(audit(services.clone())),
+        ];
         let http = services.config.http.enabled;
         let http = http.then(|| http::Server::start(&services, &paths)).transpose()?;
         let endpoint = tokio::spawn(endpoint.run(services.clone()));
@@ -377,6 +386,19 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
     // It reads what the last end left behind.
     let opened = tokio::task::spawn_blocking(open).await;
     Ok(opened.expect("opening the store does not panic")?)
+}
+
+/// Compares what is counted with what there is, again and again.
+async fn audit(services: Arc<Services>) {
+    let (tenants, events) = (services.tenants.clone(), services.events.clone());
+    let interval_ms = services.config.tenancy.audit_interval_ms;
+    let recount = || {
+        let (connections, gateways) = services.live.count();
+        let (batches, mixed_batches) = services.open_ids.count();
+        let items_running = services.engine.slots.running_by_tenant();
+        Found { connections, batches, mixed_batches, items_running, gateways }
+    };
+    audit::watch(tenants, events, interval_ms, recount).await;
 }
 
 fn engine(

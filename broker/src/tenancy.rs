@@ -10,13 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::window::Shape;
 pub use crate::rules::{
-    quota::{Kind, Policy},
+    quota::{Cost, Kind, Policy},
     window::ShapeError,
 };
 
 mod admission;
+pub(crate) mod alerts;
+pub(crate) mod audit;
 mod changes;
+mod count;
 mod gateway;
+mod in_use;
+mod metered;
 mod pace;
 mod permit;
 mod profiles;
@@ -28,11 +33,21 @@ mod stored;
 mod tenant;
 mod usage;
 
+/// What counts are made of; `count` and `metered` are also tried over others.
+mod sync {
+    pub(super) use std::sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    };
+}
+
 pub use admission::{Charged, Stop};
+pub use alerts::{Alerts, Level};
+pub use audit::{Drift, Holder};
 pub use changes::Changes;
 pub use gateway::{Gateway, GatewayLimits};
-pub use pace::{OutTicket, PaceTicket};
-pub use permit::{BytesPermit, ItemPermit, Permit, Refusal};
+pub use pace::PaceTicket;
+pub use permit::{BytesPermit, Permit, Refusal};
 pub use profiles::Profiles;
 pub use quotas::{Limit, Overrides, Quota, Quotas};
 pub use registry::{
@@ -43,7 +58,7 @@ pub(crate) use stats::{Book, Bounds, Lap, Row};
 pub use stats::{Quantiles, StatsSnapshot};
 pub use stored::BadRecord;
 pub use tenant::Tenant;
-pub use usage::{Drift, UsageLine};
+pub use usage::UsageLine;
 
 /// How tenants are metered, and what they share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +80,10 @@ pub struct Config {
     pub gateways: BTreeMap<String, GatewayLimits>,
     /// The limits of every other gateway.
     pub gateway_default: GatewayLimits,
+    /// How often what is counted is compared with what there is, in milliseconds; 100 or more.
+    pub audit_interval_ms: u64,
+    /// When a quota counts as nearly used up.
+    pub alerts: Alerts,
 }
 
 impl Default for Config {
@@ -77,6 +96,8 @@ impl Default for Config {
             tenant_in_flight_bytes: 32 << 20,
             gateways: BTreeMap::new(),
             gateway_default: GatewayLimits::default(),
+            audit_interval_ms: 10_000,
+            alerts: Alerts::default(),
         }
     }
 }
@@ -89,7 +110,7 @@ impl Default for Config {
 pub struct Window(Shape);
 
 impl Window {
-    /// A window of `buckets` (1 to 16) buckets of `bucket_ms` (1 to 60 000) milliseconds each.
+    /// A window of `buckets` (1 to 12) buckets of `bucket_ms` (1 to 60 000) milliseconds each.
     ///
     /// # Errors
     /// [`ShapeError`] when a number is out of its bounds.
@@ -120,7 +141,7 @@ impl TryFrom<WindowKeys> for Window {
 
 impl From<Window> for WindowKeys {
     fn from(w: Window) -> Self {
-        WindowKeys { buckets: w.0.buckets(), bucket_ms: w.0.bucket_ns() / 1_000_000 }
+        WindowKeys { buckets: w.0.buckets(), bucket_ms: w.0.bucket_ms() }
     }
 }
 

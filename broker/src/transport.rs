@@ -19,7 +19,6 @@ mod socket;
 mod stream;
 mod window;
 
-pub(crate) use batch::OpenIds;
 pub use config::{BadLimit, Config};
 pub(crate) use endpoint::Endpoint;
 pub use endpoint::EndpointError;

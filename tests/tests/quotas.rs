@@ -15,14 +15,14 @@ use tollgate_broker::{
 };
 use tollgate_tests::Rig;
 
-/// A window of 16 minutes, so that a rate is a count that no test outlives: `per_second` allows
+/// A window of 12 minutes, so that a rate is a count that no test outlives: `per_second` allows
 /// [`WINDOW_S`] times as much.
 fn endless(config: &mut Config) {
-    config.tenancy.window = Window::new(16, 60_000).expect("a window");
+    config.tenancy.window = Window::new(12, 60_000).expect("a window");
 }
 
 /// How long such a window is, in seconds.
-const WINDOW_S: u64 = 960;
+const WINDOW_S: u64 = 720;
 
 /// Changes a tenant's quotas.
 async fn limit(rig: &Rig, tenant: &str, change: impl FnOnce(&mut Quotas)) {

@@ -23,7 +23,7 @@ impl Engine {
         tenant.batch().map_err(|refusal: Refusal| {
             self.metrics.items().refused(refusal.quota.name(), refusal.scope, 1);
             // A batch that ends makes room, nobody knows when.
-            Failure { retryable: true, ..Failure::quota(refusal, None) }
+            Failure { retryable: true, ..Failure::quota(refusal) }
         })
     }
 

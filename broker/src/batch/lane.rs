@@ -143,22 +143,12 @@ impl<S: Sink> Lane<'_, S> {
                 current: r.payload.len() as u64,
                 limit: payload_max,
             };
-            Failure::quota(refusal, None)
+            Failure::quota(refusal)
         })
     }
 }
 
 impl Failure {
-    /// A rate says no.
-    pub(crate) fn rate(stop: &Stop) -> Failure {
-        let retry_after = match stop.kind {
-            Kind::Never => None,
-            Kind::Wait(d) => Some(d),
-        };
-        let Stop { quota, current, limit, .. } = *stop;
-        Failure::quota(Refusal { quota, scope: Scope::Tenant, current, limit }, retry_after)
-    }
-
     /// There is no room for an item, nor to let it wait.
     pub(crate) fn no_room() -> Failure {
         let message = "too many items of the tenant are in flight, and too many streams are held";

@@ -11,7 +11,7 @@ use tollgate_protocol::{
 };
 
 use super::{Error, Reply, context::Report, error};
-use crate::tenancy::Refusal;
+use crate::tenancy::{Refusal, Stop};
 
 /// Why an item or a whole batch failed.
 #[derive(Debug, Clone)]
@@ -52,26 +52,25 @@ impl Failure {
         self
     }
 
-    /// A quota says no: for now, when there is a time to come back at, or for good.
-    pub(crate) fn quota(refusal: Refusal, retry_after: Option<Duration>) -> Self {
-        let quota = refusal.quota.name();
-        let Refusal { current, limit, .. } = refusal;
-        let mut f = match retry_after {
-            Some(_) => Failure::new(
-                Code::RateLimited,
-                format!("the rate `{quota}` is used up: {current} of {limit}"),
-            ),
-            None => Failure::new(
-                Code::QuotaExceeded,
-                format!(
-                    "the quota `{quota}` allows {limit}, this needs {}",
-                    current.max(limit + 1)
-                ),
-            ),
-        };
-        f.retry_after = retry_after;
-        f.quota = Some(Box::new(refusal));
-        f
+    /// A quota says no, and nobody knows whether it will say yes.
+    pub(crate) fn quota(refusal: Refusal) -> Self {
+        let Refusal { quota, current, limit, .. } = refusal;
+        let needs = current.max(limit.saturating_add(1));
+        let message = format!("the quota `{quota}` allows {limit}, this needs {needs}");
+        Failure { quota: Some(Box::new(refusal)), ..Failure::new(refusal.code(), message) }
+    }
+
+    /// A rate says no: for now, with the time to come back at, or for good.
+    pub(crate) fn rate(stop: &Stop) -> Self {
+        let refusal = stop.refusal();
+        let Some(retry_after) = stop.wait() else { return Failure::quota(refusal) };
+        let Stop { quota, current, limit, .. } = stop;
+        let message = format!("the rate `{quota}` is used up: {current} of {limit}");
+        Failure {
+            retry_after: Some(retry_after),
+            quota: Some(Box::new(refusal)),
+            ..Failure::new(stop.code(), message)
+        }
     }
 
     /// What a recipe reported. Once a recipe was started, another try is safe only when it is

@@ -160,6 +160,11 @@ impl Slots {
         self.lock().running
     }
 
+    /// Items that run now, of each tenant that has any.
+    pub(crate) fn running_by_tenant(&self) -> HashMap<u32, u64> {
+        self.lock().tenants.iter().map(|(tenant, n)| (*tenant, u64::from(*n))).collect()
+    }
+
     /// Items that wait for a slot now, in the whole broker.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().waiting.len()

@@ -29,7 +29,7 @@ use super::{
     problem::{Answer, Document, Problem},
 };
 use crate::{
-    batch::{Run, refuse_durable},
+    batch::{Holder, Run, refuse_durable},
     broker::Drain,
     tenancy::State as Standing,
 };
@@ -151,6 +151,7 @@ async fn run(
     services.memory.admit_batch()?;
     let engine = services.engine.clone();
     let permit = engine.permit(&tenant)?;
+    let open_id = services.open_ids.enter(Holder::Tenant(tenant.index()), open.batch_id)?;
     services.tenants.book().seen(&tenant);
     let now = Instant::now();
     let line_bytes_max = api.config().line_bytes_max;
@@ -158,7 +159,8 @@ async fn run(
     let run = Run::new(engine, terms, &open, now);
     let (body_in, lines_in) = mpsc::channel(CHUNKS_IN);
     let (chunks_out, mut body_out) = mpsc::channel(CHUNKS_OUT);
-    let opened = Opened { tenant, run, permit, accepted, batch_id: open.batch_id };
+    let opened =
+        Opened { tenant, run, permits: (permit, open_id), accepted, batch_id: open.batch_id };
     let drive = Drive::new(Arc::clone(services), opened, lines_in, chunks_out);
     // On the engine's runtime: this thread is for everyone's requests.
     api.engine.spawn(services.batches.track_future(drive.finish()));

@@ -57,11 +57,7 @@ impl From<UsageLine> for Line {
             current: line.current,
             limit: line.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)),
             utilisation_percent: (percent * 100.0).round() / 100.0,
-            level: match percent {
-                95.0.. => "critical",
-                80.0.. => "warning",
-                _ => "normal",
-            },
+            level: line.level.name(),
         }
     }
 }

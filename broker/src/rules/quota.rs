@@ -1,11 +1,12 @@
-//! What a tenant's rates admit, now: requests and bytes in, bytes out, each over its own window.
+//! What a tenant's rates admit, now: requests and messages, and bytes in and out, each over its own
+//! window.
 //!
 //! Check and charge are one step, never one over. It never waits and wakes nobody: it says when a
 //! charge that did not fit will.
 
 use std::time::Duration;
 
-use super::window::{BUCKETS_MAX, Shape, Window, wait};
+use super::window::{BUCKETS_MAX, Clock, Shape, Window, wait};
 
 /// What a rate counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,47 @@ pub enum Rate {
     BytesIn,
     /// Bytes of payload given out.
     BytesOut,
+    /// Messages produced.
+    MessagesIn,
+    /// Messages consumed.
+    MessagesOut,
+}
+
+/// What is charged: it says which two rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Items of a batch: requests, and bytes in.
+    Items,
+    /// Messages that come: messages in, and bytes in.
+    Produced,
+    /// Messages that go: messages out, and bytes out. Always paced.
+    Consumed,
+}
+
+impl Load {
+    const fn rates(self) -> (Rate, Rate) {
+        match self {
+            Load::Items => (Rate::Requests, Rate::BytesIn),
+            Load::Produced => (Rate::MessagesIn, Rate::BytesIn),
+            Load::Consumed => (Rate::MessagesOut, Rate::BytesOut),
+        }
+    }
+}
+
+/// What is taken together or not at all: an item, a message, or a handful of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// How many.
+    pub n: u64,
+    /// Bytes of payload of all of them.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// One item, or one message.
+    pub const fn one(bytes: u64) -> Cost {
+        Cost { n: 1, bytes }
+    }
 }
 
 /// What happens to a charge that does not fit now.
@@ -35,6 +77,18 @@ pub struct Limits {
     pub requests: u64,
     /// Bytes of payload: in, and apart from that out.
     pub bytes: u64,
+    /// Messages: produced, and apart from that consumed.
+    pub messages: u64,
+}
+
+impl Limits {
+    const fn of(&self, rate: Rate) -> u64 {
+        match rate {
+            Rate::Requests => self.requests,
+            Rate::BytesIn | Rate::BytesOut => self.bytes,
+            Rate::MessagesIn | Rate::MessagesOut => self.messages,
+        }
+    }
 }
 
 /// Whether the charge that stopped can fit at all.
@@ -62,7 +116,7 @@ pub struct Stop {
 /// What became of a handful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charged {
-    /// How many items were taken, from the first on.
+    /// How many costs were taken, from the first on.
     pub admitted: usize,
     /// Why not all.
     pub stop: Option<Stop>,
@@ -80,76 +134,92 @@ pub enum Turn {
 /// The rates of one tenant.
 #[derive(Debug, Clone)]
 pub struct Rates {
+    clock: Clock,
     policy: Policy,
-    requests: Meter,
-    bytes_in: Meter,
-    bytes_out: Meter,
+    /// By [`Rate`].
+    meters: [Meter; RATES.len()],
 }
 
 impl Rates {
     /// Rates that have counted nothing yet.
     pub fn new(shape: Shape, limits: Limits, policy: Policy) -> Self {
-        Rates {
-            policy,
-            requests: Meter::new(shape, limits.requests),
-            bytes_in: Meter::new(shape, limits.bytes),
-            bytes_out: Meter::new(shape, limits.bytes),
-        }
+        let meters = RATES.map(|rate| Meter::new(limits.of(rate)));
+        Rates { clock: Clock::new(shape), policy, meters }
     }
 
     /// Changes what is allowed from now on. What was taken stays counted, so a lowered limit
     /// admits nothing until enough of it has left the window.
     pub fn change(&mut self, limits: Limits, policy: Policy) {
         self.policy = policy;
-        self.requests.change(limits.requests);
-        self.bytes_in.change(limits.bytes);
-        self.bytes_out.change(limits.bytes);
-        if policy == Policy::Reject {
-            self.requests.unthrottle();
-            self.bytes_in.unthrottle();
+        for rate in RATES {
+            let meter = &mut self.meters[rate as usize];
+            meter.change(self.clock.shape(), limits.of(rate));
+            // What goes out is paced whatever the policy.
+            if policy == Policy::Reject && !matches!(rate, Rate::BytesOut | Rate::MessagesOut) {
+                meter.unthrottle();
+            }
         }
     }
 
-    /// Charges a handful of items, one length of payload each, up to the first that does not fit.
-    /// An item's two charges are taken together or not at all.
+    /// Charges a handful, up to the first cost that does not fit. The two charges of a cost are
+    /// taken together or not at all.
     ///
-    /// `now` is in nanoseconds. Under [`Policy::Reject`] there is no line, so the turn is one's own.
-    pub fn charge(&mut self, now: u64, turn: Turn, mut lens: impl Iterator<Item = u64>) -> Charged {
-        self.requests.advance(now);
-        self.bytes_in.advance(now);
-        if turn == Turn::Behind && self.policy == Policy::Pace {
-            return Charged { admitted: 0, stop: lens.next().map(|len| self.stop(now, len)) };
+    /// `now` is in nanoseconds. Under [`Policy::Reject`] there is no line for what comes in, so the
+    /// turn is one's own.
+    pub fn charge(
+        &mut self,
+        now: u64,
+        turn: Turn,
+        load: Load,
+        mut costs: impl Iterator<Item = Cost>,
+    ) -> Charged {
+        self.advance(now);
+        if turn == Turn::Behind && self.policy_for(load) == Policy::Pace {
+            return Charged {
+                admitted: 0,
+                stop: costs.next().map(|cost| self.stop(now, load, cost)),
+            };
         }
+        let (count, bytes) = load.rates();
+        let clock = &self.clock;
+        let [count, bytes] = self
+            .meters
+            .get_disjoint_mut([count as usize, bytes as usize])
+            .expect("a load's rates are two");
+        count.settle(now);
+        bytes.settle(now);
         let mut admitted = 0;
         let stop = loop {
-            let Some(len) = lens.next() else { break None };
-            if !(self.requests.fits(1) && self.bytes_in.fits(len)) {
-                break Some(len);
+            let Some(cost) = costs.next() else { break None };
+            if !(count.fits(cost.n) && bytes.fits(cost.bytes)) {
+                break Some(cost);
             }
-            self.requests.add(1);
-            self.bytes_in.add(len);
+            count.add(clock, cost.n);
+            bytes.add(clock, cost.bytes);
             admitted += 1;
         };
-        Charged { admitted, stop: stop.map(|len| self.stop(now, len)) }
+        Charged { admitted, stop: stop.map(|cost| self.stop(now, load, cost)) }
     }
 
     /// Takes up to `want` bytes to give out: how many now, and why not all. Always paced.
-    pub fn take_out(&mut self, now: u64, turn: Turn, want: u64) -> (u64, Option<Stop>) {
-        let meter = &mut self.bytes_out;
-        meter.advance(now);
+    pub fn take_out(&mut self, now: u64, want: u64) -> (u64, Option<Stop>) {
+        self.advance(now);
+        let clock = &self.clock;
+        let meter = &mut self.meters[Rate::BytesOut as usize];
+        meter.settle(now);
         if want == 0 {
             return (0, None);
         }
-        let granted = if turn == Turn::Own { want.min(meter.room()) } else { 0 };
-        meter.add(granted);
+        let granted = want.min(meter.room(clock));
+        meter.add(clock, granted);
         if granted == want {
             return (want, None);
         }
         // Worth waking for: what one bucket gives, or the rest when it is less.
-        let next = (want - granted).min(meter.share());
-        let kind = match meter.fits_at(next) {
+        let next = (want - granted).min(meter.share(clock));
+        let kind = match meter.fits_at(clock, next) {
             None => Kind::Never,
-            Some(at) => Kind::Wait(wait(now, meter.throttle(now, next, at))),
+            Some(at) => Kind::Wait(wait(now, meter.throttle(clock, now, next, at))),
         };
         let (current, limit) = (meter.window.used(), meter.limit);
         (granted, Some(Stop { rate: Rate::BytesOut, current, limit, kind }))
@@ -157,47 +227,67 @@ impl Rates {
 
     /// What a rate's window holds at `now`.
     pub fn used(&mut self, now: u64, rate: Rate) -> u64 {
-        let meter = match rate {
-            Rate::Requests => &mut self.requests,
-            Rate::BytesIn => &mut self.bytes_in,
-            Rate::BytesOut => &mut self.bytes_out,
-        };
-        meter.advance(now);
-        meter.window.used()
+        self.advance(now);
+        self.meters[rate as usize].window.used()
     }
 
-    /// Why an item of `len` bytes does not fit, and until when; both meters stand at `now`.
-    fn stop(&mut self, now: u64, len: u64) -> Stop {
+    /// Whether no window holds anything at `now`.
+    pub fn is_empty(&mut self, now: u64) -> bool {
+        self.advance(now);
+        self.meters.iter().all(|m| m.window.used() == 0)
+    }
+
+    fn policy_for(&self, load: Load) -> Policy {
+        if load == Load::Consumed { Policy::Pace } else { self.policy }
+    }
+
+    fn advance(&mut self, now: u64) {
+        let windows = self.meters.iter_mut().map(|m| &mut m.window);
+        let steps = self.clock.advance(now, windows);
+        if steps > 0 {
+            self.meters.iter_mut().for_each(|m| m.pay(steps));
+        }
+    }
+
+    /// Why a cost does not fit, and until when; the clock stands at `now`.
+    fn stop(&mut self, now: u64, load: Load, cost: Cost) -> Stop {
+        let policy = self.policy_for(load);
+        let (count_rate, bytes_rate) = load.rates();
+        let clock = &self.clock;
+        let [count, bytes] = self
+            .meters
+            .get_disjoint_mut([count_rate as usize, bytes_rate as usize])
+            .expect("a load's rates are two");
         let stop = |rate, meter: &Meter, kind| {
             let (current, limit) = (meter.window.used(), meter.limit);
             Stop { rate, current, limit, kind }
         };
         // What can never fit is said before any waiting is asked for.
-        let (Some(requests_at), Some(bytes_at)) =
-            (self.requests.fits_at(1), self.bytes_in.fits_at(len))
+        let (Some(count_at), Some(bytes_at)) =
+            (count.fits_at(clock, cost.n), bytes.fits_at(clock, cost.bytes))
         else {
-            return match self.requests.fits_at(1) {
-                None => stop(Rate::Requests, &self.requests, Kind::Never),
-                Some(_) => stop(Rate::BytesIn, &self.bytes_in, Kind::Never),
+            return match count.fits_at(clock, cost.n) {
+                None => stop(count_rate, count, Kind::Never),
+                Some(_) => stop(bytes_rate, bytes, Kind::Never),
             };
         };
-        let (requests_at, bytes_at) = match self.policy {
-            Policy::Reject => (requests_at, bytes_at),
+        let (count_at, bytes_at) = match policy {
+            Policy::Reject => (count_at, bytes_at),
             Policy::Pace => (
-                self.requests.throttle(now, 1, requests_at),
-                self.bytes_in.throttle(now, len, bytes_at),
+                count.throttle(clock, now, cost.n, count_at),
+                bytes.throttle(clock, now, cost.bytes, bytes_at),
             ),
         };
-        let requests_first = match requests_at.cmp(&bytes_at) {
+        let count_first = match count_at.cmp(&bytes_at) {
             std::cmp::Ordering::Greater => true,
             std::cmp::Ordering::Less => false,
             // Only behind others do both fit: then it is the rate that holds these.
-            std::cmp::Ordering::Equal => self.requests.throttled || !self.bytes_in.throttled,
+            std::cmp::Ordering::Equal => count.is_throttled() || !bytes.is_throttled(),
         };
-        if requests_first {
-            stop(Rate::Requests, &self.requests, Kind::Wait(wait(now, requests_at)))
+        if count_first {
+            stop(count_rate, count, Kind::Wait(wait(now, count_at)))
         } else {
-            stop(Rate::BytesIn, &self.bytes_in, Kind::Wait(wait(now, bytes_at)))
+            stop(bytes_rate, bytes, Kind::Wait(wait(now, bytes_at)))
         }
     }
 }
@@ -205,47 +295,50 @@ impl Rates {
 /// One rate: its window, its limit, and how it is released after it was throttled.
 ///
 /// Once throttled, a tenant gets its limit in equal shares, one a bucket, until a window passes
-/// unthrottled: so it does not come back in bursts. An item that begins within a share may exceed
-/// it and is paid for by the shares that follow: so items that do not divide a share, or exceed
+/// unthrottled: so it does not come back in bursts. A cost that begins within a share may exceed
+/// it and is paid for by the shares that follow: so costs that do not divide a share, or exceed
 /// it, still reach the whole limit. The window bounds all of it.
 #[derive(Debug, Clone)]
 struct Meter {
     window: Window,
     limit: u64,
-    /// Whether shares are on.
-    throttled: bool,
-    /// When shares end, in nanoseconds.
+    /// When shares end, in nanoseconds; 0 while there are none.
     until: u64,
     /// What this bucket's share and those after it owe, in 1/buckets of a unit: so a share is
-    /// exactly `limit`, whatever the number of buckets.
-    owed: u128,
+    /// exactly `limit`, whatever the number of buckets. Saturates for limits that no machine
+    /// reaches; then it owes less, and the window alone is exact.
+    owed: u64,
 }
 
 impl Meter {
-    fn new(shape: Shape, limit: u64) -> Self {
-        Meter { window: Window::new(shape), limit, throttled: false, until: 0, owed: 0 }
+    fn new(limit: u64) -> Self {
+        Meter { window: Window::EMPTY, limit, until: 0, owed: 0 }
     }
 
-    fn change(&mut self, limit: u64) {
+    fn change(&mut self, shape: Shape, limit: u64) {
         self.limit = limit;
         // Nobody waits longer than a window for shares of a limit that was lowered.
-        self.owed = self.owed.min(self.parts(limit));
+        self.owed = self.owed.min(parts(shape, limit));
     }
 
-    fn advance(&mut self, now: u64) {
-        let steps = self.window.advance(now);
-        if self.throttled {
-            if now >= self.until {
-                self.unthrottle();
-            } else if steps > 0 {
-                self.owed = self.owed.saturating_sub(u128::from(self.limit) * u128::from(steps));
-            }
+    /// Ends shares whose time is over.
+    fn settle(&mut self, now: u64) {
+        if self.is_throttled() && now >= self.until {
+            self.unthrottle();
         }
     }
 
+    /// Buckets went by: their shares pay what is owed.
+    fn pay(&mut self, buckets: u64) {
+        self.owed = self.owed.saturating_sub(self.limit.saturating_mul(buckets));
+    }
+
+    fn is_throttled(&self) -> bool {
+        self.until != 0
+    }
+
     fn unthrottle(&mut self) {
-        self.throttled = false;
-        self.owed = 0;
+        (self.until, self.owed) = (0, 0);
     }
 
     fn fits(&self, n: u64) -> bool {
@@ -253,66 +346,73 @@ impl Meter {
     }
 
     fn share_is_spent(&self) -> bool {
-        self.throttled && self.owed >= u128::from(self.limit)
+        self.is_throttled() && self.owed >= self.limit
     }
 
-    fn add(&mut self, n: u64) {
-        self.window.add(n);
-        if self.throttled {
-            self.owed += self.parts(n);
+    fn add(&mut self, clock: &Clock, n: u64) {
+        self.window.add(clock, n);
+        if self.is_throttled() {
+            self.owed = self.owed.saturating_add(parts(clock.shape(), n));
         }
     }
 
     /// What may be taken now of something that can be taken in pieces.
-    fn room(&self) -> u64 {
+    fn room(&self, clock: &Clock) -> u64 {
         let room = self.window.room(self.limit);
-        if !self.throttled {
+        if !self.is_throttled() {
             return room;
         }
-        let left = u128::from(self.limit).saturating_sub(self.owed);
-        let share = left.div_ceil(u128::from(self.window.shape().buckets()));
-        room.min(u64::try_from(share).unwrap_or(u64::MAX))
+        let left = self.limit.saturating_sub(self.owed);
+        room.min(left.div_ceil(clock.shape().buckets().into()))
     }
 
     /// What one bucket gives, rounded up.
-    fn share(&self) -> u64 {
-        self.limit.div_ceil(u64::from(self.window.shape().buckets()))
+    fn share(&self, clock: &Clock) -> u64 {
+        self.limit.div_ceil(clock.shape().buckets().into())
     }
 
     /// The first moment at which `n` fits, as things stand: 0 for now, `None` for never.
-    fn fits_at(&self, n: u64) -> Option<u64> {
-        let window_at = self.window.fits_at(n, self.limit)?;
+    fn fits_at(&self, clock: &Clock, n: u64) -> Option<u64> {
+        let window_at = self.window.fits_at(clock, n, self.limit)?;
         if !self.share_is_spent() {
             return Some(window_at);
         }
         // Not 0: a limit of 0 fits nothing at any time. At most one window and a share.
-        let shares = u64::try_from(self.owed / u128::from(self.limit)).unwrap_or(u64::MAX);
-        let share_ns = shares.saturating_mul(self.window.shape().bucket_ns());
-        Some(window_at.max(self.window.bucket_start().saturating_add(share_ns)))
+        let shares = self.owed / self.limit;
+        let share_ns = shares.saturating_mul(clock.shape().bucket_ns());
+        Some(window_at.max(clock.bucket_start().saturating_add(share_ns)))
     }
 
     /// Turns shares on for `n`, which fits at `at` (0: now, and nothing changes), for as long as
     /// it waits and a window more; returns when it fits with shares on.
-    fn throttle(&mut self, now: u64, n: u64, mut at: u64) -> u64 {
+    fn throttle(&mut self, clock: &Clock, now: u64, n: u64, mut at: u64) -> u64 {
         if at == 0 {
             return 0;
         }
-        if !self.throttled {
-            self.throttled = true;
-            self.until = now;
-            self.owed = self.parts(self.window.current());
-            at = self.fits_at(n).unwrap_or(at);
+        if !self.is_throttled() {
+            self.until = now.max(1);
+            self.owed = parts(clock.shape(), self.window.current(clock));
+            at = self.fits_at(clock, n).unwrap_or(at);
         }
-        let until = at.max(now).saturating_add(self.window.shape().window_ns());
+        let until = at.max(now).saturating_add(clock.shape().window_ns());
         self.until = self.until.max(until);
         at
     }
-
-    fn parts(&self, n: u64) -> u128 {
-        u128::from(n) * u128::from(self.window.shape().buckets())
-    }
 }
 
-// Sums of parts stay far below the end of their type.
-const _: () = assert!(BUCKETS_MAX <= 1 << 16);
-const _: () = assert!(size_of::<Rates>() <= 704);
+fn parts(shape: Shape, n: u64) -> u64 {
+    n.saturating_mul(shape.buckets().into())
+}
+
+const RATES: [Rate; 5] =
+    [Rate::Requests, Rate::BytesIn, Rate::BytesOut, Rate::MessagesIn, Rate::MessagesOut];
+
+const _: () = {
+    let mut at = 0;
+    while at < RATES.len() {
+        assert!(RATES[at] as usize == at);
+        at += 1;
+    }
+};
+const _: () = assert!(size_of::<Meter>() == 8 * (4 + BUCKETS_MAX));
+const _: () = assert!(size_of::<Rates>() <= 672);

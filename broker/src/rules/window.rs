@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How a window is cut: at most [`BUCKETS_MAX`] buckets of equal width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    bucket_ns: u64,
+    bucket_ms: u32,
     buckets: u8,
 }
 
@@ -35,7 +35,7 @@ impl Shape {
         if bucket_ms < BUCKET_MS_MIN || bucket_ms > BUCKET_MS_MAX {
             return Err(ShapeError::Width(bucket_ms));
         }
-        Ok(Shape { bucket_ns: bucket_ms * NS_PER_MS, buckets })
+        Ok(Shape { bucket_ms: bucket_ms as u32, buckets })
     }
 
     /// How many buckets the window has.
@@ -43,14 +43,19 @@ impl Shape {
         self.buckets
     }
 
+    /// How long a bucket lasts, in milliseconds.
+    pub const fn bucket_ms(self) -> u64 {
+        self.bucket_ms as u64
+    }
+
     /// How long a bucket lasts, in nanoseconds.
     pub const fn bucket_ns(self) -> u64 {
-        self.bucket_ns
+        self.bucket_ms() * NS_PER_MS
     }
 
     /// How long the window is, in nanoseconds.
     pub const fn window_ns(self) -> u64 {
-        self.bucket_ns * self.buckets as u64
+        self.bucket_ns() * self.buckets as u64
     }
 
     /// What a rate per second allows in one window: the rate itself when the window is 1 s long,
@@ -73,50 +78,85 @@ impl Shape {
 impl Default for Shape {
     /// 1 s: ten buckets of 100 ms.
     fn default() -> Self {
-        Shape { bucket_ns: 100 * NS_PER_MS, buckets: 10 }
+        Shape { bucket_ms: 100, buckets: 10 }
     }
 }
 
-/// The sums of one rate.
+/// Which bucket it is now, for windows that are cut alike and move together.
 ///
-/// Callers [`advance`](Window::advance) it to `now` first; everything else speaks of that moment.
 /// A clock that steps back is taken to stand still.
 #[derive(Debug, Clone)]
-pub struct Window {
-    shape: Shape,
+pub struct Clock {
     /// When the current bucket ends, in nanoseconds. Held so that only one charge a bucket divides.
     ends: u64,
-    /// The sum of all buckets.
-    total: u64,
+    shape: Shape,
     /// Which of the sums is the current bucket's.
     head: u8,
+}
+
+impl Clock {
+    /// A clock at time 0.
+    pub fn new(shape: Shape) -> Self {
+        Clock { ends: shape.bucket_ns(), shape, head: 0 }
+    }
+
+    /// Moves to `now`, and `windows` with it; returns how many buckets they moved.
+    pub fn advance<'a>(
+        &mut self,
+        now: u64,
+        windows: impl IntoIterator<Item = &'a mut Window>,
+    ) -> u64 {
+        if now < self.ends {
+            return 0;
+        }
+        let (bucket_ns, buckets) = (self.shape.bucket_ns(), u64::from(self.shape.buckets));
+        let steps = (now - self.ends) / bucket_ns + 1;
+        // The end of the last bucket before the clock's own end: 584 years from the base.
+        self.ends = self.ends.saturating_add(steps.saturating_mul(bucket_ns));
+        // What a whole window leaves behind is empty, wherever it stands.
+        let moved = steps.min(buckets) as u8;
+        windows.into_iter().for_each(|w| w.leave(self, moved));
+        self.head = ((u64::from(self.head) + steps % buckets) % buckets) as u8;
+        steps
+    }
+
+    /// When the current bucket began, in nanoseconds.
+    pub fn bucket_start(&self) -> u64 {
+        self.ends - self.shape.bucket_ns()
+    }
+
+    /// How the windows are cut.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn after(&self, bucket: u8) -> u8 {
+        if bucket + 1 == self.shape.buckets { 0 } else { bucket + 1 }
+    }
+}
+
+/// The sums of one rate. Everything about time is told by the clock that it moves with.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// The sum of all buckets.
+    total: u64,
     sums: [u64; BUCKETS_MAX],
 }
 
 impl Window {
-    /// An empty window at time 0.
-    pub fn new(shape: Shape) -> Self {
-        Window { shape, ends: shape.bucket_ns, total: 0, head: 0, sums: [0; BUCKETS_MAX] }
-    }
+    /// Nothing was charged yet.
+    pub const EMPTY: Window = Window { total: 0, sums: [0; BUCKETS_MAX] };
 
-    /// Moves to `now`, dropping what left the window; returns how many buckets it moved.
-    pub fn advance(&mut self, now: u64) -> u64 {
-        if now < self.ends {
-            return 0;
+    /// Drops the `moved` oldest buckets of a clock that has not moved yet.
+    fn leave(&mut self, clock: &Clock, moved: u8) {
+        if self.total == 0 {
+            return;
         }
-        let steps = (now - self.ends) / self.shape.bucket_ns + 1;
-        // The end of the last bucket before the clock's own end: 584 years from the base.
-        self.ends = self.ends.saturating_add(steps.saturating_mul(self.shape.bucket_ns));
-        if steps >= u64::from(self.shape.buckets) {
-            self.sums = [0; BUCKETS_MAX];
-            self.total = 0;
-        } else {
-            for _ in 0..steps {
-                self.head = self.after(self.head);
-                self.total -= std::mem::take(&mut self.sums[usize::from(self.head)]);
-            }
+        let mut bucket = clock.head;
+        for _ in 0..moved {
+            bucket = clock.after(bucket);
+            self.total -= std::mem::take(&mut self.sums[usize::from(bucket)]);
         }
-        steps
     }
 
     /// What the window holds.
@@ -125,8 +165,8 @@ impl Window {
     }
 
     /// What the current bucket holds.
-    pub fn current(&self) -> u64 {
-        self.sums[usize::from(self.head)]
+    pub fn current(&self, clock: &Clock) -> u64 {
+        self.sums[usize::from(clock.head)]
     }
 
     /// What may still be added under a limit.
@@ -134,37 +174,16 @@ impl Window {
         limit.saturating_sub(self.total)
     }
 
-    /// When the current bucket began, in nanoseconds.
-    pub fn bucket_start(&self) -> u64 {
-        self.ends - self.shape.bucket_ns
-    }
-
-    /// How the window is cut.
-    pub fn shape(&self) -> Shape {
-        self.shape
-    }
-
     /// Adds to the current bucket. The caller has asked for room under some limit: so the sum
     /// cannot overflow.
-    pub fn add(&mut self, n: u64) {
+    pub fn add(&mut self, clock: &Clock, n: u64) {
         self.total += n;
-        self.sums[usize::from(self.head)] += n;
-    }
-
-    /// Adds `n` when it fits under `limit`; says whether it did.
-    #[cfg(test)]
-    pub fn charge(&mut self, now: u64, n: u64, limit: u64) -> bool {
-        self.advance(now);
-        let fits = limit > 0 && n <= self.room(limit);
-        if fits {
-            self.add(n);
-        }
-        fits
+        self.sums[usize::from(clock.head)] += n;
     }
 
     /// The first moment, in nanoseconds, at which `n` fits under `limit` when nothing else is
     /// added meanwhile: 0 when it fits now, `None` when it never can.
-    pub fn fits_at(&self, n: u64, limit: u64) -> Option<u64> {
+    pub fn fits_at(&self, clock: &Clock, n: u64, limit: u64) -> Option<u64> {
         if limit == 0 || n > limit {
             return None;
         }
@@ -172,29 +191,17 @@ impl Window {
             return Some(0);
         }
         let mut left = self.total;
-        let mut bucket = self.head;
+        let mut bucket = clock.head;
         // The oldest bucket is the one after the head; it leaves when the current one ends.
-        for gone in 0..u64::from(self.shape.buckets) {
-            bucket = self.after(bucket);
+        for gone in 0..u64::from(clock.shape.buckets) {
+            bucket = clock.after(bucket);
             left -= self.sums[usize::from(bucket)];
             if n <= limit.saturating_sub(left) {
-                let later = gone.saturating_mul(self.shape.bucket_ns);
-                return Some(self.ends.saturating_add(later));
+                let later = gone.saturating_mul(clock.shape.bucket_ns());
+                return Some(clock.ends.saturating_add(later));
             }
         }
         unreachable!("an empty window has room for what is within the limit")
-    }
-
-    /// How long to wait, from `now`, until `n` fits under `limit`: exact for one who comes back
-    /// then, alone. `None` when it never can.
-    #[cfg(test)]
-    pub fn retry_after(&mut self, now: u64, n: u64, limit: u64) -> Option<Duration> {
-        self.advance(now);
-        self.fits_at(n, limit).map(|at| wait(now, at))
-    }
-
-    fn after(&self, bucket: u8) -> u8 {
-        if bucket + 1 == self.shape.buckets { 0 } else { bucket + 1 }
     }
 }
 
@@ -203,8 +210,8 @@ pub fn wait(now: u64, at: u64) -> Duration {
     Duration::from_nanos(at.saturating_sub(now))
 }
 
-/// The most buckets of a window; what a tenant's state costs grows with it.
-pub const BUCKETS_MAX: usize = 16;
+/// The most buckets of a window; what a tenant's state costs grows with it, five times.
+pub const BUCKETS_MAX: usize = 12;
 /// The shortest bucket, in milliseconds: timers are no finer.
 pub const BUCKET_MS_MIN: u64 = 1;
 /// The longest bucket, in milliseconds.
@@ -213,4 +220,6 @@ const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_S: u64 = 1_000_000_000;
 
 const _: () = assert!(BUCKETS_MAX <= u8::MAX as usize);
-const _: () = assert!(size_of::<Window>() <= 168);
+const _: () = assert!(BUCKET_MS_MAX <= u32::MAX as u64);
+const _: () = assert!(size_of::<Window>() == 8 * (1 + BUCKETS_MAX));
+const _: () = assert!(size_of::<Clock>() <= 24);

@@ -7,8 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{quotas::Quota, tenant::Tenant};
-use crate::rules::quota::{self, Kind, Turn};
+use tollgate_protocol::{Code, batch::Scope};
+
+use super::{permit::Refusal, quotas::Quota, tenant::Tenant};
+use crate::rules::quota::{self, Cost, Kind, Load};
 
 /// The first charge that did not fit. Nothing of it was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,22 +26,33 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// After how many whole milliseconds it fits: rounded up, so that who comes back then is not
-    /// too early. `None` when it never does.
-    pub fn wait_ms(&self) -> Option<u64> {
+    /// The code of an answer that says so: `RATE_LIMITED` when waiting helps.
+    pub fn code(&self) -> Code {
         match self.kind {
-            Kind::Never => None,
-            Kind::Wait(d) => {
-                Some(u64::try_from(d.as_nanos().div_ceil(NS_PER_MS)).unwrap_or(u64::MAX))
-            }
+            Kind::Never => Code::QuotaExceeded,
+            Kind::Wait(_) => Code::RateLimited,
         }
     }
 
-    pub(super) fn wait(&self) -> Option<Duration> {
+    /// The same, without the time.
+    pub fn refusal(&self) -> Refusal {
+        let Stop { quota, current, limit, .. } = *self;
+        Refusal { quota, scope: Scope::Tenant, current, limit }
+    }
+
+    /// After how long it fits. `None` when it never does.
+    pub fn wait(&self) -> Option<Duration> {
         match self.kind {
             Kind::Never => None,
             Kind::Wait(d) => Some(d),
         }
+    }
+
+    /// After how many whole milliseconds it fits: rounded up, so that who comes back then is not
+    /// too early. `None` when it never does.
+    pub fn wait_ms(&self) -> Option<u64> {
+        let ms = self.wait()?.as_nanos().div_ceil(NS_PER_MS);
+        Some(u64::try_from(ms).unwrap_or(u64::MAX))
     }
 }
 
@@ -52,9 +65,9 @@ impl From<quota::Stop> for Stop {
 /// What became of a handful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charged {
-    /// How many items were admitted, from the first on.
+    /// How many items, or messages, were admitted, from the first on.
     pub admitted: usize,
-    /// Why not all. With [`Kind::Never`] it is the next item that fails with `QUOTA_EXCEEDED`; those
+    /// Why not all. With [`Kind::Never`] it is the next that fails with `QUOTA_EXCEEDED`; those
     /// behind it may still be charged.
     pub stop: Option<Stop>,
 }
@@ -72,21 +85,35 @@ impl Tenant {
     /// Under `pace`, nothing is admitted while others wait: take a ticket ([`Tenant::begin_wait`]).
     /// Under `reject`, the stop says when to come back. `lens` runs under the tenant's lock and
     /// must not call the tenant.
-    pub fn charge(&self, now: Instant, lens: impl Iterator<Item = u64>) -> Charged {
-        let now = self.at(now);
-        let mut meters = self.meters();
-        let turn = if meters.line_in.is_empty() { Turn::Own } else { Turn::Behind };
-        meters.rates.charge(now, turn, lens).into()
+    pub fn charge(self: &Arc<Self>, now: Instant, lens: impl Iterator<Item = u64>) -> Charged {
+        let metered = &self.counted().metered;
+        metered.charge(self.at(now), Load::Items, lens.map(Cost::one)).into()
+    }
+
+    /// Charges messages that a client produces, as [`charge`](Tenant::charge) does items. A cost is
+    /// a message, or several that are taken together or not at all.
+    pub fn charge_messages(
+        self: &Arc<Self>,
+        now: Instant,
+        costs: impl Iterator<Item = Cost>,
+    ) -> Charged {
+        self.counted().metered.charge(self.at(now), Load::Produced, costs).into()
+    }
+
+    /// Charges messages that are about to be given to a consumer: always paced, whatever the
+    /// policy.
+    pub fn deliver_messages(
+        self: &Arc<Self>,
+        now: Instant,
+        costs: impl Iterator<Item = Cost>,
+    ) -> Charged {
+        self.counted().metered.charge(self.at(now), Load::Consumed, costs).into()
     }
 
     /// Takes up to `want` bytes of payload to give out: how many now, and why not all. Always
-    /// paced, whatever the policy. Nothing is granted while others wait: take a ticket
-    /// ([`Tenant::begin_wait_out`]).
+    /// paced, whatever the policy.
     pub fn take_out(self: &Arc<Self>, now: Instant, want: u64) -> (u64, Option<Stop>) {
-        let now = self.at(now);
-        let mut meters = self.meters();
-        let turn = if meters.line_out.is_empty() { Turn::Own } else { Turn::Behind };
-        let (granted, stop) = meters.rates.take_out(now, turn, want);
+        let (granted, stop) = self.counted().metered.take_out(self.at(now), want);
         (granted, stop.map(Stop::from))
     }
 }

@@ -2,12 +2,10 @@
 //!
 //! Which tenants a gateway may act for stands with the tenants, never here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{quotas::Quota, settings::State};
+use super::{count::Count, quotas::Quota, settings::State};
 
 /// What a gateway may hold open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +30,8 @@ impl Default for GatewayLimits {
 pub struct Gateway {
     name: String,
     limits: GatewayLimits,
-    connections: AtomicU64,
-    streams: AtomicU64,
+    connections: Count,
+    streams: Count,
     /// Tells of changes of the tenants that list it.
     tenants: watch::Sender<()>,
 }
@@ -43,8 +41,8 @@ impl Gateway {
         Gateway {
             name: name.to_owned(),
             limits,
-            connections: AtomicU64::new(0),
-            streams: AtomicU64::new(0),
+            connections: Count::new(),
+            streams: Count::new(),
             tenants: watch::Sender::new(()),
         }
     }
@@ -70,10 +68,10 @@ impl Gateway {
 
     /// What it holds of one of its quotas.
     pub fn used(&self, quota: Quota) -> u64 {
-        self.count(quota).map_or(0, |c| c.load(Ordering::Acquire))
+        self.count_of(quota).map_or(0, Count::now)
     }
 
-    pub(super) fn count(&self, quota: Quota) -> Option<&AtomicU64> {
+    pub(super) fn count_of(&self, quota: Quota) -> Option<&Count> {
         match quota {
             Quota::Connections => Some(&self.connections),
             Quota::Streams => Some(&self.streams),

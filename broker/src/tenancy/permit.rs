@@ -3,14 +3,11 @@
 //! Counts are exact: taking one checks and counts in one step, under any concurrency. A permit
 //! never outlives its count and is never counted twice.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
-use tollgate_protocol::batch::Scope;
+use tollgate_protocol::{Code, batch::Scope};
 
-use super::{gateway::Gateway, quotas::Quota, tenant::Tenant};
+use super::{count::Count, gateway::Gateway, quotas::Quota, tenant::Tenant};
 
 /// A limit is used up, or what was asked for exceeds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +22,17 @@ pub struct Refusal {
     pub current: u64,
     /// What is allowed.
     pub limit: u64,
+}
+
+impl Refusal {
+    /// The code of an answer that says so.
+    pub fn code(&self) -> Code {
+        match self.quota {
+            Quota::BatchItems => Code::BatchTooLarge,
+            Quota::StorageBytes => Code::StorageFull,
+            _ => Code::QuotaExceeded,
+        }
+    }
 }
 
 /// A share of a limit that counts what exists at once.
@@ -57,12 +65,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let count = match &self.holder {
-            Holder::Tenant(t) => t.count(self.quota),
-            Holder::Gateway(g) => g.count(self.quota),
+            Holder::Tenant(t) => t.count_of(self.quota),
+            Holder::Gateway(g) => g.count_of(self.quota),
         };
         if let Some(count) = count {
-            let before = count.fetch_sub(self.n, Ordering::AcqRel);
-            debug_assert!(before >= self.n, "{} was given back twice", self.quota);
+            count.give_back(self.n);
         }
     }
 }
@@ -92,19 +99,26 @@ impl Tenant {
         self.permit(Quota::Producers, 1)
     }
 
+    /// Takes a place for a consume stream, or a stream of the tenant's own worker.
+    ///
+    /// # Errors
+    /// [`Refusal`] when all are taken.
+    pub fn consumer(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        self.permit(Quota::Consumers, 1)
+    }
+
     /// Takes `n` of any quota that counts what exists at once.
     ///
     /// # Errors
     /// [`Refusal`] when there is not so much left, or when the quota is a rate or one on single
     /// things: of these nobody holds a share.
     pub fn permit(self: &Arc<Self>, quota: Quota, n: u64) -> Result<Permit, Refusal> {
-        let limit = self.record.load().quotas.get(quota).get();
-        let scope = Scope::Tenant;
-        let Some(count) = self.count(quota) else {
+        let (scope, limit) = (Scope::Tenant, self.limit(quota).get());
+        let Some(count) = place(quota).and_then(|at| self.counted().counts.get(at)) else {
             debug_assert!(false, "{quota} is not counted by permits");
             return Err(Refusal { quota, scope, current: n, limit });
         };
-        take(count, n, limit).map_err(|current| Refusal { quota, scope, current, limit })?;
+        count.take(n, limit).map_err(|current| Refusal { quota, scope, current, limit })?;
         Ok(Permit { holder: Holder::Tenant(self.clone()), quota, n })
     }
 
@@ -114,59 +128,36 @@ impl Tenant {
     /// # Errors
     /// [`Refusal`] when `n` exceeds it.
     pub fn check(&self, quota: Quota, n: u64) -> Result<(), Refusal> {
-        let limit = self.record.load().quotas.get(quota);
+        let limit = self.limit(quota);
         if limit.allows(n) {
             return Ok(());
         }
         Err(Refusal { quota, scope: Scope::Tenant, current: n, limit: limit.get() })
     }
 
-    /// Takes a place for an item that runs, within the tenant's `concurrency`.
-    pub fn item(self: &Arc<Self>) -> Option<ItemPermit> {
-        let max = self.record.load().settings.concurrency;
-        self.running
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1))
-            .is_ok()
-            .then(|| ItemPermit(self.clone()))
-    }
-
-    /// Takes a place for an item that runs, as soon as there is one. Cancel-safe.
-    pub async fn item_wait(self: &Arc<Self>) -> ItemPermit {
-        loop {
-            let ended = self.item_ended.notified();
-            tokio::pin!(ended);
-            // Listens before it looks: an item that ends in between is not missed.
-            ended.as_mut().enable();
-            if let Some(permit) = self.item() {
-                return permit;
-            }
-            ended.await;
-        }
-    }
-
     /// Reserves bytes in flight, if there is room for `n` now. What alone exceeds all that the
     /// tenant may have in flight takes all of it: it goes alone.
     pub fn reserve_bytes(self: &Arc<Self>, n: usize) -> Option<BytesPermit> {
         let n = self.in_flight_share(n);
-        self.in_flight.try_acquire_many(n).ok()?.forget();
+        self.counted().in_flight.try_acquire_many(n).ok()?.forget();
         Some(BytesPermit { tenant: self.clone(), n })
     }
 
     /// Reserves bytes in flight as soon as there is room, in the order of asking. Cancel-safe.
     pub async fn reserve_bytes_wait(self: &Arc<Self>, n: usize) -> BytesPermit {
         let n = self.in_flight_share(n);
-        let permit = self.in_flight.acquire_many(n).await;
+        let permit = self.counted().in_flight.acquire_many(n).await;
         permit.expect("a tenant's semaphore is never closed").forget();
         BytesPermit { tenant: self.clone(), n }
     }
 
     fn in_flight_share(&self, n: usize) -> u32 {
-        u32::try_from(n).map_or(self.in_flight_max, |n| n.min(self.in_flight_max))
+        let max = self.common.in_flight_max;
+        u32::try_from(n).map_or(max, |n| n.min(max))
     }
 
-    pub(super) fn count(&self, quota: Quota) -> Option<&AtomicU64> {
-        let at = COUNTED.iter().position(|&q| q == quota)?;
-        self.counts.get(at)
+    pub(super) fn count_of(&self, quota: Quota) -> Option<&Count> {
+        self.counted_yet()?.counts.get(place(quota)?)
     }
 }
 
@@ -189,23 +180,10 @@ impl Gateway {
 
     fn permit(self: &Arc<Self>, quota: Quota) -> Result<Permit, Refusal> {
         let (scope, limit) = (Scope::Gateway, self.limit(quota));
-        if let Some(count) = self.count(quota) {
-            take(count, 1, limit).map_err(|current| Refusal { quota, scope, current, limit })?;
+        if let Some(count) = self.count_of(quota) {
+            count.take(1, limit).map_err(|current| Refusal { quota, scope, current, limit })?;
         }
         Ok(Permit { holder: Holder::Gateway(self.clone()), quota, n: 1 })
-    }
-}
-
-/// A place of an item that runs.
-#[derive(Debug)]
-#[must_use = "dropping a permit gives it back"]
-pub struct ItemPermit(Arc<Tenant>);
-
-impl Drop for ItemPermit {
-    fn drop(&mut self) {
-        let before = self.0.running.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before > 0, "an item's place was given back twice");
-        self.0.item_ended.notify_one();
     }
 }
 
@@ -231,21 +209,20 @@ impl BytesPermit {
     /// Gives back what exceeds `n`: more was reserved than it came to.
     pub fn shrink_to(&mut self, n: usize) {
         let n = u32::try_from(n).unwrap_or(u32::MAX).min(self.n);
-        self.tenant.in_flight.add_permits((self.n - n) as usize);
+        self.tenant.counted().in_flight.add_permits((self.n - n) as usize);
         self.n = n;
     }
 }
 
 impl Drop for BytesPermit {
     fn drop(&mut self) {
-        self.tenant.in_flight.add_permits(self.n as usize);
+        self.tenant.counted().in_flight.add_permits(self.n as usize);
     }
 }
 
-/// Counts `n` more when they fit; otherwise says what is used.
-fn take(count: &AtomicU64, n: u64, limit: u64) -> Result<(), u64> {
-    let more = |used: u64| used.checked_add(n).filter(|&sum| sum <= limit);
-    count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map(|_| ())
+/// Where a quota's count stands.
+fn place(quota: Quota) -> Option<usize> {
+    COUNTED.iter().position(|&q| q == quota)
 }
 
 /// The quotas that count what exists at once.

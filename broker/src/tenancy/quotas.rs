@@ -219,6 +219,7 @@ impl From<Rate> for Quota {
         match rate {
             Rate::Requests => Quota::RequestsPerSecond,
             Rate::BytesIn | Rate::BytesOut => Quota::BytesPerSecond,
+            Rate::MessagesIn | Rate::MessagesOut => Quota::MessagesPerSecond,
         }
     }
 }

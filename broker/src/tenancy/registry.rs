@@ -55,7 +55,7 @@ pub struct Registry(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    common: Common,
+    common: Arc<Common>,
     tenants_max: usize,
     delete_drain: Duration,
     known: RwLock<Known>,
@@ -76,6 +76,7 @@ struct Inner {
 
 /// What a registry begins with.
 struct Parts {
+    common: Arc<Common>,
     known: Known,
     profiles: Profiles,
     staging: Staging,
@@ -104,6 +105,7 @@ impl Registry {
     /// A registry without tenants that keeps nothing: for tests of what one builds on tenants.
     pub fn in_memory(config: &Config) -> Registry {
         let parts = Parts {
+            common: Arc::new(Common::of(config)),
             known: Known::default(),
             profiles: Profiles::new(&config.profiles),
             staging: Staging::beginning_with(1),
@@ -129,14 +131,15 @@ impl Registry {
         events: Events,
     ) -> Result<Registry, RestoreError> {
         let profiles = Profiles::new(&config.profiles);
-        let common = Common::of(config);
+        let common = Arc::new(Common::of(config));
         let mut known = Known::default();
         let ledger = Ledger::open(store, fence, |stored| {
-            known.insert(restored(stored, &profiles, common));
+            known.insert(restored(stored, &profiles, common.clone()));
         })
         .await?;
         let ledger = Arc::new(ledger);
         let parts = Parts {
+            common,
             known,
             profiles,
             staging: Staging::beginning_with(ledger.next_number()),
@@ -161,7 +164,7 @@ impl Registry {
             .map(|(name, &limits)| (name.clone(), Arc::new(Gateway::new(name, limits))))
             .collect();
         Registry(Arc::new(Inner {
-            common: Common::of(config),
+            common: parts.common,
             tenants_max: config.tenants_max,
             delete_drain: Duration::from_millis(config.delete_drain_ms),
             known: RwLock::new(parts.known),
@@ -299,6 +302,20 @@ impl Registry {
         gateway
     }
 
+    /// The gateways that have a record, in the order of their names.
+    pub fn gateways(&self) -> Vec<Arc<Gateway>> {
+        let gateways = self.0.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = gateways.values().cloned().collect();
+        drop(gateways);
+        all.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        all
+    }
+
+    /// What all tenants have in common.
+    pub(super) fn common(&self) -> &Common {
+        &self.0.common
+    }
+
     fn known(&self) -> RwLockReadGuard<'_, Known> {
         self.0.known.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -340,7 +357,7 @@ impl Registry {
 }
 
 /// A tenant as it was kept.
-fn restored(stored: StoredTenant, profiles: &Profiles, common: Common) -> Arc<Tenant> {
+fn restored(stored: StoredTenant, profiles: &Profiles, common: Arc<Common>) -> Arc<Tenant> {
     let StoredTenant { id, number, mut settings, revision, created_at, updated_at } = stored;
     profiles.intern(&mut settings);
     let quotas = profiles.quotas(&settings);

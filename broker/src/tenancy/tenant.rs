@@ -1,24 +1,30 @@
 //! One tenant while the process lives: its settings, and everything that is counted for it.
 //!
 //! Verbs live beside it: permits in `permit`, charges in `admission`, waiting in `pace`, reports in
-//! `usage`. A tenant never knows the registry that holds it.
+//! `usage`. What is counted is made when the tenant first does something: most of a million do
+//! nothing. A tenant never knows the registry that holds it.
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
     },
+    task::Waker,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tollgate_protocol::id::TenantId;
 
 use super::{
     Config,
+    alerts::Alerts,
+    audit::Audited,
     changes::Listeners,
-    pace::Meters,
+    count::Count,
+    in_use::InUse,
+    metered::Metered,
     permit::COUNTED,
     quotas::{Limit, Quota, Quotas},
     settings::{Record, Settings, State},
@@ -35,34 +41,42 @@ use crate::rules::{
 pub struct Tenant {
     pub(super) id: TenantId,
     pub(super) index: u32,
-    /// Time 0 of `rules`.
-    pub(super) base: Instant,
-    pub(super) shape: Shape,
+    /// Whether it stands in the list of those in use.
+    pub(super) listed: AtomicBool,
+    pub(super) common: Arc<Common>,
     pub(super) record: ArcSwap<Record>,
     pub(super) listeners: Listeners,
     /// When what runs of a tenant that is being deleted is ended, in Unix milliseconds; 0 while it
     /// is not.
     leaves_at_ms: AtomicU64,
-    /// Permits that are out, by their place in [`COUNTED`].
-    pub(super) counts: [AtomicU64; COUNTED.len()],
-    /// A leaf: nothing is locked or awaited under it.
-    pub(super) meters: Mutex<Meters>,
-    /// Items that run.
-    pub(super) running: AtomicU32,
-    pub(super) item_ended: Notify,
-    /// Bytes that are free of those it may have in flight.
-    pub(super) in_flight: Semaphore,
-    pub(super) in_flight_max: u32,
+    counted: OnceLock<Box<Counted>>,
     /// Nothing until it is active for the first time.
     pub(super) stats: OnceLock<Arc<OfTenant>>,
 }
 
+/// Everything that is counted for one tenant.
+#[derive(Debug)]
+pub(super) struct Counted {
+    /// Permits that are out, by their place in [`COUNTED`].
+    pub counts: [Count; COUNTED.len()],
+    /// The rates.
+    pub metered: Metered,
+    /// Bytes that are free of those it may have in flight.
+    pub in_flight: Semaphore,
+    /// How close each quota is to its limit, as was last told: see `alerts`.
+    pub levels: AtomicU32,
+}
+
 /// What every tenant of a registry has in common.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Common {
+    /// Time 0 of `rules`.
     pub base: Instant,
     pub shape: Shape,
     pub in_flight_max: u32,
+    pub alerts: Alerts,
+    pub in_use: InUse,
+    pub audited: Audited,
 }
 
 impl Common {
@@ -72,28 +86,29 @@ impl Common {
             base: tokio::time::Instant::now().into_std(),
             shape: config.window.0,
             in_flight_max: config.tenant_in_flight_bytes.max(1),
+            alerts: config.alerts,
+            in_use: InUse::default(),
+            audited: Audited::default(),
         }
     }
 }
 
 impl Tenant {
-    pub(super) fn new(id: TenantId, index: u32, common: Common, record: Record) -> Arc<Tenant> {
-        let Common { base, shape, in_flight_max } = common;
-        let limits = limits(shape, &record.quotas);
+    pub(super) fn new(
+        id: TenantId,
+        index: u32,
+        common: Arc<Common>,
+        record: Record,
+    ) -> Arc<Tenant> {
         Arc::new(Tenant {
             id,
             index,
-            base,
-            shape,
-            meters: Mutex::new(Meters::new(shape, limits, record.settings.policy)),
+            listed: AtomicBool::new(false),
+            common,
             record: ArcSwap::from_pointee(record),
             listeners: Listeners::default(),
             leaves_at_ms: AtomicU64::new(0),
-            counts: Default::default(),
-            running: AtomicU32::new(0),
-            item_ended: Notify::new(),
-            in_flight: Semaphore::new(in_flight_max as usize),
-            in_flight_max,
+            counted: OnceLock::new(),
             stats: OnceLock::new(),
         })
     }
@@ -181,32 +196,79 @@ impl Tenant {
     /// Puts another record in force, at once and for what is open too: permits that are out stay,
     /// who waits for a rate looks again, and who listens is told.
     pub(super) fn put(&self, record: Record) {
-        let (limits, policy) = (limits(self.shape, &record.quotas), record.settings.policy);
         self.record.store(Arc::new(record));
-        let wakers = self.meters().change(limits, policy);
-        wakers.into_iter().flatten().for_each(std::task::Waker::wake);
-        self.item_ended.notify_waiters();
+        self.meter();
         self.listeners.tell();
     }
 
-    pub(super) fn meters(&self) -> MutexGuard<'_, Meters> {
-        // What a panic under it leaves is whole: sums are added in one go.
-        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Everything that is counted for it; from now on it is in use.
+    pub(super) fn counted(self: &Arc<Self>) -> &Counted {
+        if !self.listed.load(Ordering::Relaxed) {
+            self.enter();
+        }
+        match self.counted.get() {
+            Some(counted) => counted,
+            None => self.count(),
+        }
+    }
+
+    /// Everything that is counted for it, if it ever did anything.
+    pub(super) fn counted_yet(&self) -> Option<&Counted> {
+        self.counted.get().map(|c| &**c)
+    }
+
+    #[cold]
+    fn enter(self: &Arc<Self>) {
+        if !self.listed.swap(true, Ordering::Relaxed) {
+            self.common.in_use.enter(self);
+        }
+    }
+
+    #[cold]
+    fn count(&self) -> &Counted {
+        let (limits, policy) = self.rates();
+        let counted = self.counted.get_or_init(|| {
+            Box::new(Counted {
+                counts: std::array::from_fn(|_| Count::new()),
+                metered: Metered::new(self.common.shape, limits, policy),
+                in_flight: Semaphore::new(self.common.in_flight_max as usize),
+                levels: AtomicU32::new(0),
+            })
+        });
+        // The quotas may have changed since they were read, and the change may not have found
+        // the meters.
+        self.meter();
+        counted
+    }
+
+    /// Puts the record in force in the meters, if there are any yet.
+    fn meter(&self) {
+        // Either this sees the meters that another thread has just made, or that thread sees the
+        // record that this one has just stored.
+        fence(Ordering::SeqCst);
+        let first = self.counted.get().and_then(|c| c.metered.change(|| self.rates()));
+        first.into_iter().for_each(Waker::wake);
+    }
+
+    fn rates(&self) -> (Limits, Policy) {
+        let (record, shape) = (self.record.load(), self.common.shape);
+        let limit = |quota| shape.limit(record.quotas.get(quota).get());
+        let limits = Limits {
+            requests: limit(Quota::RequestsPerSecond),
+            bytes: limit(Quota::BytesPerSecond),
+            messages: limit(Quota::MessagesPerSecond),
+        };
+        (limits, record.settings.policy)
     }
 
     /// A moment as `rules` count it, in nanoseconds: 0 for what was before the base.
     pub(super) fn at(&self, now: Instant) -> u64 {
         // 584 years fit.
-        now.saturating_duration_since(self.base).as_nanos() as u64
+        now.saturating_duration_since(self.common.base).as_nanos() as u64
     }
 }
 
-fn limits(shape: Shape, quotas: &Quotas) -> Limits {
-    Limits {
-        requests: shape.limit(quotas.requests_per_second.get()),
-        bytes: shape.limit(quotas.bytes_per_second.get()),
-    }
-}
-
-/// A million tenants are to fit: what is counted for one stays within 1 KiB, whole.
-const _: () = assert!(size_of::<Tenant>() <= 1_024);
+/// A million tenants are to fit: all that is counted for one, and the tenant itself, stay within
+/// 1 KiB; one that never did anything costs a tenth of it.
+const _: () = assert!(size_of::<Counted>() + size_of::<Tenant>() <= 1_024);
+const _: () = assert!(size_of::<Tenant>() <= 128);

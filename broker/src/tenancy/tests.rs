@@ -11,10 +11,12 @@ use tollgate_protocol::id::TenantId;
 use super::*;
 
 mod kept;
+mod model;
 mod pace;
 mod permits;
 mod profiles;
 mod registry;
+mod watched;
 
 /// A tenant of no registry.
 fn tenant(change: impl FnOnce(&mut Settings)) -> Arc<Tenant> {
@@ -25,7 +27,7 @@ fn tenant(change: impl FnOnce(&mut Settings)) -> Arc<Tenant> {
     let settings = Arc::new(settings);
     let record = Record { settings, quotas, revision: 1, created_at, updated_at };
     let id = TenantId::parse("acme").expect("an id");
-    Tenant::new(id, 0, tenant::Common::of(&Config::default()), record)
+    Tenant::new(id, 0, Arc::new(tenant::Common::of(&Config::default())), record)
 }
 
 fn now() -> Instant {

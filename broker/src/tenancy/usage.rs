@@ -1,8 +1,14 @@
-//! What a tenant uses, and whether the counts are true.
+//! What a tenant uses of each of its quotas, and how close that is to the limit.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
-use super::{permit::COUNTED, quotas::Quota, registry::Open, tenant::Tenant};
+use super::{
+    alerts::{Alerts, Level},
+    count::Count,
+    quotas::Quota,
+    registry::Open,
+    tenant::Tenant,
+};
 use crate::rules::quota::Rate;
 
 /// What is used of one quota.
@@ -10,11 +16,13 @@ use crate::rules::quota::Rate;
 pub struct UsageLine {
     /// Which.
     pub quota: Quota,
-    /// What is used now, in its unit. Rates: in the current window, and of `bytes_per_second` the
-    /// larger of in and out. 0 for quotas on single things.
+    /// What is used now, in its unit. Rates: in the current window, and the larger of in and out.
+    /// 0 for quotas on single things.
     pub current: u64,
     /// What is allowed; `None` when there is no bound.
     pub limit: Option<u64>,
+    /// How close that is.
+    pub level: Level,
 }
 
 impl UsageLine {
@@ -35,95 +43,94 @@ impl UsageLine {
     }
 }
 
-/// A count that is not what was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drift {
-    /// Which.
-    pub quota: Quota,
-    /// What is counted.
-    pub counted: u64,
-    /// What there is.
-    pub found: u64,
-}
-
 impl Tenant {
     /// What it uses of every quota, at `now`.
     pub fn usage(&self, now: Instant) -> Vec<UsageLine> {
-        let record = self.record.load();
-        Quota::ALL
-            .iter()
-            .map(|&quota| {
-                let limit = match quota {
-                    Quota::BytesPerSecond | Quota::RequestsPerSecond => {
-                        match self.shape.limit(record.quotas.get(quota).get()) {
-                            u64::MAX => None,
-                            n => Some(n),
-                        }
-                    }
-                    _ => record.quotas.get(quota).bound(),
-                };
-                UsageLine { quota, current: self.used(quota, now), limit }
-            })
-            .collect()
+        let levels = self.counted_yet().map_or(0, |c| c.levels.load(Ordering::Relaxed));
+        let used = self.used_of_all(now);
+        self.lines(used, levels, &self.common.alerts).collect()
+    }
+
+    /// A line for each quota, given what is used of each, and the levels that were last told.
+    pub(super) fn lines<'a>(
+        &'a self,
+        used: [u64; Quota::ALL.len()],
+        levels: u32,
+        alerts: &'a Alerts,
+    ) -> impl Iterator<Item = UsageLine> + 'a {
+        let (record, shape) = (self.record.load(), self.common.shape);
+        Quota::ALL.iter().zip(used).enumerate().map(move |(at, (&quota, current))| {
+            let limit = record.quotas.get(quota);
+            let limit = match quota {
+                Quota::BytesPerSecond | Quota::MessagesPerSecond | Quota::RequestsPerSecond => {
+                    Some(shape.limit(limit.get())).filter(|n| *n != u64::MAX)
+                }
+                _ => limit.bound(),
+            };
+            let level = alerts.next(Level::stored(levels, at), current, limit);
+            UsageLine { quota, current, limit, level }
+        })
     }
 
     /// What it uses of one quota, at `now`.
     pub fn used(&self, quota: Quota, now: Instant) -> u64 {
-        if let Some(count) = self.count(quota) {
-            return count.load(Ordering::Acquire);
+        let Some(counted) = self.counted_yet() else { return 0 };
+        if let Some(count) = self.count_of(quota) {
+            return count.now();
         }
         let now = self.at(now);
-        let rates = &mut self.meters().rates;
+        let larger = |rates| counted.metered.used::<2>(now, rates).into_iter().max().unwrap_or(0);
         match quota {
-            Quota::RequestsPerSecond => rates.used(now, Rate::Requests),
-            Quota::BytesPerSecond => {
-                rates.used(now, Rate::BytesIn).max(rates.used(now, Rate::BytesOut))
+            Quota::RequestsPerSecond => {
+                let [used] = counted.metered.used(now, [Rate::Requests]);
+                used
             }
+            Quota::BytesPerSecond => larger([Rate::BytesIn, Rate::BytesOut]),
+            Quota::MessagesPerSecond => larger([Rate::MessagesIn, Rate::MessagesOut]),
             _ => 0,
         }
     }
 
-    /// Items that run.
-    pub fn items_running(&self) -> u32 {
-        self.running.load(Ordering::Acquire)
+    /// What it uses of every quota, at `now`: one lock for all rates.
+    pub(super) fn used_of_all(&self, now: Instant) -> [u64; Quota::ALL.len()] {
+        let mut used = [0; Quota::ALL.len()];
+        let Some(counted) = self.counted_yet() else { return used };
+        let rates =
+            [Rate::Requests, Rate::BytesIn, Rate::BytesOut, Rate::MessagesIn, Rate::MessagesOut];
+        let [requests, bytes_in, bytes_out, messages_in, messages_out] =
+            counted.metered.used(self.at(now), rates);
+        for (used, quota) in used.iter_mut().zip(Quota::ALL) {
+            *used = match quota {
+                Quota::RequestsPerSecond => requests,
+                Quota::BytesPerSecond => bytes_in.max(bytes_out),
+                Quota::MessagesPerSecond => messages_in.max(messages_out),
+                _ => self.count_of(*quota).map_or(0, Count::now),
+            };
+        }
+        used
     }
 
     /// Bytes in flight that are reserved.
     pub fn bytes_in_flight(&self) -> usize {
-        (self.in_flight_max as usize).saturating_sub(self.in_flight.available_permits())
+        let Some(counted) = self.counted_yet() else { return 0 };
+        (self.common.in_flight_max as usize).saturating_sub(counted.in_flight.available_permits())
     }
 
-    /// Whether nothing of what ends is open: no connection, stream, batch, item or byte.
+    /// Whether nothing of what ends is open: no connection, stream, batch or item. Every item that
+    /// runs or waits to run holds bytes in flight.
     pub fn is_idle(&self) -> bool {
         self.open().is_nothing()
     }
 
     /// What of it is open.
     pub fn open(&self) -> Open {
-        let held = |quota| self.count(quota).map_or(0, |c| c.load(Ordering::Acquire));
+        let held = |quota| self.count_of(quota).map_or(0, Count::now);
         Open {
             connections: held(Quota::Connections),
             batches: held(Quota::BatchesInFlight),
             producers: held(Quota::Producers),
             consumers: held(Quota::Consumers),
-            items: self.items_running().into(),
             bytes: self.bytes_in_flight() as u64,
         }
-    }
-
-    /// Compares the counts with the truth: `found` counts what exists, by looking at it. Returns
-    /// what differs.
-    ///
-    /// A caller counts while the tenant goes on, so one difference may be what changed meanwhile;
-    /// one that stays over two recounts of an unchanged count is a leak.
-    pub fn recount(&self, mut found: impl FnMut(Quota) -> Option<u64>) -> Vec<Drift> {
-        COUNTED
-            .iter()
-            .zip(&self.counts)
-            .filter_map(|(&quota, count)| {
-                let (counted, found) = (count.load(Ordering::Acquire), found(quota)?);
-                (counted != found).then_some(Drift { quota, counted, found })
-            })
-            .collect()
     }
 }

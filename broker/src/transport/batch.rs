@@ -14,21 +14,17 @@ use tracing::Instrument;
 use super::{
     connection::{Caller, GatewayCaller, Peer},
     stream::{End, Stream, error_frame, refuse_critical, varint},
-    window::Holder,
 };
 use crate::{
-    batch::{Ending, Failure, Run, Terms, Whose, foreign, refuse_durable},
+    batch::{Ending, Failure, Holder, OpenId, Run, Terms, Whose, foreign, refuse_durable},
     tenancy::{Permit, State, Tenant},
 };
 
 mod drive;
-mod ids;
 mod intake;
 mod timers;
 
 use drive::{Drive, Over};
-use ids::OpenId;
-pub(crate) use ids::OpenIds;
 
 /// A batch that was admitted and has not begun.
 pub(super) struct Opened {
@@ -119,19 +115,20 @@ pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) 
     let span = drive.run.span().clone();
     let over = poll_fn(|cx| drive.poll(cx)).instrument(span).await;
     let (mut stream, run) = drive.into_parts();
+    // What it held is given back before its id: nothing is held for a batch that is not open.
+    match &over {
+        Over::Ended(ended) => stream.output.frame(&BrokerFrame::Summary(run.summary(*ended))),
+        Over::Failed(_) => run.fails(),
+        Over::ReaderGone | Over::Lost => drop(run),
+    }
     drop(permits);
     match over {
-        Over::Ended(ended) => {
-            stream.output.frame(&BrokerFrame::Summary(run.summary(ended)));
-            stream.finish(completed(ended)).await
-        }
+        Over::Ended(ended) => stream.finish(completed(ended)).await,
         Over::Failed(failure) => {
-            run.fails();
             error_frame(&mut stream.output, &failure);
             stream.finish(End::Unfinished).await
         }
         Over::ReaderGone => {
-            drop(run);
             let _ = stream.send.reset(varint(StreamCode::ReaderGone));
             let _ = stream.recv.stop(varint(StreamCode::ReaderGone));
             End::Unfinished

@@ -23,9 +23,10 @@ use super::{
     live::Entered,
     signals::Signals,
     stream::{self, End},
-    window::{Holder, Raise},
+    window::Raise,
 };
 use crate::{
+    batch::Holder,
     broker::{Drain, Pressure, Services},
     metrics::{Handshake, OpenConnection, StreamEnd},
     tenancy::{Changes, Gateway, Permit, State, Tenant},
@@ -151,7 +152,8 @@ impl Admitted {
         let (caller, permit, holder) = admit(&services, &identity)?;
         let tenant = identity.tenant().cloned();
         let spiffe_id = identity.spiffe_id(trust.trust.domain());
-        let entered = services.live.enter(connections_max, spiffe_id, tenant, conn);
+        let who = (spiffe_id, tenant, holder.clone());
+        let entered = services.live.enter(connections_max, who, conn);
         let entered = entered.ok_or_else(full)?;
         let limits = &services.config.limits;
         let holds = Holds::new(limits.stream_window_bytes, limits.connection_window_bytes);
@@ -447,12 +449,13 @@ impl<'a> Streams<'a> {
             },
             Caller::Tenant(_) => None,
         };
+        // Counted beside its permit, so that there is never one without the other.
+        let held = (self.of.entered.stream(), permit);
         self.tasks.spawn(async move {
             let end = stream::serve(peer, send, recv).await;
-            drop(permit);
+            drop(held);
             end
         });
-        self.of.entered.streams(self.tasks.len());
         self.grow();
     }
 
@@ -484,7 +487,6 @@ impl<'a> Streams<'a> {
     /// The end of the next stream that ends; never, while there is none.
     async fn ended(&mut self) -> Option<End> {
         let ended = self.tasks.join_next().await?;
-        self.of.entered.streams(self.tasks.len());
         Some(ended.unwrap_or_else(|error| {
             tracing::error!(%error, "a stream's task failed");
             End::Unfinished

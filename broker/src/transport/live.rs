@@ -15,7 +15,10 @@ use foldhash::HashMap;
 use tokio::sync::Notify;
 use tollgate_protocol::id::TenantId;
 
-use crate::events::{Events, Kind};
+use crate::{
+    batch::Holder,
+    events::{Events, Kind},
+};
 
 /// The connections of a broker; their coming and going is published. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,6 +37,7 @@ struct Inner {
 struct Seen {
     identity: String,
     tenant: Option<TenantId>,
+    holder: Holder,
     since: SystemTime,
     conn: quinn::Connection,
     streams: AtomicU32,
@@ -76,8 +80,7 @@ impl Live {
     pub(super) fn enter(
         &self,
         max: usize,
-        identity: String,
-        tenant: Option<TenantId>,
+        (identity, tenant, holder): (String, Option<TenantId>, Holder),
         conn: &quinn::Connection,
     ) -> Option<Entered> {
         let id = self.0.next.fetch_add(1, Relaxed);
@@ -85,6 +88,7 @@ impl Live {
         let seen = Arc::new(Seen {
             identity,
             tenant,
+            holder,
             since,
             datagrams: AtomicU64::new(conn.stats().udp_rx.datagrams),
             heard_ms: AtomicU64::new(unix_ms(since)),
@@ -156,6 +160,21 @@ impl Live {
         open.into_iter().map(info).collect()
     }
 
+    /// Connections of each tenant, and connections and streams of each gateway.
+    pub(crate) fn count(&self) -> (HashMap<u32, u64>, HashMap<String, (u64, u64)>) {
+        let (mut tenants, mut gateways) = (HashMap::default(), HashMap::default());
+        for seen in self.open().values() {
+            match &seen.holder {
+                Holder::Tenant(index) => *tenants.entry(*index).or_default() += 1,
+                Holder::Gateway(name) => {
+                    let of: &mut (u64, u64) = gateways.entry(name.clone()).or_default();
+                    *of = (of.0 + 1, of.1 + u64::from(seen.streams.load(Relaxed)));
+                }
+            }
+        }
+        (tenants, gateways)
+    }
+
     /// Streams open on all connections.
     pub(crate) fn streams(&self) -> u32 {
         self.open().values().map(|s| s.streams.load(Relaxed)).sum()
@@ -176,8 +195,20 @@ impl Entered {
         &self.seen.identity
     }
 
-    pub(super) fn streams(&self, n: usize) {
-        self.seen.streams.store(u32::try_from(n).unwrap_or(u32::MAX), Relaxed);
+    /// Counts a stream until the answer is dropped.
+    pub(super) fn stream(&self) -> OpenStream {
+        self.seen.streams.fetch_add(1, Relaxed);
+        OpenStream(self.seen.clone())
+    }
+}
+
+/// A stream that is open.
+#[derive(Debug)]
+pub(super) struct OpenStream(Arc<Seen>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::HashMap;
 
+use crate::batch::Holder;
+
 /// What may be raised in all: by each holder (a tenant or a gateway), and by everyone together.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -16,15 +18,6 @@ pub(crate) struct Pool {
 struct Used {
     all: u64,
     holders: HashMap<Holder, u64>,
-}
-
-/// Whose raises are counted together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Holder {
-    /// A tenant, by its index.
-    Tenant(u32),
-    /// A gateway, by its name.
-    Gateway(String),
 }
 
 impl Pool {

@@ -29,10 +29,8 @@ pub(super) fn bounded(entry: &Entry, outcome: Outcome) -> Outcome {
 
 pub(super) fn too_many_items(count: u64, max: u64) -> Failure {
     let (quota, scope) = (Quota::BatchItems, Scope::Tenant);
-    Failure {
-        quota: Some(Box::new(Refusal { quota, scope, current: count, limit: max })),
-        ..Failure::new(Code::BatchTooLarge, format!("a batch may have {max} items"))
-    }
+    let refusal = Refusal { quota, scope, current: count, limit: max };
+    Failure { message: format!("a batch may have {max} items").into(), ..Failure::quota(refusal) }
 }
 
 /// The answer for a tenant that this gateway may not name, whether it exists or not.

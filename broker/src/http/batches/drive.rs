@@ -32,7 +32,7 @@ use super::{
     timers::Times,
 };
 use crate::{
-    batch::{Ending, Failure, HANDFUL, Halt, Lane, Run, Sink, TURN, Turn, Unheard, Whose},
+    batch::{Ending, Failure, HANDFUL, Halt, Lane, OpenId, Run, Sink, TURN, Turn, Unheard, Whose},
     broker::{Drain, Services},
     tenancy::{Changes, Kind, PaceTicket, Permit, Stop, Tenant},
 };
@@ -41,7 +41,8 @@ use crate::{
 pub(super) struct Opened {
     pub tenant: Arc<Tenant>,
     pub run: Run,
-    pub permit: Permit,
+    /// Given back in this order.
+    pub permits: (Permit, OpenId),
     pub accepted: Accepted<'static>,
     pub batch_id: BatchId,
 }
@@ -83,7 +84,7 @@ pub(super) struct Drive {
     pub(super) services: Arc<Services>,
     tenant: Arc<Tenant>,
     pub(super) run: Run,
-    permit: Option<Permit>,
+    permits: (Permit, OpenId),
     body: mpsc::Receiver<Piece>,
     lines: Lines,
     /// Lines that were read and not taken yet: a handful at most.
@@ -127,7 +128,7 @@ impl Drive {
         body: mpsc::Receiver<Piece>,
         results: mpsc::Sender<axum::body::Bytes>,
     ) -> Self {
-        let Opened { tenant, run, permit, accepted, batch_id } = opened;
+        let Opened { tenant, run, permits, accepted, batch_id } = opened;
         let now = Instant::now();
         let turn = Turn::new(&services.engine.turns, tenant.index(), tenant.weight());
         let mut output = Output::default();
@@ -137,7 +138,7 @@ impl Drive {
         drain.mark_changed();
         Drive {
             run,
-            permit: Some(permit),
+            permits,
             body,
             lines: Lines::default(),
             ahead: VecDeque::new(),
@@ -175,15 +176,18 @@ impl Drive {
         }
         let span = self.run.span().clone();
         let over = poll_fn(|cx| self.poll(cx)).instrument(span).await;
-        // Given back first, so that a client at its limit can open the next one at once.
-        drop(self.permit.take());
-        let Drive { run, mut output, mut results, .. } = self;
+        let Drive { run, mut output, mut results, permits, .. } = self;
+        // What it held is given back before its id: nothing is held for a batch that is not open.
+        match &over {
+            Over::Ended(ended) => output.summary(&run.summary(*ended)),
+            Over::Failed(_) => run.fails(),
+            Over::ReaderGone => drop(run),
+        }
+        // And before the last line, so that a client at its limit can open the next one at once.
+        drop(permits);
         match over {
-            Over::Ended(ended) => output.summary(&run.summary(ended)),
-            Over::Failed(failure) => {
-                run.fails();
-                output.error(&failure);
-            }
+            Over::Ended(_) => {}
+            Over::Failed(failure) => output.error(&failure),
             Over::ReaderGone => return,
         }
         let room = poll_fn(|cx| results.poll_reserve(cx)).await;

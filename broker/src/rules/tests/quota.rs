@@ -8,16 +8,20 @@ use super::{
 };
 use crate::rules::{
     line::Line,
-    quota::{Charged, Kind, Limits, Policy, Rate, Rates, Stop, Turn},
+    quota::{Charged, Cost, Kind, Limits, Load, Policy, Rate, Rates, Stop, Turn},
     window::Shape,
 };
 
 fn rates(requests: u64, bytes: u64, policy: Policy) -> Rates {
-    Rates::new(Shape::default(), Limits { requests, bytes }, policy)
+    Rates::new(Shape::default(), limits_of(requests, bytes), policy)
+}
+
+fn limits_of(requests: u64, bytes: u64) -> Limits {
+    Limits { requests, bytes, messages: u64::MAX }
 }
 
 fn charge(r: &mut Rates, now: u64, lens: &[u64]) -> Charged {
-    r.charge(now, Turn::Own, lens.iter().copied())
+    r.charge(now, Turn::Own, Load::Items, lens.iter().map(|&len| Cost::one(len)))
 }
 
 /// How long a stop says to wait, in nanoseconds.
@@ -28,109 +32,239 @@ fn wait_ns(stop: Option<Stop>) -> u64 {
     }
 }
 
-fn lens() -> impl Strategy<Value = Vec<u64>> {
-    let len = prop_oneof![6 => 0..40_u64, 1 => Just(0), 1 => 90..110_u64, 1 => any::<u64>()];
-    prop::collection::vec(len, 0..12)
+fn costs() -> impl Strategy<Value = Vec<Cost>> {
+    let n = prop_oneof![6 => Just(1_u64), 2 => 0..30_u64, 1 => any::<u64>()];
+    let bytes = prop_oneof![6 => 0..40_u64, 1 => Just(0), 1 => 90..110_u64, 1 => any::<u64>()];
+    let cost = (n, bytes).prop_map(|(n, bytes)| Cost { n, bytes });
+    prop::collection::vec(cost, 0..12)
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
     let limit = || prop_oneof![6 => 1..150_u64, 1 => Just(0), 1 => Just(u64::MAX)];
-    (limit(), limit()).prop_map(|(requests, bytes)| Limits { requests, bytes })
+    let limits = (limit(), limit(), limit());
+    limits.prop_map(|(requests, bytes, messages)| Limits { requests, bytes, messages })
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
     prop_oneof![Just(Policy::Pace), Just(Policy::Reject)]
 }
 
+/// What goes through a tenant's rates.
+#[derive(Debug, Clone)]
+enum Op {
+    Charge(Load, Vec<Cost>),
+    TakeOut(u64),
+    Change(Limits, Policy),
+}
+
+fn ops() -> impl Strategy<Value = Vec<(i64, Op)>> {
+    let load = prop_oneof![Just(Load::Items), Just(Load::Produced), Just(Load::Consumed)];
+    let op = prop_oneof![
+        8 => (load, costs()).prop_map(|(load, costs)| Op::Charge(load, costs)),
+        2 => (0..300_u64).prop_map(Op::TakeOut),
+        1 => (limits(), policies()).prop_map(|(l, p)| Op::Change(l, p)),
+    ];
+    prop::collection::vec((steps(), op), 1..60)
+}
+
+/// Every rate as a list of all its charges, in numbers without a bound, and what is allowed.
+struct Tenant {
+    shape: Shape,
+    limits: Limits,
+    policy: Policy,
+    rates: [Model; 5],
+}
+
+const RATES: [Rate; 5] =
+    [Rate::Requests, Rate::BytesIn, Rate::BytesOut, Rate::MessagesIn, Rate::MessagesOut];
+
+impl Tenant {
+    fn rate(&mut self, rate: Rate) -> &mut Model {
+        &mut self.rates[RATES.iter().position(|r| *r == rate).expect("a rate")]
+    }
+
+    fn limit(&self, rate: Rate) -> u64 {
+        match rate {
+            Rate::Requests => self.limits.requests,
+            Rate::BytesIn | Rate::BytesOut => self.limits.bytes,
+            Rate::MessagesIn | Rate::MessagesOut => self.limits.messages,
+        }
+    }
+
+    fn fits(&mut self, load: Load, cost: Cost) -> bool {
+        let shape = self.shape;
+        rates_of(load).into_iter().zip([cost.n, cost.bytes]).all(|(rate, n)| {
+            let limit = self.limit(rate);
+            self.rate(rate).fits(shape, n, limit)
+        })
+    }
+
+    fn add(&mut self, load: Load, cost: Cost) {
+        let [count, bytes] = rates_of(load);
+        self.rate(count).add(cost.n);
+        self.rate(bytes).add(cost.bytes);
+    }
+
+    /// Whether it fits at no time: a part of it alone is more than is allowed.
+    fn never(&self, load: Load, cost: Cost) -> bool {
+        let mut parts = rates_of(load).into_iter().zip([cost.n, cost.bytes]);
+        parts.any(|(rate, n)| self.limit(rate) == 0 || n > self.limit(rate))
+    }
+}
+
+fn rates_of(load: Load) -> [Rate; 2] {
+    match load {
+        Load::Items => [Rate::Requests, Rate::BytesIn],
+        Load::Produced => [Rate::MessagesIn, Rate::BytesIn],
+        Load::Consumed => [Rate::MessagesOut, Rate::BytesOut],
+    }
+}
+
+/// Charges both; the same must come of it.
+fn check_charge(
+    rates: &mut Rates,
+    model: &mut Tenant,
+    now: u64,
+    load: Load,
+    costs: &[Cost],
+) -> Result<(), TestCaseError> {
+    let one = |cost: Cost| std::iter::once(cost);
+    let Charged { admitted, stop } = rates.charge(now, Turn::Own, load, costs.iter().copied());
+    for &cost in &costs[..admitted] {
+        prop_assert!(model.fits(load, cost), "one over");
+        model.add(load, cost);
+    }
+    prop_assert_eq!(stop.is_none(), admitted == costs.len());
+    let Some(stop) = stop else { return Ok(()) };
+    let cost = costs[admitted];
+    prop_assert!(rates_of(load).contains(&stop.rate));
+    prop_assert_eq!(stop.limit, model.limit(stop.rate));
+    let shape = model.shape;
+    prop_assert_eq!(u128::from(stop.current), model.rate(stop.rate).used(shape));
+    if model.policy == Policy::Reject && load != Load::Consumed {
+        prop_assert!(!model.fits(load, cost), "what fits is admitted");
+    }
+    match stop.kind {
+        Kind::Never => prop_assert!(model.never(load, cost)),
+        Kind::Wait(wait) => {
+            prop_assert!(!model.never(load, cost));
+            let at = now + wait.as_nanos() as u64;
+            prop_assert!(at > now);
+            let early = rates.clone().charge(at - 1, Turn::Own, load, one(cost));
+            prop_assert_eq!(early.admitted, 0, "1 ns too early");
+            let there = rates.clone().charge(at, Turn::Own, load, one(cost));
+            prop_assert_eq!(there.admitted, 1, "at the time it was told");
+        }
+    }
+    Ok(())
+}
+
+/// Takes bytes out of both; never one over, and the wait is worth it.
+fn check_take(
+    rates: &mut Rates,
+    model: &mut Tenant,
+    now: u64,
+    want: u64,
+) -> Result<(), TestCaseError> {
+    let (granted, stop) = rates.take_out(now, want);
+    let (shape, limit) = (model.shape, model.limits.bytes);
+    let before = model.rate(Rate::BytesOut).used(shape);
+    model.rate(Rate::BytesOut).add(granted);
+    // What was taken under a limit that was lowered stays.
+    prop_assert!(granted == 0 || before + u128::from(granted) <= limit.into(), "one over");
+    prop_assert_eq!(stop.is_none(), granted == want);
+    match stop.map(|s| s.kind) {
+        None => {}
+        Some(Kind::Never) => prop_assert_eq!(limit, 0),
+        Some(Kind::Wait(wait)) => {
+            let at = now + wait.as_nanos() as u64;
+            let (more, _) = rates.clone().take_out(at, want - granted);
+            prop_assert!(more > 0, "nothing at the time it was told");
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn handfuls_are_charged_exactly(
+    fn every_rate_is_exact_whatever_goes_through_it(
         shape in shapes(),
-        first in limits(),
+        limits in limits(),
         policy in policies(),
-        ops in prop::collection::vec(
-            (steps(), lens(), prop::option::weighted(0.1, (limits(), policies()))),
-            1..60,
-        ),
+        ops in ops(),
     ) {
-        let mut rates = Rates::new(shape, first, policy);
-        let (mut limits, mut policy) = (first, policy);
-        let (mut requests, mut bytes) = (Model::default(), Model::default());
+        let mut rates = Rates::new(shape, limits, policy);
+        let mut model = Tenant { shape, limits, policy, rates: Default::default() };
         let mut now = 0_u64;
-        for (step, lens, change) in ops {
+        for (step, op) in ops {
             now = now.saturating_add_signed(step);
-            if let Some((l, p)) = change {
-                (limits, policy) = (l, p);
-                rates.change(limits, policy);
-            }
-            requests.advance(shape, now);
-            bytes.advance(shape, now);
-            let Charged { admitted, stop } = charge(&mut rates, now, &lens);
-            let fits = |requests: &Model, bytes: &Model, len: u64| {
-                requests.fits(shape, 1, limits.requests)
-                    && bytes.fits(shape, len, limits.bytes)
-            };
-            for &len in &lens[..admitted] {
-                prop_assert!(fits(&requests, &bytes, len), "one over");
-                requests.add(1);
-                bytes.add(len);
-            }
-            prop_assert_eq!(stop.is_none(), admitted == lens.len());
-            prop_assert_eq!(u128::from(rates.used(now, Rate::Requests)), requests.used(shape));
-            prop_assert_eq!(u128::from(rates.used(now, Rate::BytesIn)), bytes.used(shape));
-            let Some(stop) = stop else { continue };
-            let len = lens[admitted];
-            if policy == Policy::Reject {
-                prop_assert!(!fits(&requests, &bytes, len), "what fits is admitted");
-            }
-            match stop.kind {
-                Kind::Never => prop_assert!(
-                    limits.requests == 0 || limits.bytes == 0 || len > limits.bytes
-                ),
-                Kind::Wait(wait) => {
-                    let at = now + wait.as_nanos() as u64;
-                    prop_assert!(at > now);
-                    let early = charge(&mut rates.clone(), at - 1, &[len]);
-                    prop_assert_eq!(early.admitted, 0, "1 ns too early");
-                    let there = charge(&mut rates.clone(), at, &[len]);
-                    prop_assert_eq!(there.admitted, 1, "at the time it was told");
+            model.rates.iter_mut().for_each(|m| m.advance(shape, now));
+            match op {
+                Op::Charge(load, costs) => check_charge(&mut rates, &mut model, now, load, &costs)?,
+                Op::TakeOut(want) => check_take(&mut rates, &mut model, now, want)?,
+                Op::Change(l, p) => {
+                    (model.limits, model.policy) = (l, p);
+                    rates.change(l, p);
                 }
             }
+            for rate in RATES {
+                prop_assert_eq!(
+                    u128::from(rates.used(now, rate)),
+                    model.rate(rate).used(shape),
+                    "{:?}",
+                    rate
+                );
+            }
+            let empty = model.rates.iter().all(|m| m.used(shape) == 0);
+            prop_assert_eq!(rates.is_empty(now), empty);
         }
     }
+}
 
-    #[test]
-    fn bytes_out_are_never_one_over_and_waits_are_worth_it(
-        shape in shapes(),
-        limit in prop_oneof![1..2_000_u64, Just(0)],
-        ops in prop::collection::vec((steps(), 0..3_000_u64), 1..60),
-    ) {
-        let limits = Limits { requests: 1, bytes: limit };
-        let mut rates = Rates::new(shape, limits, Policy::Reject);
-        let mut model = Model::default();
-        let mut now = 0_u64;
-        for (step, want) in ops {
-            now = now.saturating_add_signed(step);
-            model.advance(shape, now);
-            let (granted, stop) = rates.take_out(now, Turn::Own, want);
-            model.add(granted);
-            prop_assert!(model.used(shape) <= limit.into(), "one over");
-            prop_assert_eq!(u128::from(rates.used(now, Rate::BytesOut)), model.used(shape));
-            prop_assert_eq!(stop.is_none(), granted == want);
-            match stop.map(|s| s.kind) {
-                None => {}
-                Some(Kind::Never) => prop_assert_eq!(limit, 0),
-                Some(Kind::Wait(wait)) => {
-                    let at = now + wait.as_nanos() as u64;
-                    let next = (want - granted).min(limit.div_ceil(shape.buckets().into()));
-                    let (more, _) = rates.clone().take_out(at, Turn::Own, want - granted);
-                    prop_assert!(more > 0 && more <= next.max(limit));
-                }
-            }
-        }
+#[test]
+fn a_handful_of_messages_and_its_bytes_are_taken_together_or_not_at_all() {
+    let limits = Limits { requests: 0, bytes: 100, messages: 10 };
+    for load in [Load::Produced, Load::Consumed] {
+        let mut r = Rates::new(Shape::default(), limits, Policy::Reject);
+        let charge =
+            |r: &mut Rates, n, bytes| r.charge(0, Turn::Own, load, [Cost { n, bytes }].into_iter());
+        assert_eq!(charge(&mut r, 7, 60).admitted, 1);
+        let over = charge(&mut r.clone(), 4, 1).stop.expect("one message over");
+        assert_eq!((over.rate, over.current, over.limit), (rates_of(load)[0], 7, 10));
+        let over = charge(&mut r.clone(), 1, 41).stop.expect("one byte over");
+        assert_eq!((over.rate, over.current, over.limit), (rates_of(load)[1], 60, 100));
+        let never = charge(&mut r.clone(), 11, 1).stop.expect("more than is allowed");
+        assert_eq!(never.kind, Kind::Never);
+        assert_eq!(charge(&mut r, 3, 40).admitted, 1, "exactly the rest");
+        assert_eq!(rates_of(load).map(|rate| r.used(0, rate)), [10, 100]);
     }
+}
+
+#[test]
+fn what_is_produced_and_what_is_consumed_are_apart_and_items_are_no_messages() {
+    let limits = Limits { requests: 10, bytes: 1_000, messages: 10 };
+    let mut r = Rates::new(Shape::default(), limits, Policy::Reject);
+    for load in [Load::Produced, Load::Consumed, Load::Items] {
+        let c = r.charge(0, Turn::Own, load, [Cost::one(10); 11].into_iter());
+        assert_eq!(c.admitted, 10, "{load:?}");
+    }
+    assert_eq!(RATES.map(|rate| r.used(0, rate)), [10, 200, 100, 10, 10]);
+}
+
+#[test]
+fn what_is_consumed_is_paced_whatever_the_policy() {
+    let limits = Limits { requests: 0, bytes: u64::MAX, messages: 100 };
+    let mut r = Rates::new(Shape::default(), limits, Policy::Reject);
+    let mut charge = |now, load| {
+        let c = r.charge(now, Turn::Own, load, [Cost::one(1); 101].into_iter());
+        (c.admitted, wait_ns(c.stop))
+    };
+    assert_eq!(charge(0, Load::Consumed), (100, 1_000 * MS));
+    assert_eq!(charge(0, Load::Produced), (100, 1_000 * MS));
+    assert_eq!(charge(1_000 * MS, Load::Consumed), (10, 100 * MS), "a tenth a bucket");
+    assert_eq!(charge(1_000 * MS, Load::Produced), (100, 1_000 * MS), "all at once");
 }
 
 #[test]
@@ -165,11 +299,11 @@ fn what_can_never_fit_is_said_so_and_not_paced() {
 fn a_lowered_limit_admits_nothing_until_enough_has_left() {
     let mut r = rates(100, u64::MAX, Policy::Reject);
     assert_eq!(charge(&mut r, 0, &[0; 80]).admitted, 80);
-    r.change(Limits { requests: 50, bytes: u64::MAX }, Policy::Reject);
+    r.change(limits_of(50, u64::MAX), Policy::Reject);
     let c = charge(&mut r, 500 * MS, &[0]);
     assert_eq!(c.admitted, 0);
     assert_eq!(wait_ns(c.stop), 500 * MS);
-    r.change(Limits { requests: 81, bytes: u64::MAX }, Policy::Reject);
+    r.change(limits_of(81, u64::MAX), Policy::Reject);
     assert_eq!(charge(&mut r, 500 * MS, &[0, 0]).admitted, 1);
 }
 
@@ -177,7 +311,7 @@ fn a_lowered_limit_admits_nothing_until_enough_has_left() {
 fn nobody_waits_longer_than_a_window_after_a_limit_was_lowered() {
     let mut r = rates(u64::MAX, 10_000_000, Policy::Pace);
     assert_eq!(charge(&mut r, 0, &[10_000_000, 1]).admitted, 1);
-    r.change(Limits { requests: u64::MAX, bytes: 10 }, Policy::Pace);
+    r.change(limits_of(u64::MAX, 10), Policy::Pace);
     let c = charge(&mut r, 1, &[1]);
     assert!(wait_ns(c.stop) <= 1_000 * MS, "{c:?}");
 }
@@ -190,8 +324,8 @@ fn greedy(limit: u64, len: u64, windows: u64) -> Vec<u64> {
     let mut now = 0;
     loop {
         // A window's worth and a half, so that it ends even when nothing is ever refused.
-        let handful = std::iter::repeat_n(len, (limit / len) as usize * 3 / 2 + 1);
-        let c = r.charge(now, Turn::Own, handful);
+        let handful = std::iter::repeat_n(Cost::one(len), (limit / len) as usize * 3 / 2 + 1);
+        let c = r.charge(now, Turn::Own, Load::Items, handful);
         let bucket = (now / (100 * MS)) as usize;
         if bucket >= buckets.len() {
             return buckets.split_off(10);
@@ -256,18 +390,17 @@ fn rejecting_is_not_paced() {
     // And who is told to reject from now on is free of shares at once.
     let mut r = rates(100, u64::MAX, Policy::Pace);
     assert_eq!(charge(&mut r, 0, &[0; 101]).admitted, 100);
-    r.change(Limits { requests: 100, bytes: u64::MAX }, Policy::Reject);
+    r.change(limits_of(100, u64::MAX), Policy::Reject);
     assert_eq!(charge(&mut r, 1_000 * MS, &[0; 101]).admitted, 100);
 }
 
 #[test]
 fn who_is_behind_others_gets_nothing_though_there_is_room() {
     let mut r = rates(100, 100, Policy::Pace);
-    let c = r.charge(0, Turn::Behind, [1, 1].into_iter());
+    let c = r.charge(0, Turn::Behind, Load::Items, [Cost::one(1); 2].into_iter());
     assert_eq!((c.admitted, wait_ns(c.stop)), (0, 0));
     assert_eq!(r.used(0, Rate::Requests), 0);
-    assert_eq!(r.take_out(0, Turn::Behind, 5).0, 0);
-    assert_eq!(r.charge(0, Turn::Behind, std::iter::empty()).stop, None);
+    assert_eq!(r.charge(0, Turn::Behind, Load::Items, std::iter::empty()).stop, None);
 }
 
 #[test]

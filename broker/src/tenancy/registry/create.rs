@@ -57,7 +57,7 @@ impl Registry {
                 updated_at: now,
             };
             let number = staging.number().ok_or(CreateError::TooMany { max })?;
-            let tenant = Tenant::new(id, number, self.0.common, record.clone());
+            let tenant = Tenant::new(id, number, self.0.common.clone(), record.clone());
             let change = Change::new(Verb::Create, tenant.clone(), record);
             (tenant, self.stage(&mut staging, change))
         };

@@ -29,9 +29,7 @@ pub struct Open {
     pub producers: u64,
     /// Consume streams.
     pub consumers: u64,
-    /// Items that run.
-    pub items: u64,
-    /// Bytes in flight.
+    /// Bytes in flight: every item that runs, or waits to run, holds some.
     pub bytes: u64,
 }
 
@@ -49,7 +47,6 @@ impl fmt::Display for Open {
             (self.batches, "open batch"),
             (self.producers, "open produce stream"),
             (self.consumers, "open consume stream"),
-            (self.items, "running item"),
             (self.bytes, "byte in flight"),
         ];
         let mut first = true;

@@ -12,7 +12,7 @@ fn requests(limit: u64) -> Arc<Tenant> {
     tenant(|s| s.overrides.requests_per_second = Some(Limit::at_most(limit)))
 }
 
-fn charge(t: &Tenant, n: usize) -> Charged {
+fn charge(t: &Arc<Tenant>, n: usize) -> Charged {
     t.charge(now(), std::iter::repeat_n(0, n))
 }
 
@@ -160,27 +160,38 @@ async fn a_raised_limit_acts_on_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_out_are_paced_in_order_too() {
+async fn bytes_out_are_paced_in_shares() {
     let t = tenant(|s| s.overrides.bytes_per_second = Some(Limit::at_most(1_000)));
     assert_eq!(t.take_out(now(), 400), (400, None));
     let (granted, stop) = t.take_out(now(), 1_000);
     assert_eq!(granted, 600, "what there is");
-    assert_eq!(
-        stop.map(|s| (s.quota, s.kind)),
-        Some((Quota::BytesPerSecond, Kind::Wait(ms(1_000))))
-    );
-    let mut ticket = t.begin_wait_out();
-    assert_eq!(t.take_out(now(), 1).0, 0, "behind");
-    let (mut left, mut times) = (400, 0);
-    while left > 0 {
-        ticket.turn().await;
-        let (granted, _) = ticket.take(now(), left);
-        assert!(granted <= 100, "a tenth a bucket");
+    let stop = stop.expect("not all");
+    assert_eq!((stop.quota, stop.kind), (Quota::BytesPerSecond, Kind::Wait(ms(1_000))));
+    let (mut left, mut wait) = (400, stop.wait());
+    for _ in 0..4 {
+        tokio::time::sleep(wait.expect("it comes free")).await;
+        let (granted, stop) = t.take_out(now(), left);
+        assert_eq!(granted, 100, "a tenth a bucket");
         left -= granted;
-        times += 1;
-        assert!(times <= 6, "one turn to learn the wait, then one a bucket");
+        wait = stop.and_then(|s| s.wait());
     }
-    assert_eq!(t.used(Quota::RequestsPerSecond, now()), 0);
+    assert_eq!((left, t.used(Quota::RequestsPerSecond, now())), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_wait_in_the_same_line_as_items() {
+    let t = tenant(|s| s.overrides.messages_per_second = Some(Limit::at_most(10)));
+    let messages = |n| std::iter::repeat_n(Cost::one(0), n);
+    let c = t.charge_messages(now(), messages(11));
+    assert_eq!((c.admitted, c.stop.map(|s| s.quota)), (10, Some(Quota::MessagesPerSecond)));
+    let mut ticket = t.begin_wait();
+    assert_eq!(ticket.charge_messages(now(), messages(1)).admitted, 0);
+    assert_eq!(charge(&t, 1).admitted, 0, "an item does not pass who waits for bytes too");
+    assert_eq!(t.deliver_messages(now(), messages(1)).admitted, 1, "what goes out is apart");
+    tokio::time::timeout(ms(1_001), ticket.turn()).await.expect("its time comes");
+    assert_eq!(ticket.charge_messages(now(), messages(1)).admitted, 1);
+    drop(ticket);
+    assert_eq!(charge(&t, 1).admitted, 1);
 }
 
 #[tokio::test(start_paused = true)]

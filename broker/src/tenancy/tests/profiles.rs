@@ -72,7 +72,7 @@ fn the_configuration_has_defaults_and_bounds() {
     assert_eq!((config.gateways["edge"].streams, config.gateways["edge"].connections), (3, 16));
     let text = toml::to_string(&config).expect("it can be written");
     assert_eq!(toml::from_str::<Config>(&text).expect("and read"), config);
-    let e = toml::from_str::<Config>("window.buckets = 17").expect_err("too many").to_string();
-    assert!(e.contains("1 to 16 buckets"), "{e}");
+    let e = toml::from_str::<Config>("window.buckets = 13").expect_err("too many").to_string();
+    assert!(e.contains("1 to 12 buckets"), "{e}");
     assert!(toml::from_str::<Config>("windows = 1").is_err());
 }

@@ -287,7 +287,12 @@ async fn usage_has_a_line_for_every_quota() {
     assert_eq!(of(Quota::Connections).current, 1);
     assert_eq!(
         of(Quota::BatchesInFlight),
-        UsageLine { quota: Quota::BatchesInFlight, current: 1, limit: Some(256) }
+        UsageLine {
+            quota: Quota::BatchesInFlight,
+            current: 1,
+            limit: Some(256),
+            level: Level::Normal,
+        }
     );
     assert_eq!(of(Quota::RequestsPerSecond).current, 2);
     assert_eq!(of(Quota::BytesPerSecond).current, 5_000, "the larger of in and out");
