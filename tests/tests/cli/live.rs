@@ -106,10 +106,11 @@ async fn top_shows_who_loads_the_broker() {
         let (client, stop) = (client.clone(), stop.clone());
         tokio::spawn(async move {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                client
+                let result = client
                     .execute([Request::new("echo", "x"), Request::new("fail", "{}")])
                     .await
                     .expect("a batch");
+                assert_eq!(result.len(), 2);
             }
         })
     };
