@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures::FutureExt;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
@@ -55,6 +56,13 @@ pub(crate) struct Services {
     pub trust: watch::Receiver<Snapshot>,
     pub drain: watch::Sender<Drain>,
     pub stop: CancellationToken,
+}
+
+impl Services {
+    /// Whether nothing can be kept any more.
+    pub(crate) fn store_has_failed(&self) -> bool {
+        self.store.failed().now_or_never().is_some()
+    }
 }
 
 /// How far the broker is on its way out.

@@ -22,6 +22,7 @@ mod page;
 mod problem;
 mod quotas;
 mod recipes;
+mod revocations;
 mod router;
 mod server;
 mod stats;

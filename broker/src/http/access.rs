@@ -79,6 +79,9 @@ pub(super) const ROWS: &[Row] = &[
     row("GET", "/api/v1/stats", Who::Operator),
     row("GET", "/api/v1/quota-profiles", Who::Operator),
     Row { method: "GET", path: "/api/v1/events", who: Who::Operator, kind: Kind::Stream },
+    row("GET", "/api/v1/revocations", Who::Operator),
+    row("POST", "/api/v1/revocations", Who::Operator),
+    row("DELETE", "/api/v1/revocations/{id}", Who::Operator),
     row("GET", "/metrics", Who::Operator),
 ];
 

@@ -44,5 +44,9 @@ async fn ready(State(api): State<Api>) -> Answer<Json<Health>> {
     if api.services.drain.borrow().until().is_some() {
         return Err(Problem::new(Code::Draining, "the broker is shutting down"));
     }
+    if api.services.store_has_failed() {
+        let detail = "the store has failed: the process should be started again";
+        return Err(Problem::new(Code::StoreUnavailable, detail));
+    }
     Ok(Json(OK))
 }

@@ -18,7 +18,7 @@ use super::{
     api::Api,
     batches, connections, events, guard, health, metrics, openapi,
     problem::{self, Problem},
-    quotas, recipes, stats, swagger, tenants, usage,
+    quotas, recipes, revocations, stats, swagger, tenants, usage,
 };
 
 /// Every route, and the document that describes them.
@@ -32,6 +32,7 @@ pub(super) fn routes() -> (Router<Api>, OpenApi) {
         .merge(usage::routes())
         .merge(stats::routes())
         .merge(batches::routes())
+        .merge(revocations::routes())
         .merge(events::routes())
         .merge(metrics::routes())
         .split_for_parts();

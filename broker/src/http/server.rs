@@ -93,7 +93,7 @@ impl Server {
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let app = router::router(routes, api);
         let serve = {
-            let handle = handle.clone();
+            let (handle, services) = (handle.clone(), services.clone());
             move || {
                 // Told even when the thread panics.
                 let _ended = Ended(ended);
@@ -103,7 +103,7 @@ impl Server {
                     Err(e) => return drop(ready.send(Err(e))),
                 };
                 let _ = ready.send(Ok(()));
-                if let Err(error) = runtime.block_on(serve(listener, &config, tls, app, handle)) {
+                if let Err(error) = runtime.block_on(serve(listener, services, tls, app, handle)) {
                     tracing::error!(%error, "the HTTP listener has failed");
                 }
                 runtime.shutdown_background();
@@ -185,7 +185,8 @@ impl Secured {
             if !config.client_roots.is_empty() {
                 paths.roots.clone_from(&config.client_roots);
             }
-            let (rotator, files) = Rotator::new(paths)?;
+            let (mut rotator, files) = Rotator::new(paths)?;
+            rotator.deny(services.revocations.entries().collect())?;
             (Some(rotator), Some(files))
         } else {
             (None, None)
@@ -204,14 +205,18 @@ fn rustls_config(snapshot: &Snapshot) -> Result<rustls::ServerConfig, rustls::Er
 /// Serves until it is told to stop. Runs on the thread's own runtime.
 async fn serve(
     listener: TcpListener,
-    config: &Config,
+    services: Arc<Services>,
     secured: Option<Secured>,
     app: Router,
     handle: Handle<SocketAddr>,
 ) -> io::Result<()> {
+    let config = services.config.http.clone();
     let tls = secured.as_ref().map(|s| s.tls.clone());
-    if let Some(Secured { tls, rotator, .. }) = secured {
-        rotator.map(|rotator| tokio::spawn(rotator.run()));
+    if let Some(Secured { tls, rotator, files }) = secured {
+        if let (Some(rotator), Some(files)) = (rotator, files) {
+            tokio::spawn(rotator.run());
+            tokio::spawn(deny_too(services, files));
+        }
         tokio::spawn(tls.holders.watch(tls.trust.clone()));
         tokio::spawn(follow(tls.config, tls.trust));
     }
@@ -228,6 +233,16 @@ async fn serve(
         .header_read_timeout(Duration::from_millis(config.header_timeout_ms))
         .max_buf_size(HEAD_BYTES_MAX);
     server.acceptor(doorman).serve(app.into_make_service()).await
+}
+
+/// Denies whom the broker denies where the listener has files of its own.
+async fn deny_too(services: Arc<Services>, files: rotate::Handle) {
+    let mut trust = services.trust.clone();
+    while trust.changed().await.is_ok() {
+        if let Err(error) = files.deny(services.revocations.entries().collect()).await {
+            tracing::error!(%error, "revocations are not in force for HTTP");
+        }
+    }
 }
 
 /// Puts new certificates in force for handshakes to come.

@@ -262,3 +262,44 @@ async fn profiles_usage_and_statistics_are_there_for_all() {
     assert_eq!(all["total"]["items_succeeded"], 1, "{all}");
     assert_eq!(all["items"].as_array().map(Vec::len), Some(2), "{all}");
 }
+
+#[tokio::test]
+async fn who_is_revoked_is_cut_off_until_that_is_taken_back() {
+    let rig = Rig::start().await;
+    let http = Http::of(&rig);
+    let _acme = rig.client("acme").await;
+    let id = "spiffe://tollgate.local/tenant/acme/client";
+    let made = http.post("/api/v1/revocations", json!({"spiffe_id": id, "reason": "lost"})).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let location = made.header("location").to_owned();
+    let made = made.json();
+    assert_eq!((&made["spiffe_id"], &made["reason"]), (&id.into(), &"lost".into()));
+    assert!(
+        made.get("serial").is_none() && location.ends_with(made["id"].as_str().expect("an id"))
+    );
+    eventually("its connection is closed", || rig.broker.connections().is_empty()).await;
+    assert!(rig.builder("acme").connect().await.is_err(), "it is refused");
+    http.post("/api/v1/revocations", json!({"spiffe_id": id})).await.problem(409, "CONFLICT");
+    let serial = http.post("/api/v1/revocations", json!({"serial": "01:AB"})).await;
+    assert_eq!(serial.json()["serial"], "01ab", "{serial:?}");
+    let page = http.get("/api/v1/revocations?limit=1").await.ok();
+    assert_eq!(page["items"][0], made);
+    let next = page["next_cursor"].as_str().expect("another page");
+    let rest = http.get(&format!("/api/v1/revocations?cursor={next}")).await.ok();
+    assert_eq!(rest["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(http.delete(&location).await.status, 204);
+    http.delete(&location).await.problem(404, "NOT_FOUND");
+    http.delete("/api/v1/revocations/x").await.problem(404, "NOT_FOUND");
+    let _again = rig.client("acme").await;
+    for (body, field) in [
+        (json!({}), "serial"),
+        (json!({"serial": "01", "spiffe_id": id}), "serial"),
+        (json!({"serial": "xyz"}), "serial"),
+        (json!({"spiffe_id": "acme"}), "spiffe_id"),
+        (json!({"spiffe_id": "spiffe://elsewhere/tenant/acme/client"}), "spiffe_id"),
+        (json!({"serial": "01", "reason": "x".repeat(256)}), "reason"),
+        (json!({"serial": "01", "resaon": "x"}), "resaon"),
+    ] {
+        http.post("/api/v1/revocations", body).await.wrong(field);
+    }
+}
