@@ -123,13 +123,7 @@ impl fmt::Display for Problem {
 fn tls_failure(error: &reqwest::Error) -> Option<String> {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(e) = cause {
-        // An I/O error hands out its inner error's source, not the inner error.
-        let inner = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = match inner {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => e.downcast_ref::<rustls::Error>(),
-        };
-        match tls {
+        match within(e) {
             Some(rustls::Error::InvalidCertificate(e)) => {
                 return Some(format!("the broker's certificate is not trusted: {e}"));
             }
@@ -140,6 +134,17 @@ fn tls_failure(error: &reqwest::Error) -> Option<String> {
         }
     }
     None
+}
+
+/// The error of TLS that an error is, or is made of: an I/O error hands out its inner error's
+/// source, not the inner error, and one may lie in another.
+fn within<'a>(mut error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    loop {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        error = error.downcast_ref::<io::Error>()?.get_ref()?;
+    }
 }
 
 fn deepest(error: &reqwest::Error) -> String {
@@ -160,6 +165,16 @@ mod tests {
     fn check(document: Value, status: u16, exit: Exit, said: &str) {
         let error = Error::problem(document, status);
         assert_eq!((error.to_string().as_str(), error.exit()), (said, exit));
+    }
+
+    #[test]
+    fn what_tls_says_is_found_however_it_is_wrapped() {
+        let tls = || rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let once = io::Error::other(tls());
+        let twice = io::Error::other(io::Error::other(tls()));
+        assert_eq!(within(&tls()), Some(&tls()));
+        assert_eq!((within(&once), within(&twice)), (Some(&tls()), Some(&tls())));
+        assert_eq!(within(&io::Error::other("something else")), None);
     }
 
     #[test]
