@@ -5,10 +5,7 @@
 //! never leads to what another tenant of the same id had counted.
 
 use std::{
-    borrow::Borrow,
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    hash::{Hash, Hasher},
+    collections::{BTreeMap, HashMap},
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
@@ -36,6 +33,7 @@ use crate::{
 mod create;
 mod delete;
 mod errors;
+mod known;
 mod ledger;
 mod staging;
 mod update;
@@ -43,6 +41,7 @@ mod update;
 pub use create::NewTenant;
 pub use delete::Open;
 pub use errors::{CreateError, DeleteError, NotKept, UpdateError};
+use known::Known;
 use ledger::Ledger;
 pub use ledger::RestoreError;
 use staging::Staging;
@@ -368,90 +367,3 @@ fn restored(stored: StoredTenant, profiles: &Profiles, common: Arc<Common>) -> A
 
 /// Tenants that a walk over all of them takes at once.
 const PAGE: usize = 1_024;
-
-/// Who is known: a leaf.
-#[derive(Debug, Default)]
-struct Known {
-    /// The living. A set of tenants, not a map: a million ids are not kept twice.
-    by_id: HashSet<ById, foldhash::fast::RandomState>,
-    in_order: BTreeSet<ById>,
-    /// Those deleted lately: whoever comes for one is told that it was.
-    gone: Map<TenantId, Arc<Tenant>>,
-    gone_order: VecDeque<Arc<Tenant>>,
-    /// How many of the living are suspended.
-    suspended: usize,
-}
-
-impl Known {
-    fn get(&self, id: &str) -> Option<Arc<Tenant>> {
-        self.by_id.get(id).map(|t| t.0.clone()).or_else(|| self.gone.get(id).cloned())
-    }
-
-    fn living(&self, id: &str) -> Option<Arc<Tenant>> {
-        self.by_id.get(id).map(|t| t.0.clone())
-    }
-
-    fn insert(&mut self, tenant: Arc<Tenant>) {
-        self.gone.remove(&tenant.id);
-        self.suspended += usize::from(tenant.state() == State::Suspended);
-        self.by_id.insert(ById(tenant.clone()));
-        self.in_order.insert(ById(tenant));
-    }
-
-    /// A tenant's state has become another.
-    fn changed(&mut self, before: State, after: State) {
-        self.suspended += usize::from(after == State::Suspended);
-        self.suspended -= usize::from(before == State::Suspended);
-    }
-
-    fn remove(&mut self, tenant: &Arc<Tenant>) {
-        /// Deleted tenants that are remembered.
-        const GONE_MAX: usize = 1_024;
-        self.by_id.remove(tenant.id.as_str());
-        self.in_order.remove(tenant.id.as_str());
-        self.gone.insert(tenant.id.clone(), tenant.clone());
-        self.gone_order.push_back(tenant.clone());
-        if self.gone_order.len() > GONE_MAX
-            && let Some(oldest) = self.gone_order.pop_front()
-            && self.gone.get(&oldest.id).is_some_and(|t| Arc::ptr_eq(t, &oldest))
-        {
-            self.gone.remove(&oldest.id);
-        }
-    }
-}
-
-/// A tenant that is found, compared and hashed by its id.
-#[derive(Debug)]
-struct ById(Arc<Tenant>);
-
-impl Borrow<str> for ById {
-    fn borrow(&self) -> &str {
-        self.0.id.as_str()
-    }
-}
-
-impl Hash for ById {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.as_str().hash(state);
-    }
-}
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for ById {}
-
-impl PartialOrd for ById {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ById {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.id.cmp(&other.0.id)
-    }
-}
