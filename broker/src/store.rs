@@ -22,8 +22,11 @@ use std::{path::Path, sync::Arc};
 mod config;
 #[cfg(test)]
 mod conformance;
+mod embedded;
 mod error;
 mod memory;
+#[cfg(test)]
+mod model;
 mod port;
 pub mod record;
 
@@ -48,6 +51,7 @@ pub struct Store {
 #[derive(Debug, Clone)]
 enum Backend {
     Memory(Arc<memory::Memory>),
+    Embedded(Arc<embedded::Embedded>),
 }
 
 impl Store {
@@ -57,9 +61,9 @@ impl Store {
     /// # Errors
     /// [`OpenError`]. Nothing on the disk was cut or deleted.
     pub fn open(dir: Option<&Path>, config: &Config) -> Result<Store, OpenError> {
-        // Nothing lies on a disk yet.
-        let _ = (dir, config);
-        Ok(Store::memory())
+        let Some(dir) = dir else { return Ok(Store::memory()) };
+        let embedded = Arc::new(embedded::Embedded::open(dir, config)?);
+        Ok(Store { backend: Backend::Embedded(embedded) })
     }
 
     /// A store that lives in memory and ends with the process: for tests, and for brokers without
@@ -90,6 +94,7 @@ impl Store {
     pub fn scopes(&self, after: Option<ScopeId>, count_max: usize) -> Vec<ScopeId> {
         match &self.backend {
             Backend::Memory(memory) => memory.scopes(after, count_max),
+            Backend::Embedded(store) => store.scopes(after, count_max),
         }
     }
 
@@ -97,6 +102,7 @@ impl Store {
     pub fn boot(&self) -> u64 {
         match &self.backend {
             Backend::Memory(_) => 1,
+            Backend::Embedded(store) => store.boot(),
         }
     }
 
@@ -104,13 +110,22 @@ impl Store {
     pub async fn failed(&self) -> Poisoned {
         match &self.backend {
             Backend::Memory(memory) => memory.failed().await,
+            Backend::Embedded(store) => store.failed().await,
         }
+    }
+
+    /// Whether it has failed by now.
+    #[cfg(test)]
+    fn failed_now(&self) -> Option<Poisoned> {
+        use futures::FutureExt;
+        self.failed().now_or_never()
     }
 
     /// Where it lies, when it lies anywhere.
     pub fn path(&self) -> Option<&Path> {
         match &self.backend {
             Backend::Memory(_) => None,
+            Backend::Embedded(store) => Some(store.path()),
         }
     }
 }
@@ -139,6 +154,7 @@ impl Scope {
     pub async fn claim(&self) -> Result<Fence, ClaimError> {
         match &self.backend {
             Backend::Memory(memory) => memory.claim(self.id),
+            Backend::Embedded(store) => store.claim(self.id).await,
         }
     }
 
@@ -168,6 +184,7 @@ impl Scope {
         }
         match &self.backend {
             Backend::Memory(memory) => memory.commit(fence, records).await,
+            Backend::Embedded(store) => store.commit(fence, records).await,
         }
     }
 
@@ -188,6 +205,7 @@ impl Scope {
     ) -> Result<Vec<Stored>, ReadError> {
         match &self.backend {
             Backend::Memory(memory) => memory.read(self.id, stream, from, page),
+            Backend::Embedded(store) => store.read(self.id, stream, from, page).await,
         }
     }
 
@@ -198,6 +216,7 @@ impl Scope {
     pub async fn ends(&self, stream: Stream) -> Result<Ends, ReadError> {
         match &self.backend {
             Backend::Memory(memory) => memory.ends(self.id, stream),
+            Backend::Embedded(store) => store.ends(self.id, stream).await,
         }
     }
 
@@ -208,6 +227,7 @@ impl Scope {
     pub async fn streams(&self) -> Result<Vec<Stream>, ReadError> {
         match &self.backend {
             Backend::Memory(memory) => memory.streams(self.id),
+            Backend::Embedded(store) => store.streams(self.id).await,
         }
     }
 
@@ -216,6 +236,7 @@ impl Scope {
     pub fn bytes(&self) -> u64 {
         match &self.backend {
             Backend::Memory(memory) => memory.bytes(self.id),
+            Backend::Embedded(store) => store.bytes(self.id),
         }
     }
 
@@ -240,6 +261,7 @@ impl Scope {
         assert_eq!(fence.scope, self.id, "a fence is for its own scope");
         match &self.backend {
             Backend::Memory(memory) => memory.trim(fence, stream, before),
+            Backend::Embedded(store) => store.trim(fence, stream, before).await,
         }
     }
 
@@ -278,6 +300,7 @@ impl Scope {
         }
         match &self.backend {
             Backend::Memory(memory) => memory.checkpoint(fence, stream, upto, changes),
+            Backend::Embedded(store) => store.checkpoint(fence, stream, upto, changes).await,
         }
     }
 
@@ -289,6 +312,7 @@ impl Scope {
     pub async fn restore(&self, stream: Stream) -> Result<View, ReadError> {
         let upto = match &self.backend {
             Backend::Memory(memory) => memory.view_upto(self.id, stream)?,
+            Backend::Embedded(store) => store.view_upto(self.id, stream).await?,
         };
         Ok(View { scope: self.clone(), stream, upto, at: None, over: false })
     }
@@ -307,6 +331,7 @@ impl Scope {
         }
         match &self.backend {
             Backend::Memory(memory) => memory.drop_scope(self.id),
+            Backend::Embedded(store) => store.drop_scope(self.id).await,
         }
     }
 }
@@ -341,6 +366,9 @@ impl View {
         let pairs = match &self.scope.backend {
             Backend::Memory(memory) => {
                 memory.view_page(self.scope.id, self.stream, self.at.as_deref(), page)?
+            }
+            Backend::Embedded(store) => {
+                store.view_page(self.scope.id, self.stream, self.at.clone(), page).await?
             }
         };
         match pairs.last() {

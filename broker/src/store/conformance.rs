@@ -7,6 +7,24 @@ use super::*;
 const A: Stream = Stream(1);
 const B: Stream = Stream(2);
 
+/// So small that files, groups and segments come to their ends.
+pub(super) fn small() -> Config {
+    Config {
+        journal_bytes: 1 << 20,
+        journal_file_bytes: 192 << 10,
+        group_bytes: 16 << 10,
+        group_records: 64,
+        commit_records: 32,
+        record_bytes: 64 << 10,
+        large_bytes: 512,
+        segment_bytes: 4 << 10,
+        queue_bytes: 64 << 10,
+        behind_bytes: 64 << 10,
+        free_bytes: 1 << 20,
+        open_files: 4,
+    }
+}
+
 fn record(stream: Stream, body: &str) -> Record {
     Record::new(stream, Kind::Tenant, body.as_bytes().to_vec())
 }
@@ -174,6 +192,15 @@ macro_rules! conform {
             $(#[tokio::test]
             async fn $case() {
                 super::$case(super::Store::memory()).await;
+            })+
+        }
+
+        mod embedded {
+            $(#[tokio::test]
+            async fn $case() {
+                let dir = tempfile::tempdir().expect("a directory");
+                let store = super::Store::open(Some(dir.path()), &super::small()).expect("opens");
+                super::$case(store).await;
             })+
         }
     };
