@@ -58,12 +58,13 @@ impl Embedded {
         let disk = RealDisk::new(dir).map_err(at)?;
         let lock = disk.lock().map_err(at)?;
         let lock = lock.ok_or_else(|| OpenError::InUse { path: dir.to_owned() })?;
-        Embedded::open_on(Arc::new(disk), config, Some(lock))
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        Embedded::open_on(&disk, config, Some(lock))
     }
 
     /// Opens the store on a disk that nobody else uses.
     pub(super) fn open_on(
-        disk: Arc<dyn Disk>,
+        disk: &Arc<dyn Disk>,
         config: &Config,
         lock: Option<fs::File>,
     ) -> Result<Embedded, OpenError> {

@@ -176,7 +176,7 @@ impl Committer {
             Task::Commit { epoch, records, done, permit } => {
                 // Its bytes are the group's from here on.
                 drop(permit);
-                match self.commit(group, &scope, epoch, records, full) {
+                match self.commit(group, &scope, epoch, &records, full) {
                     Ok((offsets, runs)) => {
                         group.answers.push(Answer::Commit { scope, offsets, runs, done });
                     }
@@ -184,9 +184,11 @@ impl Committer {
                 }
             }
             Task::Trim { epoch, stream, before, done } => {
-                if let Err(error) = trimmable(&scope, epoch) {
-                    return drop(done.send(Err(error)));
-                }
+                // What "past the end" means is settled here: replayed later, the end is another.
+                let before = match trimmable(&scope, epoch, stream) {
+                    Ok(end) => before.min(end),
+                    Err(error) => return drop(done.send(Err(error))),
+                };
                 if !plant::is(Bug::ForgetTrim) {
                     let from = group.bodies.len();
                     let frame = Frame {
@@ -228,7 +230,7 @@ impl Committer {
         group: &mut Group,
         scope: &ScopeState,
         epoch: u64,
-        records: Vec<Record>,
+        records: &[Record],
         full: Option<&str>,
     ) -> Result<(Vec<Offset>, Vec<Piece>), CommitError> {
         let mut contents = scope.lock();
@@ -242,7 +244,7 @@ impl Committer {
             return Err(CommitError::Full { reason: reason.to_owned() });
         }
         let mut offsets = Vec::with_capacity(records.len());
-        for record in &records {
+        for record in records {
             let stream = contents.streams.entry(record.stream).or_default();
             offsets.push(Offset(stream.assigned));
             stream.assigned += 1;
@@ -257,7 +259,7 @@ impl Committer {
         drop(contents);
         for (_, record, (name, place)) in &named {
             if let Err(error) = self.write_large(*name, record, place) {
-                give_back(scope, &records);
+                give_back(scope, records);
                 self.core.health.sound()?;
                 return Err(CommitError::Full { reason: error });
             }
@@ -469,14 +471,15 @@ impl Answer {
     }
 }
 
-fn trimmable(scope: &ScopeState, epoch: u64) -> Result<(), TrimError> {
+/// Where the stream ends, if it may be trimmed.
+fn trimmable(scope: &ScopeState, epoch: u64, stream: Stream) -> Result<Offset, TrimError> {
     let contents = scope.lock();
     if contents.owner != Some(epoch) && !plant::is(Bug::SkipFence) || contents.dropped {
         return Err(TrimError::Fenced { scope: scope.id });
     }
     match &contents.damaged {
         Some(what) => Err(corrupt(scope.id, what.as_str()).into()),
-        None => Ok(()),
+        None => Ok(Offset(contents.streams.get(&stream).map_or(0, |state| state.assigned))),
     }
 }
 

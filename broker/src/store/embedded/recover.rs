@@ -43,7 +43,7 @@ pub(super) struct Opened {
 
 /// Opens a store on a disk that nobody else uses.
 pub(super) fn open(
-    disk: Arc<dyn Disk>,
+    disk: &Arc<dyn Disk>,
     config: Config,
     lock: Option<fs::File>,
 ) -> Result<Opened, OpenError> {
@@ -52,16 +52,16 @@ pub(super) fn open(
         let path = disk.root().join(path);
         move |source| OpenError::Io { path, source }
     };
-    let salt = format(&*disk)?;
+    let salt = format(&**disk)?;
     disk.make_dir(JOURNAL).map_err(at(JOURNAL))?;
     disk.make_dir(SCOPES).map_err(at(SCOPES))?;
     disk.sync_dir("").map_err(at(""))?;
-    let index = index(&*disk)?;
-    let index_says = |error: &IndexError| broken(&*disk, error);
+    let index = index(&**disk)?;
+    let index_says = |error: &IndexError| broken(&**disk, error);
     let boot = index.boot().map_err(|error| index_says(&error))?;
     let from = index.from().map_err(|error| index_says(&error))?;
     let damaged = index.damaged().map_err(|error| index_says(&error))?;
-    let scan = scan(&*disk, salt, from).map_err(|error| unreadable(&*disk, error))?;
+    let scan = scan(&**disk, salt, from).map_err(|error| unreadable(&**disk, error))?;
     let core = Arc::new(Core {
         room: Arc::new(Semaphore::new(config.queue_bytes as usize)),
         files: Open::new(disk.clone(), config.open_files),
@@ -95,7 +95,7 @@ pub(super) fn open(
     let end = replay.run(&scan)?;
     let Replay { mut keeper, dropped, touched, evidence, .. } = replay;
     keeper.keep(evidence);
-    let (end, file) = prepare_end(&*disk, &core, &scan, end)?;
+    let (end, file) = prepare_end(&**disk, &core, &scan, end)?;
     for number in scan.files.after(end.file) {
         // It has no group that counts: it is used again in its time.
         let (name, spare) = (journal_file(number), format!("spare-{number:016x}.log"));
@@ -331,20 +331,20 @@ fn append(contents: &mut Contents, id: ScopeId, body: &Bytes) -> Result<(), Stri
     }
     for (at, frame) in frames {
         let state = contents.streams.entry(frame.stream).or_default();
-        if frame.named {
-            let named = Named::parse(frame.body).ok_or("names nothing")?;
-            let end = named.at + u64::from(named.len);
-            match state.large.binary_search_by_key(&named.file, |large| large.base) {
-                Ok(known) => state.large[known].len = state.large[known].len.max(end),
-                Err(new) => state.large.insert(new, Large { base: named.file, len: end }),
-            }
-        }
         match frame.offset {
             offset if offset < state.next => continue,
             offset if offset == state.next => {}
             offset => {
                 let (stream, next) = (frame.stream, state.next);
                 return Err(format!("begins {stream} at {offset}, and it ends at {next}"));
+            }
+        }
+        if frame.named {
+            let named = Named::parse(frame.body).ok_or("names nothing")?;
+            let end = named.at + u64::from(named.len);
+            match state.large.binary_search_by_key(&named.file, |large| large.base) {
+                Ok(known) => state.large[known].len = state.large[known].len.max(end),
+                Err(new) => state.large.insert(new, Large { base: named.file, len: end }),
             }
         }
         let frames = body.slice(at..at + frame.len());

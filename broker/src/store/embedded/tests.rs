@@ -5,6 +5,7 @@ use std::{
 
 use super::{
     Config, Embedded,
+    disk::Disk,
     plant::{Bug, Planted},
 };
 use crate::store::{Backend, Store};
@@ -24,7 +25,8 @@ impl Simulated {
 
     /// Opens the store on it, again.
     pub(in crate::store) fn open(&self, config: &Config) -> Store {
-        let embedded = Embedded::open_on(Arc::new(self.0.clone()), config, None).expect("opens");
+        let disk: Arc<dyn Disk> = Arc::new(self.0.clone());
+        let embedded = Embedded::open_on(&disk, config, None).expect("opens");
         Store { backend: Backend::Embedded(Arc::new(embedded)) }
     }
 }

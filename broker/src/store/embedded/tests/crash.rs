@@ -11,7 +11,7 @@ use std::{
 use futures::future::join_all;
 
 use super::{
-    super::{Embedded, plant::Bug},
+    super::{Embedded, disk::Disk, plant::Bug},
     sim::{Dice, SimDisk},
 };
 use crate::store::{
@@ -71,7 +71,8 @@ pub fn config() -> Config {
 }
 
 pub fn open(disk: &SimDisk) -> Result<Store, String> {
-    let embedded = Embedded::open_on(Arc::new(disk.clone()), &config(), None);
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let embedded = Embedded::open_on(&disk, &config(), None);
     let embedded = embedded.map_err(|error| format!("does not open: {error}"))?;
     Ok(Store { backend: Backend::Embedded(Arc::new(embedded)) })
 }

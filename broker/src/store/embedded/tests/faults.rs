@@ -164,6 +164,24 @@ async fn a_trim_of_nothing_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_trim_past_the_end_spares_what_comes_after() {
+    let disk = SimDisk::new();
+    let store = open(&disk).expect("opens");
+    let scope = store.scope(ScopeId(1));
+    let fence = scope.claim().await.expect("claims");
+    scope.commit(&fence, record(A, "before")).await.expect("commits");
+    scope.trim(&fence, A, Offset(100)).await.expect("trims");
+    scope.commit(&fence, record(A, "after")).await.expect("commits");
+    drop((store, scope));
+    let disk = disk.after_cut(1);
+    // Recovered once, and once more from what the first time has left.
+    for _ in 0..2 {
+        let store = open(&disk).expect("opens");
+        assert_eq!(bodies(&store.scope(ScopeId(1)), A).await, ["after"]);
+    }
+}
+
+#[tokio::test]
 async fn a_newer_format_is_refused() {
     let disk = SimDisk::new();
     drop(open(&disk).expect("opens"));
