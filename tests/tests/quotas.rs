@@ -6,6 +6,10 @@ mod counts;
 mod gateways;
 #[path = "quotas/held.rs"]
 mod held;
+#[path = "quotas/pace.rs"]
+mod pace;
+#[path = "quotas/race.rs"]
+mod race;
 #[path = "quotas/rates.rs"]
 mod rates;
 

@@ -246,6 +246,31 @@ fn racing_charges_admit_exactly_the_limit() {
     }
 }
 
+#[test]
+fn racing_messages_are_admitted_exactly_to_the_limit_each_way() {
+    let t = tenant(|s| {
+        s.policy = Policy::Reject;
+        s.overrides.messages_per_second = Some(Limit::at_most(1_000));
+    });
+    let (now, barrier) = (now(), Barrier::new(64));
+    let race = || {
+        barrier.wait();
+        let mut admitted = (0, 0);
+        for _ in 0..10 {
+            admitted.0 += t.charge_messages(now, [Cost::one(64); 3].into_iter()).admitted;
+            admitted.1 += t.deliver_messages(now, [Cost::one(64); 3].into_iter()).admitted;
+        }
+        admitted
+    };
+    let admitted: Vec<(usize, usize)> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..64).map(|_| scope.spawn(race)).collect();
+        threads.into_iter().map(|t| t.join().expect("no panic")).collect()
+    });
+    let sum = |of: fn(&(usize, usize)) -> usize| admitted.iter().map(of).sum::<usize>();
+    assert_eq!((sum(|a| a.0), sum(|a| a.1)), (1_000, 1_000));
+    assert_eq!(t.used(Quota::MessagesPerSecond, now), 1_000);
+}
+
 #[tokio::test]
 async fn a_lowered_limit_keeps_what_is_out_and_refuses_what_is_new() {
     let registry = Registry::in_memory(&Config::default());
