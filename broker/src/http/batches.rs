@@ -37,6 +37,7 @@ use crate::{
 mod drive;
 mod input;
 mod line;
+mod news;
 mod output;
 mod timers;
 

@@ -6,7 +6,6 @@
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
-    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context as Poller, Poll, ready},
@@ -28,6 +27,7 @@ use tracing::Instrument;
 use super::{
     input::{Lines, Piece},
     line::{self, Item, Line},
+    news::{News, changed, drain_changed},
     output::{FLUSH_BYTES, FULL_BYTES, Output},
     timers::Times,
 };
@@ -82,7 +82,7 @@ struct Pace {
 /// A batch in motion.
 pub(super) struct Drive {
     pub(super) services: Arc<Services>,
-    tenant: Arc<Tenant>,
+    pub(super) tenant: Arc<Tenant>,
     pub(super) run: Run,
     permits: (Permit, OpenId),
     body: mpsc::Receiver<Piece>,
@@ -109,14 +109,11 @@ pub(super) struct Drive {
     pub(super) unpaid_until: Option<Instant>,
     pub(super) times: Times,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
-    drain: News<watch::Receiver<Drain>>,
-    draining: bool,
-    changes: News<Changes>,
-    leaving: bool,
+    pub(super) drain: News<watch::Receiver<Drain>>,
+    pub(super) draining: bool,
+    pub(super) changes: News<Changes>,
+    pub(super) leaving: bool,
 }
-
-/// Resolves when there is news, and gives back what tells of the next.
-type News<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Rounds of the loop before others get their turn.
 const ROUNDS: usize = 2;
@@ -267,42 +264,6 @@ impl Drive {
     pub(super) fn within_a_line(&self) -> bool {
         let reads = self.input == Input::Open && !self.is_held() && !self.output.is_full();
         reads && self.lines.partial() > 0
-    }
-
-    /// Does what the broker and the tenant's operator ask for. True if anything was said.
-    fn heed(&mut self, cx: &mut Poller<'_>) -> bool {
-        let mut said = false;
-        while let Poll::Ready(changes) = self.changes.as_mut().poll(cx) {
-            self.changes = Box::pin(changed(changes));
-            self.look_at_tenant();
-            said = true;
-        }
-        while let Poll::Ready(mut drain) = self.drain.as_mut().poll(cx) {
-            let now = *drain.borrow_and_update();
-            self.drain = Box::pin(drain_changed(drain));
-            match now {
-                Drain::No => continue,
-                Drain::Until(at) if !mem::replace(&mut self.draining, true) => {
-                    let message = "the broker is shutting down: running batches may finish";
-                    self.output.notice("draining", at, message);
-                }
-                Drain::Until(_) => {}
-                Drain::Over => self.cancel(Ending::DRAINING),
-            }
-            said = true;
-        }
-        said
-    }
-
-    fn look_at_tenant(&mut self) {
-        if !self.tenant.may_go_on() {
-            let message = "the tenant was suspended or deleted";
-            self.fail(Failure::new(Code::Forbidden, message));
-        } else if let Some(at) = self.tenant.leaves_at()
-            && !mem::replace(&mut self.leaving, true)
-        {
-            self.output.notice("draining", at, "the tenant is being deleted");
-        }
     }
 
     /// Takes in up to a handful of items, when it is this batch's turn. True if there was anything
@@ -577,19 +538,6 @@ impl Drive {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-}
-
-async fn drain_changed(mut drain: watch::Receiver<Drain>) -> watch::Receiver<Drain> {
-    if drain.changed().await.is_err() {
-        // The broker is gone, and this with it.
-        std::future::pending::<()>().await;
-    }
-    drain
-}
-
-async fn changed(mut changes: Changes) -> Changes {
-    changes.changed().await;
-    changes
 }
 
 fn too_long(line: u64, max: usize) -> Failure {

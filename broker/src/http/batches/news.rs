@@ -1,0 +1,74 @@
+//! What a batch hears of beside its body: that the broker drains, that its tenant has changed.
+
+use std::{
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context as Poller, Poll},
+};
+
+use tokio::sync::watch;
+use tollgate_protocol::Code;
+
+use super::drive::Drive;
+use crate::{
+    batch::{Ending, Failure},
+    broker::Drain,
+    tenancy::Changes,
+};
+
+/// Resolves when there is news, and gives back what tells of the next.
+pub(super) type News<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl Drive {
+    /// Does what the broker and the tenant's operator ask for. True if anything was said.
+    pub(super) fn heed(&mut self, cx: &mut Poller<'_>) -> bool {
+        let mut said = false;
+        while let Poll::Ready(changes) = self.changes.as_mut().poll(cx) {
+            self.changes = Box::pin(changed(changes));
+            self.look_at_tenant();
+            said = true;
+        }
+        while let Poll::Ready(mut drain) = self.drain.as_mut().poll(cx) {
+            let now = *drain.borrow_and_update();
+            self.drain = Box::pin(drain_changed(drain));
+            match now {
+                Drain::No => continue,
+                Drain::Until(at) if !mem::replace(&mut self.draining, true) => {
+                    let message = "the broker is shutting down: running batches may finish";
+                    self.output.notice("draining", at, message);
+                }
+                Drain::Until(_) => {}
+                Drain::Over => self.cancel(Ending::DRAINING),
+            }
+            said = true;
+        }
+        said
+    }
+
+    pub(super) fn look_at_tenant(&mut self) {
+        if !self.tenant.may_go_on() {
+            let message = "the tenant was suspended or deleted";
+            self.fail(Failure::new(Code::Forbidden, message));
+        } else if let Some(at) = self.tenant.leaves_at()
+            && !mem::replace(&mut self.leaving, true)
+        {
+            self.output.notice("draining", at, "the tenant is being deleted");
+        }
+    }
+}
+
+/// Resolves when the broker is further on its way out.
+pub(super) async fn drain_changed(mut drain: watch::Receiver<Drain>) -> watch::Receiver<Drain> {
+    if drain.changed().await.is_err() {
+        // The broker is gone, and this with it.
+        std::future::pending::<()>().await;
+    }
+    drain
+}
+
+/// Resolves when a tenant changed.
+pub(super) async fn changed(mut changes: Changes) -> Changes {
+    changes.changed().await;
+    changes
+}
