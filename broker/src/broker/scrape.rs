@@ -61,7 +61,7 @@ impl Services {
             },
             tenants: vec![("active", active as u64), ("suspended", suspended as u64)],
             by_tenant: self.by_tenant(),
-            drift: 0,
+            drift: self.tenants.drift(),
         }
     }
 
