@@ -243,7 +243,7 @@ impl Http {
 async fn quotas_are_those_of_quic() {
     let (rig, _stage) = Rig::staged(|config| {
         config.tenancy.window =
-            tollgate_broker::tenancy::Window::new(16, 60_000).expect("a window");
+            tollgate_broker::tenancy::Window::new(12, 60_000).expect("a window");
     })
     .await;
     let http = Http::of(&rig);
@@ -295,7 +295,7 @@ async fn quotas_are_those_of_quic() {
 async fn a_paced_batch_waits_and_goes_on() {
     let rig = Rig::with(|config| {
         config.tenancy.window =
-            tollgate_broker::tenancy::Window::new(16, 60_000).expect("a window");
+            tollgate_broker::tenancy::Window::new(12, 60_000).expect("a window");
     })
     .await;
     let tenants = rig.broker.tenants();

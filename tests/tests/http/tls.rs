@@ -101,10 +101,11 @@ async fn who_is_denied_is_cut_off_and_stays_out() {
 #[tokio::test]
 async fn beyond_this_machine_tls_is_needed() {
     let dir = tempfile::tempdir().expect("a directory");
-    let start = async |http: config::Http| {
+    let start = async |name: &str, http: config::Http| {
         let config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            data_dir: Some(dir.path().into()),
+            // Each has its own: a store that was opened for nothing lets go in its own time.
+            data_dir: Some(dir.path().join(name)),
             http,
             ..Config::default()
         };
@@ -112,14 +113,14 @@ async fn beyond_this_machine_tls_is_needed() {
     };
     let everywhere =
         config::Http { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config::Http::anywhere() };
-    let token = dir.path().join("token");
+    let token = dir.path().join("token.txt");
     std::fs::write(&token, "0123456789abcdef").expect("written");
     let with_token = config::Http { operator_token_file: Some(token), ..everywhere.clone() };
-    for http in [everywhere.clone(), with_token] {
-        let error = start(http).await.expect_err("it is exposed").to_string();
+    for (name, http) in [("open", everywhere.clone()), ("token", with_token)] {
+        let error = start(name, http).await.expect_err("it is exposed").to_string();
         assert!(error.contains("http.listen") && error.contains("TLS"), "{error}");
     }
-    start(config::Http { tls: true, ..everywhere })
+    start("tls", config::Http { tls: true, ..everywhere })
         .await
         .expect("TLS, and operators' certificates");
 }
