@@ -26,7 +26,7 @@ use super::{
     pending::panic_message,
     validate,
 };
-use crate::rules::fair::{Fair, Id, Turns};
+use crate::rules::fair::{Claim, Fair, Id, Turns};
 
 /// How large the pool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +182,8 @@ impl Pool {
             Some(&mean) => mean,
         };
         let queued = Queued { job, weight, recipe: recipe.index, charged };
-        let place = state.queue.push(tenant, weight, priority, now, charged, queued);
+        let claim = Claim { key: tenant, class: (), weight, priority, cost: charged };
+        let place = state.queue.push(claim, now, queued);
         drop(state);
         shared.work.notify_one();
         Ok(place)

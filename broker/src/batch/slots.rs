@@ -43,8 +43,11 @@ struct State {
     running: u32,
     tenants: HashMap<u32, u32>,
     recipes: HashMap<u32, u32>,
-    waiting: Fair<u32, Waiting>,
+    waiting: Fair<u32, Waiting, Bounds>,
 }
+
+/// Which bounds an item needs room in, beside the broker's: alike for all of a tenant and recipe.
+type Bounds = (u32, Option<u32>, u32);
 
 #[derive(Debug)]
 struct Waiting {
@@ -85,12 +88,10 @@ impl State {
         while self.running < self.max && !self.waiting.is_empty() {
             let (max, running) = (self.max, self.running);
             let (tenants, recipes) = (&self.tenants, &self.recipes);
-            let fits = |_: &u32, w: &Waiting| {
-                let c = &w.claim;
+            let fits = |tenant: &u32, (recipe, recipe_max, tenant_max): &Bounds| {
                 running < max
-                    && tenants.get(&c.tenant).is_none_or(|n| *n < c.tenant_max)
-                    && c.recipe_max
-                        .is_none_or(|max| recipes.get(&c.recipe).is_none_or(|n| *n < max))
+                    && tenants.get(tenant).is_none_or(|n| n < tenant_max)
+                    && recipe_max.is_none_or(|max| recipes.get(recipe).is_none_or(|n| *n < max))
             };
             let Some((_, w)) = self.waiting.pop_where(now, fits) else { break };
             self.take(&w.claim);
@@ -139,7 +140,10 @@ impl Slots {
         let now = self.now();
         let waiting = Waiting { claim, seq, mailbox: mailbox.clone() };
         let mut state = self.lock();
-        let id = state.waiting.push(claim.tenant, claim.weight, claim.priority, now, 1, waiting);
+        let Claim { tenant: key, weight, priority, .. } = claim;
+        let class = (claim.recipe, claim.recipe_max, claim.tenant_max);
+        let line = fair::Claim { key, class, weight, priority, cost: 1 };
+        let id = state.waiting.push(line, now, waiting);
         // A slot may have come free since `try_take` said no.
         let wakers = state.grant(now);
         drop(state);
@@ -188,7 +192,7 @@ impl Drop for Slot {
 #[derive(Debug)]
 pub(crate) struct Place {
     slots: Slots,
-    id: Option<fair::Id<u32>>,
+    id: Option<fair::Id<u32, Bounds>>,
     claim: Claim,
 }
 

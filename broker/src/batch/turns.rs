@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::rules::fair::{Fair, Id, Turns as Shape};
+use crate::rules::fair::{Claim, Fair, Id, Turns as Shape};
 
 /// How long one turn may take: then the others have theirs, and the endpoint is polled.
 pub(crate) const TURN: Duration = Duration::from_micros(50);
@@ -146,7 +146,9 @@ impl Turn {
     fn join(&self, state: &mut State, waker: &Waker) -> Mine {
         let wait = Arc::new(Wait { granted: AtomicBool::new(false), waker: waker.clone() });
         let at = self.turns.now();
-        let id = state.waiting.push(self.tenant, self.weight, 0, at, 1, wait.clone());
+        let (key, weight) = (self.tenant, self.weight);
+        let claim = Claim { key, class: (), weight, priority: 0, cost: 1 };
+        let id = state.waiting.push(claim, at, wait.clone());
         Mine::Waits(id, wait)
     }
 

@@ -21,17 +21,33 @@ pub struct Turns {
 
 /// Where something waits, to take it out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Id<K> {
+pub struct Id<K, C = ()> {
     key: K,
+    class: C,
     level: u8,
     seq: u64,
 }
 
-/// What waits, by tenant `K`.
+/// Who comes, and for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<K, C = ()> {
+    /// The tenant.
+    pub key: K,
+    /// What decides whether it can run: all of one tenant and class can, or none.
+    pub class: C,
+    /// The tenant's share (0 counts as 1); holds for all that it has waiting.
+    pub weight: u32,
+    /// 0 to 7; 7 is first.
+    pub priority: u8,
+    /// What it is expected to cost (0 counts as 1).
+    pub cost: u64,
+}
+
+/// What waits, by tenant `K` and by the class `C` that decides what can run.
 #[derive(Debug)]
-pub struct Fair<K, T> {
+pub struct Fair<K, T, C = ()> {
     turns: Turns,
-    flows: HashMap<K, Flow<T>, foldhash::fast::RandomState>,
+    flows: HashMap<K, Flow<T, C>, foldhash::fast::RandomState>,
     /// Tenants with something waiting; the first has its turn.
     ring: VecDeque<K>,
     /// Tenants with nothing waiting that still owe for what was corrected.
@@ -47,11 +63,19 @@ pub struct Fair<K, T> {
 }
 
 #[derive(Debug)]
-struct Flow<T> {
+struct Flow<T, C> {
     weight: u32,
     deficit: i64,
     /// Whether this turn's quantum was given.
     in_turn: bool,
+    len: usize,
+    /// Those with something waiting: few, and mostly one.
+    classes: Vec<Class<T, C>>,
+}
+
+#[derive(Debug)]
+struct Class<T, C> {
+    class: C,
     len: usize,
     levels: [BTreeMap<u64, Entry<T>>; LEVELS],
 }
@@ -71,7 +95,7 @@ struct Debt {
     round: u64,
 }
 
-impl<K: Copy + Eq + Hash, T> Fair<K, T> {
+impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
     /// Nothing waits yet.
     pub fn new(turns: Turns) -> Self {
         Fair {
@@ -90,19 +114,10 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         }
     }
 
-    /// Adds something for a tenant: `weight` is the tenant's share (0 counts as 1) and holds for
-    /// all that it has waiting, `priority` is 0 to 7 and 7 is first, `now` is in nanoseconds, and
-    /// `cost` is what it is expected to cost (0 counts as 1).
-    pub fn push(
-        &mut self,
-        key: K,
-        weight: u32,
-        priority: u8,
-        now: u64,
-        cost: u64,
-        item: T,
-    ) -> Id<K> {
-        let weight = weight.clamp(1, WEIGHT_MAX);
+    /// Adds something that waits since `now`, in nanoseconds.
+    pub fn push(&mut self, claim: Claim<K, C>, now: u64, item: T) -> Id<K, C> {
+        let Claim { key, class, priority, .. } = claim;
+        let weight = claim.weight.clamp(1, WEIGHT_MAX);
         if !self.flows.contains_key(&key) {
             let debt = self.debtors.remove(&key);
             let deficit = -debt.map_or(0, |d| self.owed(&d));
@@ -114,12 +129,11 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         self.seq += 1;
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.weight = weight;
-            flow.len += 1;
-            let cost = i64::try_from(cost).unwrap_or(COST_MAX).clamp(1, COST_MAX);
-            flow.levels[usize::from(level)].insert(seq, Entry { since: now, cost, item });
+            let cost = i64::try_from(claim.cost).unwrap_or(COST_MAX).clamp(1, COST_MAX);
+            flow.insert(class, level, seq, Entry { since: now, cost, item });
         }
         self.len += 1;
-        Id { key, level, seq }
+        Id { key, class, level, seq }
     }
 
     /// Takes what is next.
@@ -128,12 +142,12 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
     }
 
     /// Takes the next of those that can run. The others keep their places, and a tenant none of
-    /// whose items can run saves up nothing meanwhile. Looks at everything that cannot run and
-    /// stands before what can.
+    /// whose classes can run saves up nothing meanwhile. Asks once a tenant and class, however many
+    /// wait.
     pub fn pop_where(
         &mut self,
         now: u64,
-        mut can_run: impl FnMut(&K, &T) -> bool,
+        mut can_run: impl FnMut(&K, &C) -> bool,
     ) -> Option<(K, T)> {
         let mut visited = 0;
         // The fewest rounds after which someone visited can pay.
@@ -143,9 +157,9 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
             let quantum = self.turns.quantum;
             let rise_ns = self.turns.rise_ns;
             let flow = self.flows.get_mut(&key)?;
-            match flow.best(now, rise_ns, |item| can_run(&key, item)) {
+            match flow.best(now, rise_ns, |class| can_run(&key, class)) {
                 None => flow.in_turn = false,
-                Some((level, seq, cost)) => {
+                Some(Best { class, level, seq, cost }) => {
                     let share = flow.share(quantum);
                     if !flow.in_turn {
                         flow.in_turn = true;
@@ -153,7 +167,7 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
                     }
                     if flow.deficit >= cost {
                         flow.deficit -= cost;
-                        return self.take(Id { key, level, seq }).map(|item| (key, item));
+                        return self.take(Id { key, class, level, seq }).map(|item| (key, item));
                     }
                     flow.in_turn = false;
                     let short = cost.saturating_sub(flow.deficit);
@@ -197,7 +211,7 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
     }
 
     /// Takes something out of its place, if it still waits.
-    pub fn remove(&mut self, id: Id<K>) -> Option<T> {
+    pub fn remove(&mut self, id: Id<K, C>) -> Option<T> {
         self.take(id)
     }
 
@@ -216,10 +230,28 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         self.flows.get(key).map_or(0, |f| f.len)
     }
 
-    fn take(&mut self, id: Id<K>) -> Option<T> {
+    /// How many of a tenant and class wait.
+    pub fn len_of_class(&self, key: &K, class: &C) -> usize {
+        let of = |f: &Flow<T, C>| f.classes.iter().find(|c| c.class == *class).map(|c| c.len);
+        self.flows.get(key).and_then(of).unwrap_or(0)
+    }
+
+    /// Takes out everything, in the order of its coming.
+    pub fn drain(&mut self) -> impl Iterator<Item = (K, T)> + use<K, T, C> {
+        let mut all = BTreeMap::new();
+        for (key, flow) in self.flows.drain() {
+            let levels = flow.classes.into_iter().flat_map(|c| c.levels).flatten();
+            all.extend(levels.map(|(seq, entry)| (seq, (key, entry.item))));
+        }
+        (self.len, self.round_left, self.sweep_at) = (0, 0, SWEEP_MIN);
+        self.ring.clear();
+        self.debtors.clear();
+        all.into_values()
+    }
+
+    fn take(&mut self, id: Id<K, C>) -> Option<T> {
         let flow = self.flows.get_mut(&id.key)?;
-        let entry = flow.levels[usize::from(id.level)].remove(&id.seq)?;
-        flow.len -= 1;
+        let entry = flow.remove(&id.class, id.level, id.seq)?;
         self.len -= 1;
         if flow.len == 0 {
             self.retire(id.key);
@@ -268,13 +300,13 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
         }
     }
 
-    fn pass_rounds(&mut self, now: u64, n: i64, mut can_run: impl FnMut(&K, &T) -> bool) {
+    fn pass_rounds(&mut self, now: u64, n: i64, mut can_run: impl FnMut(&K, &C) -> bool) {
         if n <= 0 {
             return;
         }
         let Turns { quantum, rise_ns } = self.turns;
         for (key, flow) in &mut self.flows {
-            if flow.best(now, rise_ns, |item| can_run(key, item)).is_some() {
+            if flow.best(now, rise_ns, |class| can_run(key, class)).is_some() {
                 let gain = flow.share(quantum).saturating_mul(n);
                 flow.deficit = flow.deficit.saturating_add(gain);
             }
@@ -283,40 +315,68 @@ impl<K: Copy + Eq + Hash, T> Fair<K, T> {
     }
 }
 
-impl<T> Flow<T> {
+/// The next of a tenant.
+struct Best<C> {
+    class: C,
+    level: u8,
+    seq: u64,
+    cost: i64,
+}
+
+impl<T, C: Copy + Eq> Flow<T, C> {
     fn new(weight: u32, deficit: i64) -> Self {
-        Flow { weight, deficit, in_turn: false, len: 0, levels: Default::default() }
+        Flow { weight, deficit, in_turn: false, len: 0, classes: Vec::new() }
+    }
+
+    fn insert(&mut self, class: C, level: u8, seq: u64, entry: Entry<T>) {
+        self.len += 1;
+        let at = self.classes.iter().position(|c| c.class == class).unwrap_or_else(|| {
+            self.classes.push(Class { class, len: 0, levels: Default::default() });
+            self.classes.len() - 1
+        });
+        self.classes[at].len += 1;
+        self.classes[at].levels[usize::from(level)].insert(seq, entry);
+    }
+
+    fn remove(&mut self, class: &C, level: u8, seq: u64) -> Option<Entry<T>> {
+        let at = self.classes.iter().position(|c| c.class == *class)?;
+        let entry = self.classes[at].levels[usize::from(level)].remove(&seq)?;
+        self.len -= 1;
+        self.classes[at].len -= 1;
+        if self.classes[at].len == 0 {
+            self.classes.swap_remove(at);
+        }
+        Some(entry)
     }
 
     fn share(&self, quantum: u64) -> i64 {
         share(self.weight, quantum)
     }
 
-    /// The next that can run: its level, its number and its cost. Within a level the oldest is
-    /// first whatever has risen, so each level offers one.
+    /// The next that can run. Within a level the oldest is first whatever has risen, so each level
+    /// of a class offers one.
     fn best(
         &self,
         now: u64,
         rise_ns: u64,
-        mut can_run: impl FnMut(&T) -> bool,
-    ) -> Option<(u8, u64, i64)> {
-        let mut best: Option<(u8, u64, u8, i64)> = None;
-        for level in (0..=PRIORITY_MAX).rev() {
-            for (&seq, entry) in &self.levels[usize::from(level)] {
+        mut can_run: impl FnMut(&C) -> bool,
+    ) -> Option<Best<C>> {
+        let mut best: Option<(u8, Best<C>)> = None;
+        for class in self.classes.iter().filter(|c| can_run(&c.class)) {
+            for level in (0..=PRIORITY_MAX).rev() {
+                let levels = &class.levels[usize::from(level)];
+                let Some((&seq, entry)) = levels.first_key_value() else { continue };
                 let risen = now.saturating_sub(entry.since) / rise_ns;
                 let rank =
                     u64::from(level).saturating_add(risen).min(u64::from(PRIORITY_MAX)) as u8;
-                if best.is_some_and(|(top, first, ..)| (rank, first) <= (top, seq)) {
-                    // None behind it in its level is older, so none ranks higher.
-                    break;
-                }
-                if can_run(&entry.item) {
-                    best = Some((rank, seq, level, entry.cost));
-                    break;
+                let behind =
+                    best.as_ref().is_some_and(|(top, b)| (rank, b.seq) <= (*top, seq));
+                if !behind {
+                    best = Some((rank, Best { class: class.class, level, seq, cost: entry.cost }));
                 }
             }
         }
-        best.map(|(_, seq, level, cost)| (level, seq, cost))
+        best.map(|(_, best)| best)
     }
 }
 

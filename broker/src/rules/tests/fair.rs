@@ -4,13 +4,25 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 
-use crate::rules::fair::{Fair, Id, Turns};
+use crate::rules::fair::{Claim, Fair, Id, Turns};
 
 const TURNS: Turns = Turns { quantum: 100, rise_ns: 30_000_000_000 };
 const RISE: u64 = TURNS.rise_ns;
 
 fn fair<T>() -> Fair<u32, T> {
     Fair::new(TURNS)
+}
+
+fn push<T>(
+    f: &mut Fair<u32, T>,
+    key: u32,
+    weight: u32,
+    priority: u8,
+    now: u64,
+    cost: u64,
+    item: T,
+) -> Id<u32> {
+    f.push(Claim { key, class: (), weight, priority, cost }, now, item)
 }
 
 /// Serves `n` items of tenants that always have more, costing what `cost` says, and returns what
@@ -21,14 +33,14 @@ fn served(weights: &[u32], n: usize, mut cost: impl FnMut(u32, usize) -> u64) ->
     for (key, &weight) in (0..).zip(weights) {
         for i in 0..2 {
             let c = cost(key, i);
-            f.push(key, weight, 3, 0, c, c);
+            push(&mut f, key, weight, 3, 0, c, c);
         }
     }
     for i in 0..n {
         let (key, c) = f.pop(0).expect("there is always more");
         total[key as usize] += c;
         let c = cost(key, i);
-        f.push(key, weights[key as usize], 3, 0, c, c);
+        push(&mut f, key, weights[key as usize], 3, 0, c, c);
     }
     total
 }
@@ -58,12 +70,12 @@ fn equal_tenants_get_equal_cost_not_equal_counts() {
 fn one_item_waits_for_one_turn_of_a_tenant_that_offers_many() {
     let mut f = fair();
     for i in 0..100_000 {
-        f.push(1, 1, 7, 0, 100, i);
+        push(&mut f, 1, 1, 7, 0, 100, i);
     }
     for _ in 0..10 {
         f.pop(0);
     }
-    f.push(2, 1, 0, 0, 100, 0);
+    push(&mut f, 2, 1, 0, 0, 100, 0);
     let turn = (0..).take_while(|_| f.pop(0).is_some_and(|(key, _)| key == 1)).count();
     assert!(turn <= 1, "{turn} items came before it");
 }
@@ -72,7 +84,7 @@ fn one_item_waits_for_one_turn_of_a_tenant_that_offers_many() {
 fn within_a_tenant_priority_comes_before_age() {
     let mut f = fair();
     for (priority, name) in [(3, "b"), (0, "d"), (7, "a"), (3, "c")] {
-        f.push(1, 1, priority, 0, 1, name);
+        push(&mut f, 1, 1, priority, 0, 1, name);
     }
     let order: Vec<_> = std::iter::from_fn(|| f.pop(0).map(|(_, n)| n)).collect();
     assert_eq!(order, ["a", "b", "c", "d"]);
@@ -81,25 +93,27 @@ fn within_a_tenant_priority_comes_before_age() {
 #[test]
 fn who_waits_rises_by_one_every_30_s() {
     let mut f = fair();
-    f.push(1, 1, 3, 0, 1, "old");
-    f.push(1, 1, 4, RISE, 1, "new");
+    push(&mut f, 1, 1, 3, 0, 1, "old");
+    push(&mut f, 1, 1, 4, RISE, 1, "new");
     assert_eq!(f.pop(RISE - 1), Some((1, "new")));
-    f.push(1, 1, 4, RISE, 1, "new");
+    push(&mut f, 1, 1, 4, RISE, 1, "new");
     assert_eq!(f.pop(RISE), Some((1, "old")), "risen to the same, and older");
-    f.push(1, 1, 0, 0, 1, "oldest");
-    f.push(1, 1, 7, 7 * RISE, 1, "highest");
+    push(&mut f, 1, 1, 0, 0, 1, "oldest");
+    push(&mut f, 1, 1, 7, 7 * RISE, 1, "highest");
     assert_eq!(f.pop(1_000 * RISE), Some((1, "new")), "7 is the highest for all; then age");
     assert_eq!(f.pop(1_000 * RISE), Some((1, "oldest")));
 }
 
 #[test]
 fn what_cannot_run_is_passed_over_and_keeps_its_place() {
-    let mut f = fair();
+    let mut f: Fair<u32, i32, bool> = Fair::new(TURNS);
+    let of = |key, n: i32| Claim { key, class: n % 2 == 0, weight: 1, priority: 3, cost: 1 };
     for n in [1, 2, 3, 4] {
-        f.push(1, 1, 3, 0, 1, n);
+        f.push(of(1, n), 0, n);
     }
-    f.push(2, 1, 3, 0, 1, 5);
-    let even = |_: &u32, n: &i32| n % 2 == 0;
+    f.push(of(2, 5), 0, 5);
+    let even = |_: &u32, even: &bool| *even;
+    assert_eq!((f.len_of_class(&1, &true), f.len_of_class(&2, &true)), (2, 0));
     assert_eq!(f.pop_where(0, even), Some((1, 2)));
     assert_eq!(f.pop_where(0, even), Some((1, 4)));
     assert_eq!(f.pop_where(0, even), None);
@@ -109,11 +123,53 @@ fn what_cannot_run_is_passed_over_and_keeps_its_place() {
 }
 
 #[test]
+fn between_classes_priority_and_age_decide() {
+    let mut f: Fair<u32, &str, u8> = Fair::new(TURNS);
+    let mut push = |class, priority, name| {
+        f.push(Claim { key: 1, class, weight: 1, priority, cost: 1 }, 0, name);
+    };
+    push(1, 3, "c");
+    push(2, 3, "d");
+    push(3, 0, "e");
+    push(2, 7, "a");
+    push(3, 5, "b");
+    let order: Vec<_> = std::iter::from_fn(|| f.pop(0).map(|(_, n)| n)).collect();
+    assert_eq!(order, ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn a_tenant_is_asked_for_once_a_class_however_much_waits() {
+    let mut f: Fair<u32, u32, u8> = Fair::new(TURNS);
+    for n in 0..10_000 {
+        let class = (n % 3) as u8;
+        f.push(Claim { key: 1, class, weight: 1, priority: 3, cost: 1 }, 0, n);
+    }
+    let mut asked = 0;
+    let got = f.pop_where(0, |_, class| {
+        asked += 1;
+        *class == 2
+    });
+    assert_eq!((got, asked), (Some((1, 2)), 3));
+}
+
+#[test]
+fn what_is_drained_comes_in_the_order_of_its_coming() {
+    let mut f: Fair<u32, u32, u8> = Fair::new(TURNS);
+    for n in 0..100 {
+        let (key, class, priority) = (n % 7, (n % 3) as u8, (n % 8) as u8);
+        f.push(Claim { key, class, weight: 1, priority, cost: 1 }, 0, n);
+    }
+    let all: Vec<_> = f.drain().map(|(_, n)| n).collect();
+    assert!(all.into_iter().eq(0..100));
+    assert!(f.is_empty() && f.pop(0).is_none());
+}
+
+#[test]
 fn who_could_not_run_saves_nothing_up() {
     let mut f = fair();
     for _ in 0..1_000 {
-        f.push(1, 1, 3, 0, 100, ());
-        f.push(2, 1, 3, 0, 100, ());
+        push(&mut f, 1, 1, 3, 0, 100, ());
+        push(&mut f, 2, 1, 3, 0, 100, ());
     }
     for _ in 0..500 {
         assert_eq!(f.pop_where(0, |k, ()| *k == 2).map(|(k, ())| k), Some(2));
@@ -127,15 +183,15 @@ fn what_cost_more_than_expected_is_paid_for_later() {
     let mut f = fair();
     let mut cost = [0_u64; 2];
     for _ in 0..2 {
-        f.push(0, 1, 3, 0, 10, ());
-        f.push(1, 1, 3, 0, 10, ());
+        push(&mut f, 0, 1, 3, 0, 10, ());
+        push(&mut f, 1, 1, 3, 0, 10, ());
     }
     for _ in 0..20_000 {
         let (key, ()) = f.pop(0).expect("there is always more");
         // Tenant 0's items are thought to cost 10 and cost 90.
         let actual = if key == 0 { 90 } else { 10 };
         cost[key as usize] += actual;
-        f.push(key, 1, 3, 0, 10, ());
+        push(&mut f, key, 1, 3, 0, 10, ());
         f.correct(key, 1, actual as i64 - 10);
     }
     let share = cost[0] as f64 / (cost[0] + cost[1]) as f64;
@@ -148,30 +204,30 @@ fn a_debt_outlives_an_empty_queue_while_others_wait_and_no_longer() {
         (0..n).filter_map(|_| f.pop(0)).map(|(k, ())| k).collect()
     };
     let mut f = fair();
-    f.push(1, 1, 3, 0, 100, ());
+    push(&mut f, 1, 1, 3, 0, 100, ());
     for _ in 0..100 {
-        f.push(2, 1, 3, 0, 100, ());
+        push(&mut f, 2, 1, 3, 0, 100, ());
     }
     assert_eq!(pops(&mut f, 1), [1]);
     f.correct(1, 1, 1_000);
-    f.push(1, 1, 3, 0, 100, ());
+    push(&mut f, 1, 1, 3, 0, 100, ());
     assert!(!pops(&mut f, 8).contains(&1), "it owes ten turns");
     assert!(pops(&mut f, 5).contains(&1), "and then is served");
     while f.pop(0).is_some() {}
     f.correct(1, 1, 1_000_000);
-    f.push(1, 1, 3, 0, 100, ());
-    f.push(2, 1, 3, 0, 100, ());
+    push(&mut f, 1, 1, 3, 0, 100, ());
+    push(&mut f, 2, 1, 3, 0, 100, ());
     assert_eq!(pops(&mut f, 1), [1], "nobody waited for what it used");
 }
 
 #[test]
 fn an_item_that_costs_a_thousand_turns_is_served_in_time() {
     let mut f = fair();
-    f.push(1, 1, 3, 0, 100_000, "large");
+    push(&mut f, 1, 1, 3, 0, 100_000, "large");
     assert_eq!(f.pop(0), Some((1, "large")), "at once when alone");
-    f.push(1, 1, 3, 0, u64::MAX, "endless");
+    push(&mut f, 1, 1, 3, 0, u64::MAX, "endless");
     for _ in 0..10 {
-        f.push(2, 1, 3, 0, 100, "small");
+        push(&mut f, 2, 1, 3, 0, 100, "small");
     }
     let mut seen: Vec<_> = (0..11).filter_map(|_| f.pop(0)).map(|(_, n)| n).collect();
     assert_eq!(seen.pop(), Some("endless"));
@@ -221,7 +277,7 @@ proptest! {
             now += 1;
             match op {
                 Op::Push { key, priority, cost } => {
-                    let id = f.push(key, key + 1, priority, now, cost, next);
+                    let id = push(&mut f, key, key + 1, priority, now, cost, next);
                     waits.insert(next, (key, priority.min(7), id));
                     next += 1;
                 }
