@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
 
 use crate::{
-    batch::{Catalog, Engine, OpenIds, Pool, PoolConfig, Slots, Turns},
+    batch::{Catalog, Directory, Engine, OpenIds, Pool, PoolConfig, Slots, Turns},
     config::{Batch, Config},
     events::{Events, Kind},
     http::{self, HttpError},
@@ -28,6 +28,7 @@ use crate::{
         audit::{self, Found},
     },
     transport::{Endpoint, EndpointError, Live, WindowPool},
+    workers::Workers,
 };
 
 mod dev_ca;
@@ -46,6 +47,7 @@ pub(crate) struct Services {
     pub store: Store,
     pub tenants: Registry,
     pub revocations: Revocations,
+    pub workers: Workers,
     pub live: Live,
     pub windows: Arc<WindowPool>,
     pub open_ids: OpenIds,
@@ -191,6 +193,9 @@ impl Broker {
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&config.metrics, names);
         let engine = engine(&config.batch, catalog.clone(), &metrics, &tenants)?;
+        let (directory, slots) = (engine.directory.clone(), engine.slots.clone());
+        let workers =
+            Workers::new(&config.workers, directory, slots, metrics.clone(), events.clone());
         let snapshot = certificates.current();
         let endpoint =
             Endpoint::bind(config.listen, &config.limits, &snapshot, config.data_dir.as_deref())?;
@@ -207,6 +212,7 @@ impl Broker {
             store,
             tenants,
             revocations,
+            workers,
             live: Live::new(events.clone()),
             windows,
             open_ids: OpenIds::default(),
@@ -225,6 +231,7 @@ impl Broker {
             tokio::spawn(memory),
             tokio::spawn(services.live.clone().watch_seen()),
             tokio::spawn(alerts),
+            tokio::spawn(forget_recipes(services.workers.clone())),
             tokio::spawn(audit(services.clone())),
         ];
         let http = services.config.http.enabled;
@@ -324,7 +331,9 @@ impl Broker {
         self.services.events.publish(None, Kind::draining(until));
         let batches = &self.services.batches;
         batches.close();
-        let both = async { tokio::join!(live.wait_empty(Instant::now() + limit), batches.wait()) };
+        let deadline = Instant::now() + limit;
+        // Workers stay until nobody is left who may wait for them.
+        let both = async { tokio::join!(live.wait_only_workers(deadline), batches.wait()) };
         let _ = tokio::time::timeout(limit, both).await;
         self.services.drain.send_replace(Drain::Over);
         let deadline = Instant::now() + LAST_WORDS;
@@ -396,6 +405,16 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
     Ok(opened.expect("opening the store does not panic")?)
 }
 
+/// Forgets recipes of workers that are long gone, again and again.
+async fn forget_recipes(workers: Workers) {
+    /// How often it is looked for them.
+    const LOOK_EVERY: Duration = Duration::from_secs(60);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        workers.forget_old(Instant::now());
+    }
+}
+
 /// Compares what is counted with what there is, again and again.
 async fn audit(services: Arc<Services>) {
     let (tenants, events) = (services.tenants.clone(), services.events.clone());
@@ -421,6 +440,7 @@ fn engine(
         pool.threads = config.blocking_threads;
     }
     Ok(Engine {
+        directory: Directory::new(catalog.clone()),
         catalog,
         slots: Slots::new(config.concurrency_max),
         pool: Pool::new(pool).map_err(StartError::Pool)?,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::{
     batch::Config as Batch, events::Config as Events, http::Config as Http,
     metrics::Config as Metrics, store::Config as Store, tenancy::Config as Tenancy,
-    transport::Config as Limits,
+    transport::Config as Limits, workers::Config as Workers,
 };
 
 /// Everything that can be set.
@@ -30,6 +30,8 @@ pub struct Config {
     pub tenancy: Tenancy,
     /// The engine.
     pub batch: Batch,
+    /// Services that run recipes.
+    pub workers: Workers,
     /// The durable store, when there is a data directory.
     pub store: Store,
     /// The bus of what happens.
@@ -54,6 +56,7 @@ impl Default for Config {
             limits: Limits::default(),
             tenancy: Tenancy::default(),
             batch: Batch::default(),
+            workers: Workers::default(),
             store: Store::default(),
             events: Events::default(),
             metrics: Metrics::default(),

@@ -113,6 +113,22 @@ pub enum Kind {
         /// What there is.
         found: u64,
     },
+    /// A worker has come.
+    WorkerJoined {
+        /// Its number.
+        worker: u64,
+        /// The SPIFFE ID of its certificate.
+        identity: String,
+    },
+    /// A worker is gone.
+    WorkerLeft {
+        /// Its number.
+        worker: u64,
+        /// The SPIFFE ID of its certificate.
+        identity: String,
+        /// Calls that it had not answered.
+        lost: u64,
+    },
     /// The broker is shutting down.
     Draining {
         /// Until when running batches may go on, in milliseconds since 1970.
@@ -154,6 +170,8 @@ impl Kind {
             Kind::RevocationAdded { .. } => "revocation_added",
             Kind::RevocationRemoved { .. } => "revocation_removed",
             Kind::Drift { .. } => "drift",
+            Kind::WorkerJoined { .. } => "worker_joined",
+            Kind::WorkerLeft { .. } => "worker_left",
             Kind::Draining { .. } => "draining",
         }
     }

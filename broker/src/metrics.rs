@@ -26,7 +26,7 @@ pub use config::Config;
 pub use page::Format;
 
 pub(crate) use self::{
-    items::{How, Items, Lap},
+    items::{How, Items, Lap, OTHER_LABEL},
     readings::Readings,
 };
 

@@ -18,6 +18,7 @@ mod signals;
 mod socket;
 mod stream;
 mod window;
+mod work;
 
 pub use config::{BadLimit, Config};
 pub(crate) use endpoint::Endpoint;

@@ -171,6 +171,18 @@ impl Splitter {
         })
     }
 
+    /// Takes what arrived behind the frames that were consumed, as it came: for a stream that goes
+    /// on without frames.
+    pub fn take_rest(&mut self) -> impl Iterator<Item = Bytes> + use<> {
+        let mut rest = vec![std::mem::take(&mut self.carry).into()];
+        while self.at < self.filled {
+            let chunk = std::mem::take(&mut self.chunks[self.at]);
+            rest.push(chunk.slice(self.offset..));
+            self.next_chunk();
+        }
+        rest.into_iter().filter(|chunk| !chunk.is_empty())
+    }
+
     /// Moves bytes from the chunks to the carry; true once it holds a whole frame.
     fn gather(&mut self) -> Result<bool, FrameTooLarge> {
         loop {

@@ -2,7 +2,15 @@
 //!
 //! Holds no state of what runs. To change the table, build another one.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use foldhash::fast::RandomState;
 use tollgate_protocol::{
@@ -13,8 +21,10 @@ use tollgate_protocol::{
 };
 
 use super::{
+    directory::Number,
     hooks::{Guarded, Hooks},
     recipe::{DynRecipe, Inline, Recipe, Spec},
+    remote::Remote,
     validate::{self, Schema},
 };
 
@@ -71,8 +81,14 @@ impl fmt::Debug for Catalog {
 /// One recipe of a [`Catalog`].
 pub struct Entry {
     pub(crate) name: RecipeName,
-    /// Its place in the catalog: dense, from 0.
+    /// Tells it from every other one there is. In the catalog: its place, dense from 0.
     pub(crate) index: u32,
+    /// What it is counted under: its place among the names that metrics know.
+    pub(crate) label: u32,
+    /// Gives the index back; the catalog's are never given back.
+    pub(super) _number: Option<Number>,
+    /// The usual size of a result, as far as was seen, in bytes.
+    result_bytes: AtomicU32,
     pub(crate) spec: Spec,
     /// The longest an attempt may run: the spec's, or its default.
     pub(crate) timeout: Duration,
@@ -87,12 +103,28 @@ pub struct Entry {
 pub(crate) enum Handler {
     Inline(Box<dyn Inline>),
     Recipe(Arc<dyn DynRecipe>),
+    Remote(Arc<dyn Remote>),
+}
+
+impl Handler {
+    /// Where its items are handed over, if they run elsewhere.
+    pub(crate) fn remote(&self) -> Option<&Arc<dyn Remote>> {
+        match self {
+            Handler::Remote(remote) => Some(remote),
+            _ => None,
+        }
+    }
 }
 
 impl Entry {
     /// The recipe's name.
     pub fn name(&self) -> &RecipeName {
         &self.name
+    }
+
+    /// Tells it from every other recipe there is now.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
     }
 
     /// What it promises and needs.
@@ -111,9 +143,25 @@ impl Entry {
     }
 
     /// Whether checking such a payload takes too long for the stream's own task: it is parsed and
-    /// held against a schema, and long.
+    /// held against a schema, and long; or the schema is not the operator's own and may cost
+    /// anything.
     pub(crate) fn checks_on_pool(&self, payload_len: usize) -> bool {
-        self.schema.is_some() && payload_len > CHECKED_IN_PLACE_BYTES_MAX
+        self.schema.is_some()
+            && (payload_len > CHECKED_IN_PLACE_BYTES_MAX || self.handler.remote().is_some())
+    }
+
+    /// What an item reserves for its result before it starts: twice what results usually take.
+    pub(crate) fn result_reserve(&self) -> usize {
+        let usual = self.result_bytes.load(Relaxed) as usize;
+        (2 * usual).clamp(RESULT_RESERVE_BYTES.0, RESULT_RESERVE_BYTES.1)
+    }
+
+    /// Moves the usual size of a result an eighth of the way to the newest.
+    pub(crate) fn learn_result(&self, bytes: usize) {
+        let newest = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = self.result_bytes.load(Relaxed);
+        // A lost update costs a little precision.
+        self.result_bytes.store(before - before / 8 + newest / 8, Relaxed);
     }
 
     /// The recipe as it is described to clients.
@@ -121,7 +169,10 @@ impl Entry {
         let s = &self.spec;
         describe::Recipe {
             name: self.name.as_str(),
-            kind: RecipeKind::Embedded,
+            kind: match self.handler {
+                Handler::Inline(_) | Handler::Recipe(_) => RecipeKind::Embedded,
+                Handler::Remote(_) => RecipeKind::Worker,
+            },
             encoding: s.encoding,
             timeout_ms: ms(self.timeout),
             queue_timeout_ms: ms(s.queue_timeout),
@@ -197,7 +248,7 @@ impl CatalogBuilder {
         }
         let mut table = Vec::with_capacity(count);
         for (index, mut entry) in (0_u32..).zip(entries) {
-            entry.index = index;
+            (entry.index, entry.label) = (index, index);
             table.push(Arc::new(entry));
         }
         let by_name = table.iter().map(|e| (e.name.clone(), e.clone())).collect();
@@ -277,7 +328,8 @@ pub enum CatalogError {
     },
 }
 
-fn entry(name: &str, spec: Spec, handler: Handler) -> Result<Entry, CatalogError> {
+/// Checks the name and the spec of a recipe and compiles its schema.
+pub(crate) fn entry(name: &str, spec: Spec, handler: Handler) -> Result<Entry, CatalogError> {
     let name = RecipeName::parse(name).map_err(|problem| CatalogError::Name {
         name: truncate(name, limits::RECIPE_NAME_BYTES_MAX).to_owned(),
         problem,
@@ -285,7 +337,19 @@ fn entry(name: &str, spec: Spec, handler: Handler) -> Result<Entry, CatalogError
     let timeout = spec.timeout();
     check_bounds(&name, &spec, timeout)?;
     let (schema_text, schema) = compile_schema(&name, &spec)?.unzip();
-    Ok(Entry { name, index: 0, spec, timeout, handler, schema, schema_text })
+    let result_bytes = AtomicU32::new(0);
+    Ok(Entry {
+        name,
+        index: 0,
+        label: 0,
+        _number: None,
+        result_bytes,
+        spec,
+        timeout,
+        handler,
+        schema,
+        schema_text,
+    })
 }
 
 fn check_bounds(name: &RecipeName, s: &Spec, timeout: Duration) -> Result<(), CatalogError> {
@@ -351,6 +415,8 @@ const DURATION_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 const ATTEMPTS_MAX: u64 = 1_000;
 /// Longer payloads are held against a schema on the pool: some 100 µs.
 const CHECKED_IN_PLACE_BYTES_MAX: usize = 16 << 10;
+/// The least and the most that an item reserves for its result.
+const RESULT_RESERVE_BYTES: (usize, usize) = (1 << 10, 64 << 10);
 const DESCRIPTION_BYTES_MAX: u64 = limits::DESCRIPTION_BYTES_MAX as u64;
 
 #[cfg(test)]

@@ -156,6 +156,11 @@ impl Context {
         }
     }
 
+    /// The same facts, for a later attempt.
+    pub(crate) fn as_attempt(&self, attempt: u32) -> InlineContext<'_> {
+        InlineContext { attempt, ..self.as_inline() }
+    }
+
     /// The tenant for whom the item runs.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant

@@ -90,6 +90,17 @@ impl Error {
         self
     }
 
+    /// What a worker says beside the code and the message.
+    pub(crate) fn set(
+        &mut self,
+        permanent: bool,
+        retry_after: Option<Duration>,
+        app_code: Option<&str>,
+    ) {
+        (self.0.permanent, self.0.retry_after) = (permanent, retry_after);
+        self.0.app_code = app_code.map(str::to_owned);
+    }
+
     /// The code.
     pub fn code(&self) -> Code {
         self.0.code

@@ -17,6 +17,8 @@ pub(crate) enum Holder {
     Tenant(u32),
     /// A gateway, by its name.
     Gateway(String),
+    /// A platform worker, by its name.
+    Worker(String),
 }
 
 /// The ids of open batches, each within its tenant, or its gateway for mixed batches.
@@ -42,6 +44,8 @@ impl OpenIds {
             match holder {
                 Holder::Tenant(index) => *tenants.entry(*index).or_default() += 1,
                 Holder::Gateway(_) => mixed = true,
+                // It opens no batches.
+                Holder::Worker(_) => {}
             }
         }
         (tenants, mixed)

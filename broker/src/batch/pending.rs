@@ -18,8 +18,9 @@ use super::{
     Reply,
     catalog::Entry,
     outcome::{Failure, Outcome},
-    pool::{RunError, Running},
+    pool::RunError,
     recipe::RecipeFuture,
+    remote::{Call, Phase},
     slots::Slot,
 };
 use crate::tenancy::{BytesPermit, Tenant};
@@ -44,26 +45,29 @@ pub(crate) enum Work {
     Recipe(RecipeFuture),
     /// Polled here, once its payload was checked on the pool.
     Checked(Pin<Box<dyn Future<Output = Result<Reply, RunError>> + Send>>),
-    /// Run on the pool of blocking threads.
-    Pool(Box<Running>),
+    /// Queued for whoever runs it: a thread of the pool, or something outside of this process.
+    Call(Pin<Box<dyn Call>>),
 }
 
 /// An item that runs. Dropping it stops it.
 pub(crate) struct Pending {
     pub item: Item,
-    pub started: Instant,
+    handed_over: Instant,
     work: Work,
-    waits_for_thread: bool,
+    /// Fires when its time may be up.
     timer: Pin<Box<Sleep>>,
     cancel: CancellationToken,
-    _permits: (Slot, BytesPermit),
+    /// What is called takes its slot itself.
+    _permits: (Option<Slot>, BytesPermit),
 }
 
 /// An item that ended.
 pub(crate) struct Finished {
     pub item: Item,
+    /// When its last attempt began; its end, when none did.
     pub started: Instant,
     pub ended: Instant,
+    pub attempts: u32,
     pub outcome: Outcome,
     pub panicked: bool,
 }
@@ -71,30 +75,61 @@ pub(crate) struct Finished {
 impl Pending {
     pub(crate) fn new(
         item: Item,
-        started: Instant,
+        handed_over: Instant,
         work: Work,
         cancel: CancellationToken,
-        permits: (Slot, BytesPermit),
+        permits: (Option<Slot>, BytesPermit),
     ) -> Self {
-        let waits_for_thread = matches!(work, Work::Pool(_));
-        // The time-out is running time: an item on the pool first waits for its thread.
         let limit = match work {
             Work::Recipe(_) | Work::Checked(_) => item.timeout,
-            Work::Pool(_) => item.entry.spec.queue_timeout,
+            // The time-out is running time: what is called first waits for its turn. It tells
+            // nobody when that comes, which would cost a wake-up; so this may be too early.
+            Work::Call(_) => item.timeout.min(item.entry.spec.queue_timeout),
         };
-        let timer = Box::pin(tokio::time::sleep_until((started + limit).into()));
-        Pending { item, started, work, waits_for_thread, timer, cancel, _permits: permits }
+        let timer = Box::pin(tokio::time::sleep_until((handed_over + limit).into()));
+        Pending { item, handed_over, work, timer, cancel, _permits: permits }
     }
 
-    /// A thread has begun with the item: its running time counts from here.
-    fn begin_running(&mut self) {
-        if let Work::Pool(running) = &self.work
-            && self.waits_for_thread
-            && let Some(at) = running.started()
-        {
-            (self.waits_for_thread, self.started) = (false, at);
-            self.timer.as_mut().reset((at + self.item.timeout).into());
+    fn phase(&self) -> Phase {
+        match &self.work {
+            Work::Recipe(_) | Work::Checked(_) => Phase::Runs(self.handed_over),
+            Work::Call(call) => call.phase(),
         }
+    }
+
+    /// When its time is up, as it stands.
+    fn due(&self) -> Instant {
+        match self.phase() {
+            Phase::Waits(since) => since + self.item.entry.spec.queue_timeout,
+            Phase::Runs(since) => since + self.item.timeout,
+        }
+    }
+
+    fn late(&self) -> Failure {
+        match (&self.work, self.phase()) {
+            (Work::Call(call), Phase::Waits(_)) => call.gave_up(&self.item.entry),
+            _ => timed_out(&self.item),
+        }
+    }
+
+    fn end(&self, outcome: Outcome, panicked: bool) -> Finished {
+        let ended = Instant::now();
+        Finished {
+            item: self.item.clone(),
+            started: match self.phase() {
+                Phase::Runs(since) => since,
+                Phase::Waits(_) => ended,
+            },
+            ended,
+            attempts: self.work.attempts(),
+            outcome,
+            panicked,
+        }
+    }
+
+    /// Ends the item with this failure instead of its own.
+    pub(crate) fn stop(&self, failure: Failure) -> Finished {
+        self.end(Err(failure), false)
     }
 }
 
@@ -106,7 +141,7 @@ impl Work {
         let polled = match self {
             Work::Recipe(f) => caught(|| f.as_mut().poll(cx).map_err(RunError::Failed)),
             Work::Checked(f) => caught(|| f.as_mut().poll(cx)),
-            Work::Pool(running) => Pin::new(running.as_mut()).poll(cx),
+            Work::Call(call) => call.as_mut().poll(cx),
         };
         polled.map(|r| match r {
             Ok(reply) => (Ok(reply), false),
@@ -115,9 +150,20 @@ impl Work {
                 let failure = Failure::interrupted(Code::Panic, message, idempotent);
                 (Err(failure), true)
             }
+            Err(RunError::Lost(message)) => {
+                let failure = Failure::interrupted(Code::WorkerLost, message, idempotent);
+                (Err(failure), false)
+            }
             Err(RunError::Refused(e)) => (Err(Failure::refused(e)), false),
             Err(RunError::Full) => (Err(no_thread()), false),
         })
+    }
+
+    fn attempts(&self) -> u32 {
+        match self {
+            Work::Recipe(_) | Work::Checked(_) => 1,
+            Work::Call(call) => call.attempts(),
+        }
     }
 }
 
@@ -141,28 +187,18 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Finished> {
         let this = &mut *self;
-        let polled = this.work.poll(&this.item.entry, cx);
-        this.begin_running();
-        let (outcome, panicked) = match polled {
-            Poll::Ready(done) => done,
-            Poll::Pending if this.timer.as_mut().poll(cx).is_ready() => {
+        if let Poll::Ready((outcome, panicked)) = this.work.poll(&this.item.entry, cx) {
+            return Poll::Ready(this.end(outcome, panicked));
+        }
+        while this.timer.as_mut().poll(cx).is_ready() {
+            let due = this.due();
+            if due <= Instant::now() {
                 this.cancel.cancel();
-                let failure = if this.waits_for_thread {
-                    never_ran(&this.item)
-                } else {
-                    timed_out(&this.item)
-                };
-                (Err(failure), false)
+                return Poll::Ready(this.end(Err(this.late()), false));
             }
-            Poll::Pending => return Poll::Pending,
-        };
-        Poll::Ready(Finished {
-            item: this.item.clone(),
-            started: this.started,
-            ended: Instant::now(),
-            outcome,
-            panicked,
-        })
+            this.timer.as_mut().reset(due.into());
+        }
+        Poll::Pending
     }
 }
 
@@ -171,14 +207,6 @@ fn no_thread() -> Failure {
     let message = "too many items of the tenant wait for a thread that may block";
     Failure::never_started(Code::Overloaded, message)
         .detail("config_key", "batch.blocking_queue_max")
-}
-
-/// No thread began with the item in time.
-fn never_ran(item: &Item) -> Failure {
-    let ms = item.entry.spec.queue_timeout.as_millis();
-    let message = format!("not started within {ms} ms: every thread that may block was busy");
-    let failure = Failure::never_started(Code::Timeout, message).detail("phase", "queued");
-    Failure { retryable: true, ..failure }
 }
 
 fn timed_out(item: &Item) -> Failure {

@@ -23,7 +23,9 @@ use tollgate_protocol::Code;
 use super::{
     Context, Error, Reply,
     catalog::{Entry, Handler},
+    outcome::Failure,
     pending::panic_message,
+    remote::{Call, Phase},
     validate,
 };
 use crate::rules::fair::{Claim, Fair, Id, Turns};
@@ -86,6 +88,8 @@ pub(crate) enum RunError {
     Panicked(String),
     /// It never started: the tenant has too many waiting.
     Full,
+    /// What ran it is gone, and nobody knows how far it came.
+    Lost(String),
 }
 
 /// What the pool is doing.
@@ -209,7 +213,15 @@ impl Pool {
         let task = Task { entry, ctx, payload, timeout, runtime, begin, answer };
         let place = self.submit(turn, cost, move || task.run()).ok();
         let begun = Some(begun);
-        Running { begun, started: None, outcome, place, cancel, shared: self.0.0.clone() }
+        Running {
+            queued: Instant::now(),
+            begun,
+            started: None,
+            outcome,
+            place,
+            cancel,
+            shared: self.0.0.clone(),
+        }
     }
 
     /// Checks a long payload against its recipe's schema, on a thread. Dropping the future does not
@@ -356,6 +368,7 @@ fn run_here(
             recipe.run(&ctx.as_inline(), &payload, &mut reply).map_err(RunError::Failed)?;
             Ok(reply)
         }
+        Handler::Remote(_) => Err(RunError::Failed(Error::internal("it runs elsewhere"))),
         Handler::Recipe(recipe) => {
             let runtime =
                 runtime.ok_or_else(|| RunError::Failed(Error::internal("there is no runtime")))?;
@@ -376,6 +389,7 @@ fn run_here(
 
 /// An item on the pool; resolves when it ended.
 pub(crate) struct Running {
+    queued: Instant,
     begun: Option<oneshot::Receiver<Instant>>,
     started: Option<Instant>,
     outcome: oneshot::Receiver<Result<Reply, RunError>>,
@@ -385,17 +399,20 @@ pub(crate) struct Running {
     shared: Arc<Shared>,
 }
 
-impl Running {
-    /// When a thread began with it, as far as polling has seen.
-    pub(crate) fn started(&self) -> Option<Instant> {
-        self.started
+impl Call for Running {
+    fn phase(&self) -> Phase {
+        self.started.map_or(Phase::Waits(self.queued), Phase::Runs)
     }
-}
 
-impl Future for Running {
-    type Output = Result<Reply, RunError>;
+    fn attempts(&self) -> u32 {
+        u32::from(self.started.is_some())
+    }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Self::Output> {
+    fn gave_up(&self, entry: &Entry) -> Failure {
+        never_ran(entry)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<Reply, RunError>> {
         if self.place.is_none() {
             return Poll::Ready(Err(RunError::Full));
         }
@@ -421,6 +438,14 @@ impl Drop for Running {
         // The payload goes with it; not under the lock.
         drop(waiting);
     }
+}
+
+/// No thread began with the item in time.
+pub(super) fn never_ran(entry: &Entry) -> Failure {
+    let ms = entry.spec.queue_timeout.as_millis();
+    let message = format!("not started within {ms} ms: every thread that may block was busy");
+    let failure = Failure::never_started(Code::Timeout, message).detail("phase", "queued");
+    Failure { retryable: true, ..failure }
 }
 
 fn stopped() -> Error {

@@ -42,6 +42,11 @@ impl Reply {
         self.metadata.push(key, value)
     }
 
+    /// Makes this the metadata, in the place of what there was.
+    pub(crate) fn set_metadata(&mut self, metadata: PairsBuf) {
+        self.metadata = metadata;
+    }
+
     /// The payload as it stands.
     pub fn payload(&self) -> &[u8] {
         self.shared.as_deref().unwrap_or(&self.payload)

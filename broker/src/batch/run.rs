@@ -26,6 +26,7 @@ use super::{
     Reply,
     catalog::{Catalog, Entry, Handler},
     context::{Report, Shared},
+    directory::Directory,
     ledger::{Ledger, Times},
     order::{Held, Submission},
     outcome::{Failure, Head, Outcome, Sink},
@@ -53,6 +54,8 @@ use refusals::{bounded, too_many_items, unknown};
 #[derive(Clone)]
 pub(crate) struct Engine {
     pub catalog: Catalog,
+    /// The catalog, and the recipes that come and go.
+    pub directory: Directory,
     pub slots: Slots,
     pub pool: Pool,
     pub turns: Turns,
@@ -96,6 +99,8 @@ pub(crate) struct Run {
     submission: Option<Submission>,
     /// The recipe of the item before: most batches name one only.
     cached: Option<Arc<Entry>>,
+    /// For which state of the directory, and for which tenant, that is so.
+    cached_of: (u64, u32),
     reply: Reply,
     tally: Tally,
     /// Apart, as a batch is moved and this is large.
@@ -155,6 +160,7 @@ impl Run {
             spare: None,
             submission,
             cached: None,
+            cached_of: (0, 0),
             reply: Reply::new(),
             tally: Tally::new(now),
             started: false,
@@ -246,9 +252,9 @@ impl Run {
         }
         // Taken out for the call, which spares the item a reference count.
         let entry = match self.cached.take() {
-            Some(entry) if entry.name.as_str() == request.recipe => entry,
-            _ => match self.engine.catalog.find(request.recipe) {
-                Some(entry) => entry.clone(),
+            Some(entry) if self.is_cached(&entry, request.recipe, tenant) => entry,
+            _ => match self.find(request.recipe, tenant) {
+                Some(entry) => entry,
                 None => {
                     let failure = unknown(request.recipe);
                     let len = request.payload.len();
@@ -260,6 +266,19 @@ impl Run {
         let offered = self.offer_to(&entry, request, tenant, arrived, sink);
         self.cached = Some(entry);
         offered
+    }
+
+    /// Whether the recipe of the item before is this item's as well.
+    #[inline]
+    fn is_cached(&self, entry: &Entry, recipe: &str, tenant: &Tenant) -> bool {
+        entry.name.as_str() == recipe
+            && self.cached_of == (self.engine.directory.generation(), tenant.index())
+    }
+
+    fn find(&mut self, recipe: &str, tenant: &Tenant) -> Option<Arc<Entry>> {
+        // Read before the look-up: what changes in between is looked up again.
+        self.cached_of = (self.engine.directory.generation(), tenant.index());
+        self.engine.directory.find(tenant.index(), recipe)
     }
 
     fn offer_to(
@@ -401,29 +420,29 @@ impl Run {
             self.report(&request, reported, duration, f.panicked);
         }
         let name = f.item.tenant.id().clone();
-        // Only a pool that is full answers so: the recipe never ran.
-        let refused = matches!(&outcome, Err(f) if f.code == Code::Overloaded);
+        let ran = f.attempts > 0;
         let queued = f.started.saturating_duration_since(f.item.arrived);
         let head = Head {
             id: f.item.id,
             tenant: self.terms.names_tenants.then_some(name.as_str()),
-            attempts: u32::from(!refused),
+            attempts: f.attempts,
             queued,
             duration,
         };
         let item = &f.item;
-        let (recipe, len) = (item.entry.index, item.payload_len);
+        let (recipe, len) = (item.entry.label, item.payload_len);
         let times = Times { queued, running: duration, now: f.ended };
-        if start::on_pool(&item.entry, len) && !refused {
+        if start::is_called(&item.entry, len) && ran {
             self.ledger.started(recipe);
         }
         match &outcome {
             Ok(reply) => {
+                item.entry.learn_result(reply.payload().len());
                 let lens = (len, reply.payload().len());
                 self.ledger.succeeded(&item.tenant, recipe, lens, times);
             }
             Err(failure) => {
-                let times = (!refused).then_some(times);
+                let times = ran.then_some(times);
                 self.item_failed(
                     item.id,
                     Some(&item.tenant),
@@ -525,14 +544,7 @@ impl Run {
     }
 
     fn stopped(&mut self, p: &Pending, failure: Failure, sink: &mut impl Sink) {
-        let finished = Finished {
-            item: p.item.clone(),
-            started: p.started,
-            ended: Instant::now(),
-            outcome: Err(failure),
-            panicked: false,
-        };
-        self.finished(finished, sink);
+        self.finished(p.stop(failure), sink);
     }
 
     /// Sends a result on its way, in the order that was asked for.

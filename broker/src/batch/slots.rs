@@ -4,7 +4,7 @@
 //! robin over the tenants, then by priority, then by age. Never holds its lock while it wakes.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Waker,
     time::Instant,
 };
@@ -31,16 +31,25 @@ pub(crate) struct Claim {
 #[derive(Debug, Clone)]
 pub(crate) struct Slots(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     base: Instant,
     state: Mutex<State>,
+    /// Told when a slot came free that somebody outside of the line was denied.
+    on_room: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.state.fmt(f)
+    }
 }
 
 #[derive(Debug)]
 struct State {
     max: u32,
     running: u32,
+    /// Whether a [`Look`] found no room since a slot last came free.
+    denied: bool,
     tenants: HashMap<u32, u32>,
     recipes: HashMap<u32, u32>,
     waiting: Fair<u32, Waiting, Bounds>,
@@ -107,11 +116,26 @@ impl Slots {
         let state = State {
             max,
             running: 0,
+            denied: false,
             tenants: HashMap::default(),
             recipes: HashMap::default(),
             waiting: Fair::new(TURNS),
         };
-        Slots(Arc::new(Inner { base: Instant::now(), state: Mutex::new(state) }))
+        let (base, state) = (Instant::now(), Mutex::new(state));
+        Slots(Arc::new(Inner { base, state, on_room: OnceLock::new() }))
+    }
+
+    /// Sets what is called, under no lock, when a slot came free after a [`Look`] found none. The
+    /// first one set stays.
+    pub(crate) fn on_room(&self, call: impl Fn() + Send + Sync + 'static) {
+        // A second one would be a second scheduler, and there is one.
+        let _ = self.0.on_room.set(Box::new(call));
+    }
+
+    /// Looks for room on behalf of a line of its own; nobody else takes or gives back a slot
+    /// meanwhile.
+    pub(crate) fn look(&self) -> Look<'_> {
+        Look { slots: self, state: self.lock() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -155,8 +179,12 @@ impl Slots {
         let mut state = self.lock();
         state.give_back(claim);
         let wakers = if state.waiting.is_empty() { Vec::new() } else { state.grant(self.now()) };
+        let denied = std::mem::take(&mut state.denied);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        if denied && let Some(on_room) = self.0.on_room.get() {
+            on_room();
+        }
     }
 
     /// Items that run now, in the whole broker.
@@ -172,6 +200,30 @@ impl Slots {
     /// Items that wait for a slot now, in the whole broker.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().waiting.len()
+    }
+}
+
+/// The slots, while someone looks for what may run.
+pub(crate) struct Look<'a> {
+    slots: &'a Slots,
+    state: MutexGuard<'a, State>,
+}
+
+impl Look<'_> {
+    /// Whether there is a slot; if not, [`Slots::on_room`] tells of the next that comes free.
+    pub(crate) fn has_room(&mut self, claim: &Claim) -> bool {
+        let room = self.state.has_room(claim);
+        self.state.denied |= !room;
+        room
+    }
+
+    /// A slot, if there is one.
+    pub(crate) fn try_take(&mut self, claim: Claim) -> Option<Slot> {
+        if !self.has_room(&claim) {
+            return None;
+        }
+        self.state.take(&claim);
+        Some(Slot { slots: self.slots.clone(), claim })
     }
 }
 
@@ -224,6 +276,14 @@ impl Mailbox {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.0.push(seq);
         inner.1.take()
+    }
+
+    /// Wakes the batch, for it to look again at what it could not place.
+    pub(crate) fn nudge(&self) {
+        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).1.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Takes what was announced and asks to be woken at the next announcement.
@@ -294,6 +354,27 @@ mod tests {
         assert_eq!(granted(&mailbox), [11]);
         drop(stays);
         assert_eq!((slots.running(), slots.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn who_was_denied_a_slot_is_told_of_the_next_that_comes_free() {
+        let told = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = || told.load(std::sync::atomic::Ordering::Relaxed);
+        let slots = Slots::new(2);
+        let counter = told.clone();
+        slots.on_room(move || {
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        });
+        let held = slots.try_take(claim(1, 1)).expect("room");
+        drop(slots.try_take(claim(2, 1)).expect("room"));
+        assert_eq!(count(), 0, "nobody asked");
+        assert!(!slots.look().has_room(&claim(1, 1)));
+        drop(held);
+        assert_eq!(count(), 1);
+        let taken = slots.look().try_take(claim(1, 1)).expect("room");
+        assert_eq!(slots.running(), 1);
+        drop(taken);
+        assert_eq!((count(), slots.running()), (1, 0), "told once");
     }
 
     #[test]

@@ -7,7 +7,16 @@ use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 use tollgate_protocol::{Code, truncate};
 
-use super::{catalog::Entry, error::Error};
+use super::{catalog::Entry, error::Error, outcome::Failure};
+
+/// Reads a schema as a worker describes it.
+///
+/// # Errors
+/// `VALIDATION_ERROR` when it is not JSON.
+pub(crate) fn parse_schema(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text)
+        .map_err(|e| Failure::validation("schema", format!("the schema is not JSON: {e}")))
+}
 
 /// Checks a payload against what the recipe's spec says.
 ///

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -21,8 +21,11 @@ use super::duration::{self, Durations};
 /// Counts of items and batches, shared by all batches.
 #[derive(Debug)]
 pub(crate) struct Items {
-    /// By the recipe's index; then all other recipes; then items for which none was found.
-    recipes: Box<[Recipe]>,
+    /// By their labels.
+    recipes: Box<[OnceLock<Box<Recipe>>]>,
+    /// All other recipes, and items for which none was found.
+    other: Recipe,
+    none: Recipe,
     opened: AtomicU64,
     ended: [AtomicU64; HOWS],
     refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
@@ -114,9 +117,15 @@ impl Lap {
 
 impl Items {
     pub(super) fn new<'a>(recipes: impl Iterator<Item = &'a str>) -> Self {
-        let named = recipes.take(RECIPE_LABELS_MAX).chain([OTHER, NONE]);
+        let mut named: Box<[OnceLock<Box<Recipe>>]> =
+            (0..RECIPE_LABELS_MAX).map(|_| OnceLock::new()).collect();
+        for (label, name) in named.iter_mut().zip(recipes) {
+            *label = OnceLock::from(Box::new(Recipe::new(name)));
+        }
         Items {
-            recipes: named.map(Recipe::new).collect(),
+            recipes: named,
+            other: Recipe::new(OTHER),
+            none: Recipe::new(NONE),
             opened: AtomicU64::new(0),
             ended: [const { AtomicU64::new(0) }; HOWS],
             refusals: Mutex::default(),
@@ -144,13 +153,24 @@ impl Items {
         *refusals.entry((quota, scope)).or_default() += times;
     }
 
-    /// Adds what a batch counted of a recipe (by its index in the catalog; none: there was none),
-    /// and empties the lap.
+    /// What a recipe that comes later is counted under: its own name while there are labels left.
+    pub(crate) fn label(&self, name: &str) -> u32 {
+        let is = |label: &OnceLock<Box<Recipe>>| {
+            *label.get_or_init(|| Box::new(Recipe::new(name))).name == *name
+        };
+        (0..).zip(&self.recipes).find(|(_, label)| is(label)).map_or(OTHER_LABEL, |(at, _)| at)
+    }
+
+    /// Adds what a batch counted of a recipe (by its label; none: there was none), and empties the
+    /// lap.
     pub(crate) fn fold(&self, recipe: Option<u32>, lap: &mut Lap) {
-        // `other` and `none` stand at the end.
-        let other = self.recipes.len() - 2;
-        let at = recipe.map_or(other + 1, |index| (index as usize).min(other));
-        let recipe = &self.recipes[at];
+        let recipe = match recipe {
+            None => &self.none,
+            Some(label) => match self.recipes.get(label as usize).and_then(OnceLock::get) {
+                Some(recipe) => recipe,
+                None => &self.other,
+            },
+        };
         for (count, lap) in
             [(&recipe.started, &mut lap.started), (&recipe.succeeded, &mut lap.succeeded)]
         {
@@ -165,7 +185,9 @@ impl Items {
 
     /// The recipes of which anything was counted.
     pub(super) fn recipes(&self) -> impl Iterator<Item = &Recipe> + Clone {
-        self.recipes.iter().filter(|r| r.started.load(Relaxed) > 0 || r.failures().next().is_some())
+        let all = self.recipes.iter().filter_map(OnceLock::get).map(Box::as_ref);
+        all.chain([&self.other, &self.none])
+            .filter(|r| r.started.load(Relaxed) > 0 || r.failures().next().is_some())
     }
 
     pub(super) fn opened(&self) -> u64 {
@@ -208,6 +230,8 @@ impl Recipe {
 
 /// Recipes that have a label of their own: a catalog may hold thousands.
 const RECIPE_LABELS_MAX: usize = 100;
+/// What is counted with all other recipes.
+pub(crate) const OTHER_LABEL: u32 = u32::MAX;
 /// No recipe can be called so.
 const OTHER: &str = "(other)";
 const NONE: &str = "(none)";

@@ -355,12 +355,7 @@ impl<T, C: Copy + Eq> Flow<T, C> {
 
     /// The next that can run. Within a level the oldest is first whatever has risen, so each level
     /// of a class offers one.
-    fn best(
-        &self,
-        now: u64,
-        rise_ns: u64,
-        mut can_run: impl FnMut(&C) -> bool,
-    ) -> Option<Best<C>> {
+    fn best(&self, now: u64, rise_ns: u64, mut can_run: impl FnMut(&C) -> bool) -> Option<Best<C>> {
         let mut best: Option<(u8, Best<C>)> = None;
         for class in self.classes.iter().filter(|c| can_run(&c.class)) {
             for level in (0..=PRIORITY_MAX).rev() {
@@ -369,8 +364,7 @@ impl<T, C: Copy + Eq> Flow<T, C> {
                 let risen = now.saturating_sub(entry.since) / rise_ns;
                 let rank =
                     u64::from(level).saturating_add(risen).min(u64::from(PRIORITY_MAX)) as u8;
-                let behind =
-                    best.as_ref().is_some_and(|(top, b)| (rank, b.seq) <= (*top, seq));
+                let behind = best.as_ref().is_some_and(|(top, b)| (rank, b.seq) <= (*top, seq));
                 if !behind {
                     best = Some((rank, Best { class: class.class, level, seq, cost: entry.cost }));
                 }

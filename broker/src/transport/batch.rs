@@ -5,7 +5,7 @@
 use std::{future::poll_fn, sync::Arc, time::Instant};
 
 use tollgate_protocol::{
-    BrokerFrame,
+    BrokerFrame, Code,
     batch::{Accepted, BatchOpen, Ended},
     close::StreamCode,
 };
@@ -84,6 +84,10 @@ fn tenants(peer: &Peer, named: Option<&str>) -> Result<Tenants, Failure> {
     match (&peer.caller, named) {
         (Caller::Tenant(tenant), None) => Ok(Tenants::One(tenant.clone())),
         (Caller::Tenant(_), Some(_)) => Err(Failure::only_gateways()),
+        (Caller::Worker(_), _) => {
+            let message = "the certificate of a worker may serve recipes, not submit batches";
+            Err(Failure::new(Code::Forbidden, message))
+        }
         (Caller::Gateway(_), None) => Ok(Tenants::Each),
         (Caller::Gateway(gateway), Some(id)) => {
             peer.tenant_of(gateway, id).map(Tenants::One).ok_or_else(foreign)

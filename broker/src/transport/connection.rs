@@ -24,6 +24,7 @@ use super::{
     signals::Signals,
     stream::{self, End},
     window::Raise,
+    work::Works,
 };
 use crate::{
     batch::Holder,
@@ -38,6 +39,27 @@ pub(super) enum Caller {
     Tenant(Arc<Tenant>),
     /// A gateway: for the tenants that list it.
     Gateway(GatewayCaller),
+    /// A worker: for one tenant, or for all.
+    Worker(WorkerCaller),
+}
+
+/// A worker that is connected.
+pub(super) struct WorkerCaller {
+    /// None serves every tenant.
+    pub tenant: Option<Arc<Tenant>>,
+    /// The SPIFFE ID of its certificate.
+    pub identity: String,
+}
+
+impl Caller {
+    /// The one tenant for whom it acts, if there is one.
+    fn tenant(&self) -> Option<&Arc<Tenant>> {
+        match self {
+            Caller::Tenant(tenant) => Some(tenant),
+            Caller::Worker(worker) => worker.tenant.as_ref(),
+            Caller::Gateway(_) => None,
+        }
+    }
 }
 
 /// A gateway that is connected.
@@ -54,6 +76,9 @@ pub(super) struct Peer {
     pub holder: Holder,
     pub holds: Arc<Holds>,
     pub signals: Signals,
+    pub works: Works,
+    /// Its number.
+    pub connection: u64,
 }
 
 /// Why a connection is turned away or closed, with a word for people.
@@ -124,7 +149,8 @@ struct Admitted {
     expires: SystemTime,
     entered: Entered,
     _counted: OpenConnection,
-    _permit: Permit,
+    /// A platform worker is nobody's: only the process bounds its connections.
+    _permit: Option<Permit>,
 }
 
 impl Admitted {
@@ -149,10 +175,11 @@ impl Admitted {
             trust.trust.check(&chain, UnixTime::now()).map_err(|e| rejected(&e))?
         };
         let expires = validity(leaf).map_err(|e| rejected(&e))?.not_after;
-        let (caller, permit, holder) = admit(&services, &identity)?;
-        let tenant = identity.tenant().cloned();
         let spiffe_id = identity.spiffe_id(trust.trust.domain());
-        let who = (spiffe_id, tenant, holder.clone());
+        let (caller, permit, holder) = admit(&services, &identity, &spiffe_id)?;
+        let tenant = identity.tenant().cloned();
+        let works = matches!(caller, Caller::Worker(_));
+        let who = (spiffe_id, tenant, holder.clone(), works);
         let entered = services.live.enter(connections_max, who, conn);
         let entered = entered.ok_or_else(full)?;
         let limits = &services.config.limits;
@@ -160,11 +187,13 @@ impl Admitted {
         conn.set_receive_window(VarInt::from_u32(limits.connection_window_bytes));
         conn.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams_first));
         let signals = Signals::default();
-        if let Caller::Tenant(tenant) = &caller {
+        if let Some(tenant) = caller.tenant() {
             services.tenants.book().seen(tenant);
         }
         let counted = services.metrics.connection(identity.role().as_str());
-        let peer = Arc::new(Peer { services, caller, holder, holds, signals });
+        let (works, connection) = (Works::default(), entered.id());
+        let peer = Peer { services, caller, holder, holds, signals, works, connection };
+        let peer = Arc::new(peer);
         let chain = *chain;
         Ok(Admitted { peer, chain, expires, entered, _counted: counted, _permit: permit })
     }
@@ -236,7 +265,7 @@ impl Admitted {
     /// Looks at whom the connection acts for again. A tenant that is being deleted may finish what
     /// it has begun.
     fn check_tenant(&self, streams: &Streams<'_>) -> Result<(), Closing> {
-        let Caller::Tenant(tenant) = &self.peer.caller else {
+        let Some(tenant) = self.peer.caller.tenant() else {
             self.peer.signals.update(|s| s.tenants += 1);
             return Ok(());
         };
@@ -249,10 +278,8 @@ impl Admitted {
 
     /// Ends the connection of a tenant that is being deleted once nothing is open on it.
     fn check_leaving(&self, streams: &Streams<'_>) -> Result<(), Closing> {
-        match &self.peer.caller {
-            Caller::Tenant(tenant) if streams.is_empty() && tenant.leaves_at().is_some() => {
-                active(tenant)
-            }
+        match self.peer.caller.tenant() {
+            Some(tenant) if streams.is_empty() && tenant.leaves_at().is_some() => active(tenant),
             _ => Ok(()),
         }
     }
@@ -285,28 +312,44 @@ fn drained() -> Closing {
 }
 
 /// Finds whom an identity may act for, and takes the connection's permit.
-fn admit(services: &Services, identity: &Identity) -> Result<(Caller, Permit, Holder), Closing> {
+fn admit(
+    services: &Services,
+    identity: &Identity,
+    spiffe_id: &str,
+) -> Result<(Caller, Option<Permit>, Holder), Closing> {
     let quota = |r: crate::tenancy::Refusal| {
         services.metrics.items().refused(r.quota.name(), r.scope, 1);
         let why = format!("the quota `{}` allows {}", r.quota.name(), r.limit);
         Closing::new(CloseCode::QuotaExceeded, why)
     };
     match (identity.role(), identity.tenant(), identity.name()) {
-        (Role::Client, Some(id), _) => {
+        (role @ (Role::Client | Role::TenantWorker), Some(id), _) => {
             let tenant = services.tenants.get(id.as_str()).ok_or_else(|| {
                 Closing::new(CloseCode::TenantUnknown, format!("there is no tenant `{id}` here"))
             })?;
             active(&tenant)?;
             let permit = tenant.connection().map_err(quota)?;
             let holder = Holder::Tenant(tenant.index());
-            Ok((Caller::Tenant(tenant), permit, holder))
+            let caller = match role {
+                Role::TenantWorker => {
+                    let identity = spiffe_id.to_owned();
+                    Caller::Worker(WorkerCaller { tenant: Some(tenant), identity })
+                }
+                _ => Caller::Tenant(tenant),
+            };
+            Ok((caller, Some(permit), holder))
+        }
+        (Role::PlatformWorker, _, Some(name)) => {
+            let worker = WorkerCaller { tenant: None, identity: spiffe_id.to_owned() };
+            Ok((Caller::Worker(worker), None, Holder::Worker(name.to_owned())))
         }
         (Role::Gateway, _, Some(name)) => {
             let record = services.tenants.gateway(name);
             active_gateway(&record)?;
             let permit = record.connection().map_err(quota)?;
             let holder = Holder::Gateway(name.to_owned());
-            Ok((Caller::Gateway(GatewayCaller { name: name.to_owned(), record }), permit, holder))
+            let gateway = GatewayCaller { name: name.to_owned(), record };
+            Ok((Caller::Gateway(gateway), Some(permit), holder))
         }
         (role, ..) => {
             let why = format!("a certificate of the role {role} has no business on this listener");
@@ -352,6 +395,8 @@ struct TenantChanges {
 }
 
 enum ChangesOf {
+    /// A platform worker's: nothing that changes is about it.
+    Nobody,
     Tenant(Changes),
     Gateway(watch::Receiver<()>),
 }
@@ -359,7 +404,10 @@ enum ChangesOf {
 impl TenantChanges {
     fn of(caller: &Caller) -> Self {
         let of = match caller {
-            Caller::Tenant(tenant) => ChangesOf::Tenant(tenant.subscribe()),
+            Caller::Tenant(tenant) | Caller::Worker(WorkerCaller { tenant: Some(tenant), .. }) => {
+                ChangesOf::Tenant(tenant.subscribe())
+            }
+            Caller::Worker(_) => ChangesOf::Nobody,
             Caller::Gateway(gateway) => ChangesOf::Gateway(gateway.record.subscribe()),
         };
         TenantChanges { first: true, of }
@@ -370,6 +418,7 @@ impl TenantChanges {
             return;
         }
         match &mut self.of {
+            ChangesOf::Nobody => std::future::pending().await,
             ChangesOf::Tenant(changes) => changes.changed().await,
             // The sender is in the gateway's record, which this connection holds.
             ChangesOf::Gateway(receiver) => drop(receiver.changed().await),
@@ -447,7 +496,7 @@ impl<'a> Streams<'a> {
                     return;
                 }
             },
-            Caller::Tenant(_) => None,
+            Caller::Tenant(_) | Caller::Worker(_) => None,
         };
         // Counted beside its permit, so that there is never one without the other.
         let held = (self.of.entered.stream(), permit);

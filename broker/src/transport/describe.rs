@@ -29,7 +29,8 @@ pub(super) fn answer(peer: &Peer, ask: &Describe<'_>, out: &mut Output) -> Resul
             out.frame(&BrokerFrame::Version(Version { protocol, broker }));
         }
         Subject::Recipes => {
-            for entry in peer.services.engine.catalog.iter() {
+            let of = tenant.as_ref().map(|t| t.index());
+            for entry in peer.services.engine.directory.list(of) {
                 out.frame(&BrokerFrame::Recipe(entry.describe()));
             }
         }
@@ -55,7 +56,8 @@ pub(super) fn answer(peer: &Peer, ask: &Describe<'_>, out: &mut Output) -> Resul
 fn tenant(peer: &Peer, named: Option<&str>) -> Result<Option<Arc<Tenant>>, Failure> {
     match (&peer.caller, named) {
         (Caller::Tenant(tenant), None) => Ok(Some(tenant.clone())),
-        (Caller::Tenant(_), Some(_)) => Err(foreign()),
+        (Caller::Tenant(_) | Caller::Worker(_), Some(_)) => Err(foreign()),
+        (Caller::Worker(worker), None) => Ok(worker.tenant.clone()),
         (Caller::Gateway(_), None) => Ok(None),
         (Caller::Gateway(gateway), Some(id)) => {
             peer.tenant_of(gateway, id).map(Some).ok_or_else(foreign)
@@ -64,8 +66,11 @@ fn tenant(peer: &Peer, named: Option<&str>) -> Result<Option<Arc<Tenant>>, Failu
 }
 
 fn no_tenant() -> Failure {
-    Failure::new(Code::ValidationError, "a gateway names the tenant it asks about")
-        .detail("field", "tenant")
+    Failure::new(
+        Code::ValidationError,
+        "a gateway names the tenant it asks about, and a platform worker has none",
+    )
+    .detail("field", "tenant")
 }
 
 fn limits(peer: &Peer, tenant: &Tenant) -> Limits<'static> {

@@ -38,6 +38,8 @@ struct Seen {
     identity: String,
     tenant: Option<TenantId>,
     holder: Holder,
+    /// A worker's: it stays for the sake of others.
+    works: bool,
     since: SystemTime,
     conn: quinn::Connection,
     streams: AtomicU32,
@@ -80,7 +82,7 @@ impl Live {
     pub(super) fn enter(
         &self,
         max: usize,
-        (identity, tenant, holder): (String, Option<TenantId>, Holder),
+        (identity, tenant, holder, works): (String, Option<TenantId>, Holder, bool),
         conn: &quinn::Connection,
     ) -> Option<Entered> {
         let id = self.0.next.fetch_add(1, Relaxed);
@@ -89,6 +91,7 @@ impl Live {
             identity,
             tenant,
             holder,
+            works,
             since,
             datagrams: AtomicU64::new(conn.stats().udp_rx.datagrams),
             heard_ms: AtomicU64::new(unix_ms(since)),
@@ -110,10 +113,19 @@ impl Live {
 
     /// Waits until there are none, or until `deadline`.
     pub(crate) async fn wait_empty(&self, deadline: Instant) {
+        self.wait_until(deadline, |live| live.len() == 0).await;
+    }
+
+    /// Waits until there are none but workers, or until `deadline`.
+    pub(crate) async fn wait_only_workers(&self, deadline: Instant) {
+        self.wait_until(deadline, |live| live.open().values().all(|seen| seen.works)).await;
+    }
+
+    async fn wait_until(&self, deadline: Instant, done: impl Fn(&Live) -> bool) {
         let empty = async {
             loop {
                 let left = self.0.left.notified();
-                if self.len() == 0 {
+                if done(self) {
                     return;
                 }
                 left.await;
@@ -166,6 +178,7 @@ impl Live {
         for seen in self.open().values() {
             match &seen.holder {
                 Holder::Tenant(index) => *tenants.entry(*index).or_default() += 1,
+                Holder::Worker(_) => {}
                 Holder::Gateway(name) => {
                     let of: &mut (u64, u64) = gateways.entry(name.clone()).or_default();
                     *of = (of.0 + 1, of.1 + u64::from(seen.streams.load(Relaxed)));
@@ -190,6 +203,11 @@ pub(super) struct Entered {
 }
 
 impl Entered {
+    /// Its number.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The SPIFFE ID of its certificate.
     pub(super) fn identity(&self) -> &str {
         &self.seen.identity

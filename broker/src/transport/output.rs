@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use quinn::{SendStream, WriteError};
 use tollgate_protocol::{
-    BrokerFrame, Extensions, Pairs,
+    BrokerFrame, Extensions, Frame, Pairs,
     batch::{Body, ItemResult, Number, Progress},
     encode, encode_result_head,
 };
@@ -60,9 +60,30 @@ impl Output {
         self.grown = self.grown.max(bytes.min(FLUSH_BYTES));
     }
 
-    pub(super) fn frame(&mut self, frame: &BrokerFrame<'_>) {
+    pub(super) fn frame(&mut self, frame: &impl Frame) {
         self.room();
         encode(frame, &mut self.buf);
+    }
+
+    /// A frame whose payload is its end; a large one is not copied.
+    pub(super) fn payload_after(&mut self, head: impl FnOnce(&mut Vec<u8>), payload: &Bytes) {
+        self.room();
+        head(&mut self.buf);
+        if payload.len() < APART_BYTES {
+            self.buf.extend_from_slice(payload);
+        } else {
+            self.bytes(payload.clone());
+        }
+        if self.buf.len() >= FLUSH_BYTES {
+            self.close_buffer();
+        }
+    }
+
+    /// Bytes as they are, uncopied.
+    pub(super) fn bytes(&mut self, bytes: Bytes) {
+        self.close_buffer();
+        self.queued += bytes.len();
+        self.chunks.push_back(bytes);
     }
 
     fn room(&mut self) {
@@ -143,9 +164,7 @@ impl Sink for Output {
                 if len < APART_BYTES {
                     self.buf.extend_from_slice(reply.payload());
                 } else {
-                    self.close_buffer();
-                    self.queued += len;
-                    self.chunks.push_back(reply.take_payload());
+                    self.bytes(reply.take_payload());
                 }
             }
             Err(failure) => {

@@ -19,7 +19,7 @@ use tollgate_protocol::{
     close::StreamCode,
 };
 
-use super::{batch, config::ms, connection::Peer, describe, output::Output};
+use super::{batch, config::ms, connection::Peer, describe, output::Output, work};
 use crate::batch::Failure;
 
 /// How a stream came to its end, for the connection that counts.
@@ -132,6 +132,16 @@ impl Stream {
     }
 
     async fn dispatch(mut self, peer: &Arc<Peer>) -> End {
+        // What belongs to calls that run goes on to the end.
+        match self.splitter.peek().ok().flatten().map(ClientFrame::decode) {
+            Some(Ok(ClientFrame::Fetch(asked))) => return work::fetch(peer, self, asked).await,
+            Some(Ok(ClientFrame::Deliver(head))) => {
+                let head = head.into();
+                self.splitter.advance();
+                return work::deliver(peer, self, head).await;
+            }
+            _ => {}
+        }
         let state = peer.signals.state();
         let draining = state.draining.is_some();
         let first = match self.splitter.peek() {
@@ -157,13 +167,17 @@ impl Stream {
                 }
             }
             Ok(ClientFrame::Reserved(op)) => not_built(op),
-            Ok(ClientFrame::Work(_) | ClientFrame::Fetch(_) | ClientFrame::Deliver(_)) => {
-                not_built(Operation::Work)
-            }
+            Ok(ClientFrame::Work(open)) => match work::open(peer, &open) {
+                Ok(opened) => {
+                    self.splitter.advance();
+                    return work::serve(peer, self, opened).await;
+                }
+                Err(refusal) => refusal,
+            },
             Ok(other) => Failure::new(
                 Code::InvalidAction,
                 format!(
-                    "a stream does not begin with {}, but with Batch or Describe",
+                    "a stream does not begin with {}, but with Batch, Describe or Work",
                     other.name()
                 ),
             ),

@@ -28,8 +28,8 @@ const BROKER: &[(&str, &[&str])] = &[
     ("store", &["rules"]),
     ("tenancy", &["rules", "store", "events"]),
     ("revocations", &["store", "events", "tenancy"]),
-    ("workers", &["rules", "store", "tenancy"]),
-    ("batch", &["rules", "store", "tenancy", "workers", "metrics"]),
+    ("workers", &["rules", "store", "batch", "events", "metrics", "tenancy"]),
+    ("batch", &["rules", "store", "tenancy", "metrics"]),
     ("jobs", &["rules", "store", "tenancy", "batch"]),
     ("topics", &["rules", "store", "tenancy", "batch"]),
     // Recipes are what the engine runs.

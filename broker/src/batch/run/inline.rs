@@ -80,11 +80,11 @@ impl Run {
         let queued = started.saturating_duration_since(arrived);
         let times = Times { queued, running: duration, now: self.now };
         let len = request.payload.len();
-        self.ledger.started(entry.index);
+        self.ledger.started(entry.label);
         match &failure {
             None => {
                 let lens = (len, reply.payload().len());
-                self.ledger.succeeded(tenant, entry.index, lens, times);
+                self.ledger.succeeded(tenant, entry.label, lens, times);
             }
             Some(f) => {
                 self.item_failed(request.id, Some(tenant), Some(entry), len, f, Some(times));

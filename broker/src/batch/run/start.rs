@@ -1,6 +1,7 @@
 //! Starting an item that may wait: its own copy of the payload, its permits, its first poll.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context as Poller, Poll, Waker},
     time::{Duration, Instant},
@@ -17,12 +18,10 @@ use crate::{
         outcome::Sink,
         pending::{Finished, Work},
         pool,
+        remote::{Call, Checked, Remote, Task},
     },
     tenancy::{BytesPermit, Tenant},
 };
-
-/// What a pending item reserves of its tenant's bytes in flight for the result to come.
-const RESULT_RESERVE_BYTES: usize = 1 << 10;
 
 impl Run {
     /// Starts an item, or puts it in line, or says that there is no room for it.
@@ -37,15 +36,9 @@ impl Run {
         if self.waiting.len() >= self.engine.config.waiting_items_max {
             return Offered::Full;
         }
-        let Some(bytes) = self.reserve(tenant, request.payload.len()) else {
-            return Offered::Full;
-        };
-        let claim = self.claim(tenant, entry);
-        let slot = if self.waiting.is_empty() && self.has_own_room() {
-            self.engine.slots.try_take(claim)
-        } else {
-            None
-        };
+        let bytes = request.payload.len() + entry.result_reserve();
+        let Some(bytes) = self.reserve(tenant, bytes) else { return Offered::Full };
+        let goes = self.may_start(tenant, entry);
         let timeout = request
             .timeout_ms
             .map_or(entry.timeout, |ms| entry.timeout.min(Duration::from_millis(ms)));
@@ -62,8 +55,11 @@ impl Run {
         };
         let payload = Bytes::copy_from_slice(request.payload);
         let metadata = (!request.metadata.is_empty()).then(|| Arc::new(request.metadata.to_buf()));
-        match slot {
-            Some(slot) => self.run(item, payload, metadata, (slot, bytes), sink),
+        match goes {
+            Some(Start::Here(slot)) => self.run(item, payload, metadata, (slot, bytes), sink),
+            Some(Start::Elsewhere(remote)) => {
+                self.hand_over(&remote, item, payload, metadata, bytes);
+            }
             None => {
                 let give_up = arrived + entry.spec.queue_timeout;
                 let w = Waiting { item, payload, metadata, bytes, place: None, give_up };
@@ -75,17 +71,49 @@ impl Run {
         Offered::Taken
     }
 
+    /// How an item starts now, if it can.
+    fn may_start(&self, tenant: &Tenant, entry: &Entry) -> Option<Start> {
+        if !self.has_own_room() {
+            return None;
+        }
+        match entry.handler.remote() {
+            Some(remote) => {
+                let turn = self.unplaced.is_empty()
+                    && remote.has_room(&self.claim(tenant, entry), &self.mailbox);
+                turn.then(|| Start::Elsewhere(remote.clone()))
+            }
+            None if !self.waiting.is_empty() => None,
+            None => self.engine.slots.try_take(self.claim(tenant, entry)).map(Start::Here),
+        }
+    }
+
     /// Whether the batch's own bound lets one more run, or stand in line to run.
     fn has_own_room(&self) -> bool {
         let placed = self.waiting.len() - self.unplaced.len();
         self.pending.len() + placed < self.terms.concurrency_max as usize
     }
 
-    /// Puts waiting items in line for slots, as far as the batch's own bound allows.
+    /// Puts waiting items in line for slots, or hands them over, as far as the batch's own bound
+    /// and the room elsewhere allow.
     pub(super) fn place_waiting(&mut self) {
         while self.has_own_room()
-            && let Some(seq) = self.unplaced.pop_front()
+            && let Some(&seq) = self.unplaced.front()
         {
+            if let Some(w) = self.waiting.get(&seq)
+                && let Some(remote) = w.item.entry.handler.remote()
+            {
+                if !remote.has_room(&self.claim(&w.item.tenant, &w.item.entry), &self.mailbox) {
+                    return;
+                }
+                let remote = remote.clone();
+                self.unplaced.pop_front();
+                if let Some(w) = self.waiting.remove(&seq) {
+                    self.now = Instant::now();
+                    self.hand_over(&remote, w.item, w.payload, w.metadata, w.bytes);
+                }
+                continue;
+            }
+            self.unplaced.pop_front();
             // Those that gave up meanwhile are not there any more.
             let Some(w) = self.waiting.get(&seq) else { continue };
             let claim = self.claim(&w.item.tenant, &w.item.entry);
@@ -108,8 +136,7 @@ impl Run {
         }
     }
 
-    fn reserve(&mut self, tenant: &Arc<Tenant>, payload_len: usize) -> Option<BytesPermit> {
-        let bytes = payload_len + RESULT_RESERVE_BYTES;
+    fn reserve(&mut self, tenant: &Arc<Tenant>, bytes: usize) -> Option<BytesPermit> {
         if let Some(spare) = self.spare.take_if(|s| s.covers(tenant, bytes)) {
             return Some(spare);
         }
@@ -147,7 +174,7 @@ impl Run {
         let on_pool = on_pool(&entry, payload.len());
         if !on_pool {
             // The pool may be full: then it never starts.
-            self.ledger.started(entry.index);
+            self.ledger.started(entry.label);
         }
         let cancel = if on_pool {
             // The pool's thread can not be dropped: it must be told, item by item.
@@ -169,11 +196,7 @@ impl Run {
             let request = self.hook_request(&entry, &item.tenant, item.id, payload.len());
             self.engine.catalog.hooks().on_start(&request);
         }
-        let turn = pool::Turn {
-            tenant: item.tenant.index(),
-            weight: item.tenant.weight(),
-            priority: self.terms.priority,
-        };
+        let turn = self.pool_turn(&item.tenant);
         let pool = &self.engine.pool;
         let mut work = match &entry.handler {
             Handler::Recipe(recipe) if !on_pool && entry.checks_on_pool(payload.len()) => {
@@ -187,7 +210,7 @@ impl Run {
             Handler::Recipe(recipe) if !on_pool => Work::Recipe(recipe.clone().start(ctx, payload)),
             _ => {
                 let running = pool.run(turn, entry.clone(), ctx, payload, item.timeout);
-                Work::Pool(Box::new(running))
+                Work::Call(Box::pin(running))
             }
         };
         // Most recipes that may wait do not: polled once here, they cost no timer and no place in
@@ -196,15 +219,80 @@ impl Run {
             Poll::Ready((outcome, panicked)) => {
                 drop(permits);
                 self.now = Instant::now();
-                self.finished(Finished { item, started, ended: self.now, outcome, panicked }, sink);
+                // A pool that is full never runs it.
+                let attempts = u32::from(!on_pool);
+                let ended = self.now;
+                let finished = Finished { item, started, ended, attempts, outcome, panicked };
+                self.finished(finished, sink);
             }
             Poll::Pending => {
                 // Only an item that stays alone cancels its own token; see `Pending::poll`.
                 let cancel = if on_pool { cancel } else { cancel.child_token() };
+                let permits = (Some(permits.0), permits.1);
                 self.pending.push(Pending::new(item, started, work, cancel, permits));
             }
         }
     }
+
+    /// Hands an item over to whoever runs it elsewhere.
+    fn hand_over(
+        &mut self,
+        remote: &Arc<dyn Remote>,
+        item: Item,
+        payload: Bytes,
+        metadata: Option<Arc<PairsBuf>>,
+        bytes: BytesPermit,
+    ) {
+        self.started = true;
+        self.shared.board.begin(item.id);
+        let entry = item.entry.clone();
+        let cancel = self.shared.cancel.child_token();
+        let ctx = Context {
+            shared: self.shared.clone(),
+            tenant: item.tenant.id().clone(),
+            recipe: entry.name.clone(),
+            item_id: item.id,
+            attempt: 1,
+            deadline: None,
+            cancel: cancel.clone(),
+            metadata,
+        };
+        if self.engine.catalog.hooks().is_set() {
+            let request = self.hook_request(&entry, &item.tenant, item.id, payload.len());
+            self.engine.catalog.hooks().on_start(&request);
+        }
+        let on_pool = entry.checks_on_pool(payload.len());
+        let claim = self.claim(&item.tenant, &entry);
+        let (tenant, timeout) = (item.tenant.clone(), item.timeout);
+        let task = Task { tenant, entry, ctx, payload, claim, timeout };
+        let call: Pin<Box<dyn Call>> = if on_pool {
+            let turn = self.pool_turn(&item.tenant);
+            Box::pin(Checked::new(&self.engine.pool, turn, task))
+        } else {
+            remote.call(task)
+        };
+        let handed_over = self.now.max(item.arrived);
+        let pending = Pending::new(item, handed_over, Work::Call(call), cancel, (None, bytes));
+        self.pending.push(pending);
+    }
+
+    fn pool_turn(&self, tenant: &Tenant) -> pool::Turn {
+        let priority = self.terms.priority;
+        pool::Turn { tenant: tenant.index(), weight: tenant.weight(), priority }
+    }
+}
+
+/// How an item starts.
+enum Start {
+    /// In this process, with a slot.
+    Here(Slot),
+    /// Handed over; its slot is taken when it runs.
+    Elsewhere(Arc<dyn Remote>),
+}
+
+/// Whether an item is queued for its start, and counted as started only once that is known.
+pub(super) fn is_called(entry: &Entry, payload_len: usize) -> bool {
+    entry.handler.remote().is_some() || on_pool(entry, payload_len)
 }
 
 /// Whether an item runs on the pool of blocking threads from start to end: it blocks, or it answers

@@ -24,7 +24,7 @@ impl Run {
         failure: &Failure,
         times: Option<Times>,
     ) {
-        self.ledger.failed(tenant, entry.map(|e| e.index), payload_len, failure, times);
+        self.ledger.failed(tenant, entry.map(|e| e.label), payload_len, failure, times);
         let (batch, code) = (self.shared.batch_id, failure.code);
         let tenant = tenant.map(|t| t.id().as_str());
         let recipe = entry.map(|e| e.name.as_str());

@@ -122,7 +122,9 @@ impl Drive<'_> {
             let mut mixed = Mixed { lane, peer: self.peer };
             let stop = match &self.tenants {
                 Tenants::One(tenant) => match self.peer.caller {
-                    Caller::Tenant(_) => mixed.lane.take(tenant, &items, &mut taken),
+                    Caller::Tenant(_) | Caller::Worker(_) => {
+                        mixed.lane.take(tenant, &items, &mut taken)
+                    }
                     Caller::Gateway(_) => mixed.take_for_gateway(tenant, &items, &mut taken),
                 },
                 Tenants::Each => mixed.take_for_each(&items, &mut taken),

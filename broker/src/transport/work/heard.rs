@@ -1,0 +1,121 @@
+//! What one frame of a worker comes to.
+//!
+//! A frame that is wrong about one call ends that call; one that is wrong about the stream ends it.
+
+use std::time::Duration;
+
+use tollgate_protocol::{
+    Code, DecodeError,
+    work::{Failed, RecipeSpec, WorkerFrame},
+};
+
+use super::super::stream::refuse_critical;
+use crate::{
+    batch::{Error, Failure, Reply, Retry, Spec},
+    workers::{NotLeased, Registration, Session, WorkError},
+};
+
+/// What is to be done beyond what was done.
+pub(super) enum Heard {
+    Nothing,
+    /// A recipe is offered.
+    Registers(Registration),
+    /// The worker takes no more calls.
+    Drains,
+}
+
+/// Heeds one frame.
+pub(super) fn hear(
+    session: &Session,
+    frame: Result<WorkerFrame<'_>, DecodeError>,
+    draining: bool,
+) -> Result<Heard, Failure> {
+    match frame {
+        Ok(WorkerFrame::Answer(answer)) => {
+            let mut reply = Reply::from(answer.payload.to_vec());
+            reply.set_metadata(answer.metadata.to_buf());
+            session.answer(answer.lease, Ok(reply), None).map_err(never_given)?;
+        }
+        Ok(WorkerFrame::Failed(failed)) => {
+            session.answer(failed.lease, Err(reported(&failed)), None).map_err(never_given)?;
+        }
+        Ok(WorkerFrame::Progress(p)) => {
+            session.progress(p.lease, p.done, p.total, p.message).map_err(never_given)?;
+        }
+        Ok(WorkerFrame::Credit { add }) => session.add_credit(add),
+        Ok(WorkerFrame::Drain) => {
+            session.drain();
+            return Ok(Heard::Drains);
+        }
+        Ok(WorkerFrame::Register(_)) if draining => {
+            let message = "a worker that drains offers no recipes";
+            return Err(Failure::new(Code::InvalidAction, message));
+        }
+        Ok(WorkerFrame::Register(spec)) => {
+            refuse_critical(&spec.extensions)?;
+            return Ok(Heard::Registers(registration(&spec)));
+        }
+        Err(e) if e.is_out_of_bounds() && e.item.is_some() => {
+            let message = format!("its worker answered out of bounds: {e}");
+            let error = Error::internal(message).detail("field", e.field);
+            let lease = e.item.unwrap_or_default();
+            session.answer(lease, Err(WorkError::Failed(error)), None).map_err(never_given)?;
+        }
+        Err(e) => return Err(e.into()),
+    }
+    Ok(Heard::Nothing)
+}
+
+fn never_given(e: NotLeased) -> Failure {
+    Failure::new(Code::InvalidAction, e.to_string()).detail("lease", e.0)
+}
+
+/// A failure as the worker reports it. Codes that are the broker's own to use are not believed.
+fn reported(f: &Failed<'_>) -> WorkError {
+    let code = match Code::from_number(f.code) {
+        Some(Code::Panic) => return WorkError::Panicked(f.message.to_owned()),
+        Some(
+            code @ (Code::ValidationError
+            | Code::NotFound
+            | Code::Unauthorized
+            | Code::Forbidden
+            | Code::RateLimited
+            | Code::InternalError),
+        ) => code,
+        _ => Code::RecipeExecution,
+    };
+    let mut error = Error::with_code(code, f.message.to_owned());
+    error.set(f.permanent, f.retry_after_ms.map(Duration::from_millis), f.app_code);
+    for (key, value) in f.details.iter() {
+        error = error.detail(key, value);
+    }
+    WorkError::Failed(error)
+}
+
+fn registration(s: &RecipeSpec<'_>) -> Registration {
+    let defaults = Spec::default();
+    let ms = Duration::from_millis;
+    let bytes =
+        |n: Option<u64>, default| n.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let spec = Spec {
+        encoding: s.encoding,
+        timeout: s.timeout_ms.map(ms),
+        queue_timeout: s.queue_timeout_ms.map_or(defaults.queue_timeout, ms),
+        estimated_duration: ms(s.estimated_duration_ms),
+        concurrency_max: s.concurrency_max,
+        blocking: false,
+        inline_bytes_max: None,
+        retry: Retry {
+            attempts_max: s.attempts_max,
+            first: ms(s.retry_first_ms),
+            factor: f64::from(s.retry_factor_percent) / 100.0,
+            cap: ms(s.retry_cap_ms),
+        },
+        idempotent: s.idempotent,
+        payload_bytes_max: bytes(s.payload_bytes_max, defaults.payload_bytes_max),
+        result_bytes_max: bytes(s.result_bytes_max, defaults.result_bytes_max),
+        schema: None,
+        description: s.description.to_owned(),
+    };
+    Registration { name: s.name.to_owned(), spec, schema: s.schema.map(str::to_owned) }
+}

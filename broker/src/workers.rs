@@ -1,0 +1,130 @@
+//! Workers: services outside of this process that run recipes, and the fair turns in which they are
+//! given work.
+//!
+//! A worker registers recipes with a credit, is handed calls as leases, and answers each once. Knows
+//! no socket: a [`Session`] is what the transport drives. Never reads a payload.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    batch::{Directory, Slots},
+    events::Events,
+    metrics::Metrics,
+};
+
+mod after;
+mod call;
+mod dispatch;
+mod info;
+mod lease;
+mod pools;
+mod register;
+mod session;
+mod state;
+
+pub use info::{WorkerInfo, WorkerRecipe};
+pub(crate) use lease::{Dispatch, Outgoing};
+pub(crate) use register::{Prepared, Registration};
+pub(crate) use session::{Expected, NotLeased, Session, Who, WorkError};
+
+use after::After;
+use state::State;
+
+/// The settings of workers, under `[workers]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Items of one tenant that wait for the workers of one recipe: 1 024. Beyond it the tenant's
+    /// batches that name the recipe are not read.
+    pub queue_per_tenant_max: usize,
+    /// Calls that one worker may take at once: 1 024, at most 65 536. A worker that asks for more
+    /// is given this.
+    pub credit_max: u32,
+    /// Recipes that the workers of one tenant may make known: 256.
+    pub recipes_per_tenant_max: usize,
+    /// For how long a recipe stays known after its last worker left, in milliseconds: a day.
+    pub recipe_ttl_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            queue_per_tenant_max: 1_024,
+            credit_max: 1_024,
+            recipes_per_tenant_max: 256,
+            recipe_ttl_ms: 24 * 3_600 * 1_000,
+        }
+    }
+}
+
+/// Everything about workers. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Workers(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    directory: Directory,
+    slots: Slots,
+    metrics: Metrics,
+    events: Events,
+    base: Instant,
+    /// Never held while a task is woken, a slot given back or a value of a recipe's dropped: see
+    /// [`After`].
+    state: Mutex<State>,
+}
+
+impl Workers {
+    /// No workers yet. Call it once for an engine's slots.
+    pub(crate) fn new(
+        config: &Config,
+        directory: Directory,
+        slots: Slots,
+        metrics: Metrics,
+        events: Events,
+    ) -> Self {
+        let inner = Inner {
+            config: config.clone(),
+            directory,
+            slots: slots.clone(),
+            metrics,
+            events,
+            base: Instant::now(),
+            state: Mutex::default(),
+        };
+        let workers = Workers(Arc::new(inner));
+        let weak = Arc::downgrade(&workers.0);
+        slots.on_room(move || {
+            if let Some(workers) = Workers::upgrade(&weak) {
+                workers.with(|state, after| workers.dispatch_all(state, after));
+            }
+        });
+        workers
+    }
+
+    fn upgrade(weak: &Weak<Inner>) -> Option<Workers> {
+        weak.upgrade().map(Workers)
+    }
+
+    /// Does something with the state; what must not happen under its lock is done after it.
+    fn with<R>(&self, run: impl FnOnce(&mut State, &mut After) -> R) -> R {
+        let mut after = After::default();
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = run(&mut state, &mut after);
+        drop(state);
+        after.happen();
+        result
+    }
+
+    /// Nanoseconds since the start.
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.0.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! An item that was handed over to the workers, from its place in line to its answer.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context as Poller, Poll, Waker},
+    time::Instant,
+};
+
+use tollgate_protocol::Code;
+
+use super::{
+    Inner, Workers,
+    after::After,
+    pools::Class,
+    state::{RecipeId, SessionId, State},
+};
+use crate::{
+    batch::{Call, Claim, Entry, Error, Failure, Mailbox, Phase, Remote, Reply, RunError, Task},
+    rules::fair::{self, Id},
+    tenancy::BytesPermit,
+};
+
+/// The way from a recipe of the directory to its workers.
+pub(super) struct Route {
+    pub workers: Weak<Inner>,
+    pub recipe: RecipeId,
+}
+
+impl Remote for Route {
+    fn has_room(&self, claim: &Claim, mailbox: &Arc<Mailbox>) -> bool {
+        let Some(workers) = Workers::upgrade(&self.workers) else { return true };
+        workers.with(|state, _| state.has_room(self.recipe, claim, mailbox, &workers.0.config))
+    }
+
+    fn call(&self, task: Task) -> Pin<Box<dyn Call>> {
+        let workers = Workers::upgrade(&self.workers);
+        let queued_at = workers.as_ref().map_or(0, Workers::now_ns);
+        let public =
+            Public { waker: None, phase: Phase::Waits(Instant::now()), attempts: 0, outcome: None };
+        let cell = Arc::new(Cell {
+            recipe: self.recipe,
+            task,
+            queued_at,
+            place: Mutex::new(Place::Nowhere),
+            public: Mutex::new(public),
+        });
+        if let Some(workers) = &workers {
+            workers.with(|state, after| workers.queue(state, &cell, after));
+        }
+        Box::pin(Queued { workers: self.workers.clone(), cell, room: None })
+    }
+}
+
+impl Workers {
+    /// Puts a call in line, and gives it away at once if somebody can take it.
+    fn queue(&self, state: &mut State, cell: &Arc<Cell>, after: &mut After) {
+        match state.push(cell) {
+            Some(pool) => self.dispatch(state, pool, after),
+            None => after.wakers.extend(cell.ends(Err(unknown()), None)),
+        }
+    }
+}
+
+/// A call, shared by its batch and by whoever runs it.
+pub(super) struct Cell {
+    pub recipe: RecipeId,
+    pub task: Task,
+    /// When it first stood in line, in nanoseconds since the start.
+    pub queued_at: u64,
+    /// Changed under the lock of the state only.
+    place: Mutex<Place>,
+    /// What its batch sees. A leaf.
+    public: Mutex<Public>,
+}
+
+/// Where a call is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Nowhere,
+    InLine(Id<u32, Class>),
+    Leased(SessionId, u64),
+}
+
+struct Public {
+    waker: Option<Waker>,
+    phase: Phase,
+    attempts: u32,
+    outcome: Option<Outcome>,
+}
+
+/// How a call ended, and the room that a large result took of its tenant's bytes in flight.
+type Outcome = (Result<Reply, RunError>, Option<BytesPermit>);
+
+impl Cell {
+    pub(super) fn place(&self) -> Place {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn moves(&self, to: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    }
+
+    fn public(&self) -> MutexGuard<'_, Public> {
+        self.public.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An attempt begins; its number, from 1.
+    pub(super) fn begins(&self, now: Instant) -> u32 {
+        let mut public = self.public();
+        public.phase = Phase::Runs(now);
+        public.attempts += 1;
+        public.attempts
+    }
+
+    /// The attempt was lost, and another is to be made.
+    pub(super) fn waits_again(&self) -> Option<Waker> {
+        let mut public = self.public();
+        public.phase = Phase::Waits(Instant::now());
+        public.waker.take()
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.public().attempts
+    }
+
+    /// It ended; whom to wake.
+    pub(super) fn ends(
+        &self,
+        outcome: Result<Reply, RunError>,
+        room: Option<BytesPermit>,
+    ) -> Option<Waker> {
+        let mut public = self.public();
+        public.outcome.get_or_insert((outcome, room));
+        public.waker.take()
+    }
+
+    /// How it stands in line.
+    pub(super) fn line(&self, mean_ns: u64) -> fair::Claim<u32, Class> {
+        let Claim { tenant: key, tenant_max, weight, priority, .. } = self.task.claim;
+        let cost = super::pools::cost(mean_ns, self.task.payload.len());
+        fair::Claim {
+            key,
+            class: Class { recipe: self.recipe, tenant_max },
+            weight,
+            priority,
+            cost,
+        }
+    }
+}
+
+/// The batch's end of a call.
+struct Queued {
+    workers: Weak<Inner>,
+    cell: Arc<Cell>,
+    /// Given back with the item.
+    room: Option<BytesPermit>,
+}
+
+impl Call for Queued {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<Reply, RunError>> {
+        let Queued { cell, room, .. } = &mut *self;
+        let mut public = cell.public();
+        if let Some((outcome, took)) = public.outcome.take() {
+            *room = took;
+            return Poll::Ready(outcome);
+        }
+        if !public.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            public.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn phase(&self) -> Phase {
+        self.cell.public().phase
+    }
+
+    fn attempts(&self) -> u32 {
+        self.cell.attempts()
+    }
+
+    fn gave_up(&self, entry: &Entry) -> Failure {
+        let ms = entry.spec().queue_timeout.as_millis();
+        let served = Workers::upgrade(&self.workers)
+            .is_some_and(|w| w.with(|state, _| state.is_served(self.cell.recipe)));
+        let (code, message) = if served {
+            (Code::Timeout, format!("not started within {ms} ms: its workers were busy"))
+        } else {
+            (Code::NoWorker, format!("no worker for `{}` came within {ms} ms", entry.name()))
+        };
+        let failure = Failure::never_started(code, message).detail("phase", "queued");
+        let side_effect_free = self.cell.attempts() == 0;
+        Failure {
+            retryable: side_effect_free || entry.spec().idempotent,
+            side_effect_free,
+            ..failure
+        }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let outcome = self.cell.public().outcome.take();
+        drop(outcome);
+        // What ended is nowhere: then there is nothing to give up.
+        let Some(workers) = Workers::upgrade(&self.workers) else { return };
+        if matches!(self.cell.place(), Place::Nowhere) {
+            return;
+        }
+        workers.with(|state, after| state.give_up(&self.cell, after));
+    }
+}
+
+fn unknown() -> RunError {
+    RunError::Failed(Error::internal("the recipe is not known any more"))
+}

@@ -1,0 +1,359 @@
+//! A worker's stream as the broker sees it: what it may say, and what it is told.
+
+use std::{
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio_util::sync::CancellationToken;
+use tollgate_protocol::limits::WORK_CREDIT_MAX;
+
+use super::{
+    Workers,
+    after::After,
+    call::{Cell, Place},
+    lease::Outgoing,
+    pools,
+    state::{Serving, SessionId, State},
+};
+use crate::{
+    batch::{Error, Owner, Reply, RunError},
+    events::Kind,
+    tenancy::{BytesPermit, Tenant},
+};
+
+/// Who works.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    /// For whom.
+    pub owner: Owner,
+    /// The tenant's id, when it is a tenant's worker.
+    pub tenant: Option<tollgate_protocol::id::TenantId>,
+    /// The SPIFFE ID of its certificate.
+    pub identity: String,
+    /// The number of its connection.
+    pub connection: u64,
+}
+
+/// A lease that this worker was never given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("lease {0} was never given on this stream")]
+pub(crate) struct NotLeased(pub u64);
+
+/// What is known of the result of an open call before it is there.
+pub(crate) struct Expected {
+    /// Whose bytes in flight it counts against.
+    pub tenant: Arc<Tenant>,
+    /// The largest it may be, in bytes.
+    pub result_bytes_max: usize,
+    /// Bytes in flight that the item holds already and its answer may use.
+    pub reserved: usize,
+    /// Cancelled when nobody waits for it any more.
+    pub cancel: CancellationToken,
+}
+
+/// A worker. Its leases are lost when this is dropped.
+pub(crate) struct Session {
+    pub(super) workers: Workers,
+    pub(super) id: SessionId,
+}
+
+impl Workers {
+    /// A worker has come. It serves nothing until it registers recipes.
+    pub(crate) fn enter(&self, who: Who, credit: u32) -> Session {
+        let credit = credit.min(self.0.config.credit_max).min(WORK_CREDIT_MAX);
+        let serving = Serving {
+            owner: who.owner,
+            identity: who.identity.as_str().into(),
+            tenant: who.tenant.as_ref().map(ToString::to_string),
+            connection: who.connection,
+            since: SystemTime::now(),
+            recipes: Vec::new(),
+            pool: None,
+            credit,
+            leases: Default::default(),
+            next_lease: 1,
+            draining: false,
+            outgoing: Vec::new(),
+            waker: None,
+            answered: 0,
+            failed: 0,
+        };
+        let id = self.with(|state, _| state.enter(serving));
+        let joined = Kind::WorkerJoined { worker: id, identity: who.identity };
+        self.0.events.publish(who.tenant.as_ref(), joined);
+        Session { workers: self.clone(), id }
+    }
+}
+
+impl Session {
+    /// The worker's number.
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Takes what the worker is to be told, and asks to be woken when there is more.
+    pub(crate) fn take(&self, waker: &Waker) -> Vec<Outgoing> {
+        self.workers.with(|state, _| {
+            let Some(serving) = state.sessions.get_mut(&self.id) else { return Vec::new() };
+            if !serving.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+                serving.waker = Some(waker.clone());
+            }
+            std::mem::take(&mut serving.outgoing)
+        })
+    }
+
+    /// The worker takes this many calls more at once, as far as a worker may.
+    pub(crate) fn add_credit(&self, add: u32) {
+        let max = self.workers.0.config.credit_max.min(WORK_CREDIT_MAX);
+        self.workers.with(|state, after| {
+            let Some(serving) = state.sessions.get_mut(&self.id) else { return };
+            let before = serving.free();
+            serving.credit = serving.credit.saturating_add(add).min(max);
+            let more = serving.free() - before;
+            let Some(pool) = serving.pool else { return };
+            if let Some(pool) = state.pools.get_mut(&pool) {
+                pool.free += more;
+            }
+            self.workers.dispatch(state, pool, after);
+        });
+    }
+
+    /// The worker takes no more calls.
+    pub(crate) fn drain(&self) {
+        self.workers.with(|state, _| {
+            let Some(serving) = state.sessions.get_mut(&self.id) else { return };
+            let free = serving.free();
+            serving.draining = true;
+            if let Some(pool) = serving.pool.and_then(|pool| state.pools.get_mut(&pool)) {
+                pool.free = pool.free.saturating_sub(free);
+            }
+        });
+    }
+
+    /// Whether the worker drains and has answered everything.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.workers.with(|state, _| {
+            let serving = state.sessions.get(&self.id);
+            serving.is_none_or(|s| s.draining && s.leases.is_empty())
+        })
+    }
+
+    /// The worker says how far a call has come. Reports that come too often are dropped.
+    ///
+    /// # Errors
+    /// [`NotLeased`].
+    pub(crate) fn progress(
+        &self,
+        lease: u64,
+        done: u64,
+        total: u64,
+        message: &str,
+    ) -> Result<(), NotLeased> {
+        let now = Instant::now();
+        let found = self.workers.with(|state, _| {
+            let Some(serving) = state.sessions.get_mut(&self.id) else { return Ok(None) };
+            let Some(open) = serving.leases.get_mut(&lease) else {
+                return if lease < serving.next_lease { Ok(None) } else { Err(NotLeased(lease)) };
+            };
+            if open.reported.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL) {
+                state.reports_dropped += 1;
+                return Ok(None);
+            }
+            open.reported = Some(now);
+            Ok(open.cell.clone().map(|cell| (cell, open.attempt)))
+        })?;
+        if let Some((cell, attempt)) = found {
+            cell.task.ctx.as_attempt(attempt).progress(done, total, message);
+        }
+        Ok(())
+    }
+
+    /// The worker answers a call; `room` is what a large result took of its tenant's bytes in
+    /// flight.
+    ///
+    /// # Errors
+    /// [`NotLeased`]; an answer that nobody waits for any more is counted, and no error.
+    pub(crate) fn answer(
+        &self,
+        lease: u64,
+        answer: Result<Reply, WorkError>,
+        room: Option<BytesPermit>,
+    ) -> Result<(), NotLeased> {
+        let workers = &self.workers;
+        workers.with(|state, after| workers.answered(state, self.id, lease, (answer, room), after))
+    }
+
+    /// The payload of a call that is open.
+    pub(crate) fn payload(&self, lease: u64) -> Option<bytes::Bytes> {
+        self.workers.with(|state, _| {
+            let lease = state.sessions.get(&self.id)?.leases.get(&lease)?;
+            lease.cell.as_ref().map(|cell| cell.task.payload.clone())
+        })
+    }
+
+    /// What an open call allows its result; or that nobody waits for one any more.
+    ///
+    /// # Errors
+    /// [`NotLeased`].
+    pub(crate) fn expects(&self, lease: u64) -> Result<Option<Expected>, NotLeased> {
+        self.workers.with(|state, _| {
+            let Some(serving) = state.sessions.get(&self.id) else { return Ok(None) };
+            match serving.leases.get(&lease) {
+                Some(open) => Ok(open.cell.as_ref().map(|cell| Expected {
+                    tenant: cell.task.tenant.clone(),
+                    result_bytes_max: cell.task.entry.spec().result_bytes_max,
+                    reserved: cell.task.payload.len(),
+                    cancel: cell.task.ctx.cancellation().clone(),
+                })),
+                None if lease < serving.next_lease => Ok(None),
+                None => Err(NotLeased(lease)),
+            }
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let workers = self.workers.clone();
+        let left = workers.with(|state, after| workers.left(state, self.id, after));
+        if let Some((tenant, identity, lost)) = left {
+            let kind = Kind::WorkerLeft { worker: self.id, identity, lost };
+            let tenant = tenant.and_then(|t| tollgate_protocol::id::TenantId::parse(&t).ok());
+            workers.0.events.publish(tenant.as_ref(), kind);
+        }
+    }
+}
+
+/// What a worker reports instead of a result.
+#[derive(Debug)]
+pub(crate) enum WorkError {
+    /// The recipe failed.
+    Failed(Error),
+    /// It panicked, with this message.
+    Panicked(String),
+    /// The answer did not come whole.
+    Cut,
+}
+
+impl Workers {
+    fn answered(
+        &self,
+        state: &mut State,
+        session: SessionId,
+        number: u64,
+        (answer, room): (Result<Reply, WorkError>, Option<BytesPermit>),
+        after: &mut After,
+    ) -> Result<(), NotLeased> {
+        let State { sessions, recipes, pools, .. } = state;
+        let Some(serving) = sessions.get_mut(&session) else { return Ok(()) };
+        let Some(mut lease) = serving.leases.remove(&number) else {
+            if number >= serving.next_lease {
+                return Err(NotLeased(number));
+            }
+            state.late += 1;
+            return Ok(());
+        };
+        match &answer {
+            Ok(_) => serving.answered += 1,
+            Err(_) => serving.failed += 1,
+        }
+        // A worker that drains is told once it has nothing left.
+        if serving.draining && serving.leases.is_empty() {
+            after.wakers.extend(serving.waker.take());
+        }
+        let took = u64::try_from(lease.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mut bytes = answer.as_ref().map_or(0, |reply| reply.payload().len());
+        if let Some(cell) = &lease.cell {
+            bytes += cell.task.payload.len();
+        }
+        if let Some(known) = recipes.get_mut(&lease.recipe) {
+            known.mean_ns = pools::learn(known.mean_ns, took);
+        }
+        let pool = serving.pool;
+        if let Some(pool) = pool.and_then(|pool| pools.get_mut(&pool)) {
+            pool.free += u64::from(!serving.draining && serving.free() > 0);
+            let more = i128::from(pools::cost(took, bytes)) - i128::from(lease.charged);
+            let more = more.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+            pool.queue.correct(lease.tenant, lease.weight, more);
+        }
+        after.slots.extend(lease.slot.take());
+        match lease.cell.take() {
+            None => state.late += 1,
+            Some(cell) => {
+                state.answered += 1;
+                cell.moves(Place::Nowhere);
+                let outcome = match answer {
+                    Ok(reply) => Ok(reply),
+                    Err(WorkError::Failed(e)) => Err(RunError::Failed(e)),
+                    Err(WorkError::Panicked(message)) => Err(RunError::Panicked(message)),
+                    Err(WorkError::Cut) => Err(RunError::Lost("its answer was cut off".to_owned())),
+                };
+                after.wakers.extend(cell.ends(outcome, room));
+                after.cells.push(cell);
+            }
+        }
+        if let Some(pool) = pool {
+            self.dispatch(state, pool, after);
+        }
+        Ok(())
+    }
+
+    /// A worker is gone: its calls go to others or end, its recipes may have nobody left.
+    fn left(
+        &self,
+        state: &mut State,
+        session: SessionId,
+        after: &mut After,
+    ) -> Option<(Option<String>, String, u64)> {
+        let mut serving = state.sessions.remove(&session)?;
+        if let Some(pool) = serving.pool.and_then(|pool| state.pools.get_mut(&pool)) {
+            // Its leases are not in this map any more once they are taken out below.
+            pool.free = pool.free.saturating_sub(serving.free());
+            pool.sessions.retain(|s| *s != session);
+        }
+        let now = Instant::now();
+        for recipe in &serving.recipes {
+            let Some(known) = state.recipes.get_mut(recipe) else { continue };
+            known.serving.retain(|(s, _)| *s != session);
+            if known.serving.is_empty() {
+                known.left = Some(now);
+                state.set_apart(*recipe);
+            }
+        }
+        let mut leases: Vec<_> = serving.leases.drain().collect();
+        leases.sort_unstable_by_key(|(number, _)| *number);
+        let mut lost = 0;
+        for (_, mut lease) in leases {
+            after.slots.extend(lease.slot.take());
+            let Some(cell) = lease.cell.take() else { continue };
+            lost += 1;
+            self.lose(state, cell, after);
+        }
+        state.lost += lost;
+        after.outgoing.append(&mut serving.outgoing);
+        self.dispatch_all(state, after);
+        Some((serving.tenant, serving.identity.to_string(), lost))
+    }
+
+    /// A call's worker is gone: it stands in line again, or ends.
+    fn lose(&self, state: &mut State, cell: Arc<Cell>, after: &mut After) {
+        let spec = cell.task.entry.spec();
+        let attempts = cell.attempts();
+        if spec.idempotent && attempts < spec.retry.attempts_max && state.push(&cell).is_some() {
+            after.wakers.extend(cell.waits_again());
+            return;
+        }
+        cell.moves(Place::Nowhere);
+        let message = match attempts {
+            1 => "its worker is gone".to_owned(),
+            n => format!("its worker is gone, the {n}th that had it"),
+        };
+        after.wakers.extend(cell.ends(Err(RunError::Lost(message)), None));
+        after.cells.push(cell);
+    }
+}
+
+/// Progress of one call is passed on at most this often; somewhat more than workers are asked for.
+const REPORT_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,0 +1,234 @@
+//! Who works, what is known, what waits and what is leased: one structure under one lock.
+//!
+//! Everything here is bookkeeping that can not fail half-way; what it leads to is done by `After`.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    task::Waker,
+    time::{Instant, SystemTime},
+};
+
+use foldhash::fast::RandomState;
+use tollgate_protocol::id::RecipeName;
+
+use super::{
+    Config,
+    after::After,
+    call::{Cell, Place},
+    lease::{Lease, Outgoing},
+    pools::{Class, Pool},
+};
+use crate::batch::{Claim, Entry, Mailbox, Owner};
+
+pub(super) type SessionId = u64;
+pub(super) type RecipeId = u32;
+pub(super) type PoolId = u32;
+
+/// All of it.
+#[derive(Default)]
+pub(super) struct State {
+    pub sessions: HashMap<SessionId, Serving, RandomState>,
+    pub recipes: HashMap<RecipeId, Known, RandomState>,
+    pub names: HashMap<(Owner, RecipeName), RecipeId, RandomState>,
+    pub pools: HashMap<PoolId, Pool, RandomState>,
+    next_session: SessionId,
+    next_recipe: RecipeId,
+    next_pool: PoolId,
+    /// Answers that came too late, or a second time.
+    pub late: u64,
+    /// Leases whose worker was lost.
+    pub lost: u64,
+    /// Reports that came too often.
+    pub reports_dropped: u64,
+    pub dispatched: u64,
+    pub answered: u64,
+}
+
+/// A recipe that workers serve, or served a while ago.
+pub(super) struct Known {
+    pub owner: Owner,
+    pub entry: Arc<Entry>,
+    pub pool: PoolId,
+    /// Who serves it, and its number there.
+    pub serving: Vec<(SessionId, u32)>,
+    /// Who is asked first the next time.
+    pub next: usize,
+    /// The mean running time, in nanoseconds; 0 as long as none is known.
+    pub mean_ns: u64,
+    /// Batches that wait for room in the line, by tenant.
+    pub blocked: HashMap<u32, Vec<Arc<Mailbox>>, RandomState>,
+    /// When its last worker left.
+    pub left: Option<Instant>,
+}
+
+/// A worker's stream.
+pub(super) struct Serving {
+    pub owner: Owner,
+    pub identity: Arc<str>,
+    pub tenant: Option<String>,
+    pub connection: u64,
+    pub since: SystemTime,
+    pub recipes: Vec<RecipeId>,
+    pub pool: Option<PoolId>,
+    pub credit: u32,
+    pub leases: HashMap<u64, Lease, RandomState>,
+    pub next_lease: u64,
+    pub draining: bool,
+    pub outgoing: Vec<Outgoing>,
+    pub waker: Option<Waker>,
+    pub answered: u64,
+    pub failed: u64,
+}
+
+impl Serving {
+    /// Calls it could take now.
+    pub(super) fn free(&self) -> u64 {
+        if self.draining {
+            return 0;
+        }
+        u64::from(self.credit).saturating_sub(self.leases.len() as u64)
+    }
+}
+
+impl State {
+    pub(super) fn enter(&mut self, serving: Serving) -> SessionId {
+        self.next_session += 1;
+        self.sessions.insert(self.next_session, serving);
+        self.next_session
+    }
+
+    /// A new number for a recipe.
+    pub(super) fn number(&mut self) -> RecipeId {
+        self.next_recipe = self.next_recipe.wrapping_add(1);
+        self.next_recipe
+    }
+
+    /// An empty line.
+    pub(super) fn pool(&mut self) -> PoolId {
+        self.next_pool = self.next_pool.wrapping_add(1);
+        self.pools.insert(self.next_pool, Pool::default());
+        self.next_pool
+    }
+
+    /// Whether anyone serves a recipe.
+    pub(super) fn is_served(&self, recipe: RecipeId) -> bool {
+        self.recipes.get(&recipe).is_some_and(|known| !known.serving.is_empty())
+    }
+
+    /// Whether one more may stand in line; who may not is nudged once that changed.
+    pub(super) fn has_room(
+        &mut self,
+        recipe: RecipeId,
+        claim: &Claim,
+        mailbox: &Arc<Mailbox>,
+        config: &Config,
+    ) -> bool {
+        let Some(known) = self.recipes.get_mut(&recipe) else { return true };
+        let Some(pool) = self.pools.get(&known.pool) else { return true };
+        let class = Class { recipe, tenant_max: claim.tenant_max };
+        if pool.queue.len_of_class(&claim.tenant, &class) < config.queue_per_tenant_max {
+            return true;
+        }
+        let blocked = known.blocked.entry(claim.tenant).or_default();
+        if !blocked.iter().any(|m| Arc::ptr_eq(m, mailbox)) {
+            blocked.push(mailbox.clone());
+        }
+        false
+    }
+
+    /// Puts a call in line; whose line that is.
+    pub(super) fn push(&mut self, cell: &Arc<Cell>) -> Option<PoolId> {
+        let known = self.recipes.get(&cell.recipe)?;
+        let pool = self.pools.get_mut(&known.pool)?;
+        let id = pool.queue.push(cell.line(known.mean_ns), cell.queued_at, cell.clone());
+        cell.moves(Place::InLine(id));
+        Some(known.pool)
+    }
+
+    /// There is room in line for another of this tenant.
+    pub(super) fn unblock(&mut self, recipe: RecipeId, tenant: u32, after: &mut After) {
+        if let Some(known) = self.recipes.get_mut(&recipe)
+            && !known.blocked.is_empty()
+        {
+            after.mailboxes.extend(known.blocked.remove(&tenant).into_iter().flatten());
+        }
+    }
+
+    /// Nobody wants a call any more.
+    pub(super) fn give_up(&mut self, cell: &Arc<Cell>, after: &mut After) {
+        match cell.place() {
+            Place::Nowhere => return,
+            Place::InLine(id) => {
+                let pool = self.recipes.get(&cell.recipe).map(|known| known.pool);
+                let pool = pool.and_then(|pool| self.pools.get_mut(&pool));
+                after.cells.extend(pool.and_then(|pool| pool.queue.remove(id)));
+                self.unblock(cell.recipe, cell.task.claim.tenant, after);
+            }
+            Place::Leased(session, number) => {
+                if let Some(serving) = self.sessions.get_mut(&session)
+                    && let Some(lease) = serving.leases.get_mut(&number)
+                {
+                    after.cells.extend(lease.cell.take());
+                    after.slots.extend(lease.slot.take());
+                    serving.outgoing.push(Outgoing::Cancel(number));
+                    after.wakers.extend(serving.waker.take());
+                }
+            }
+        }
+        cell.moves(Place::Nowhere);
+    }
+
+    /// Makes two lines one; the answer is the one that stays.
+    pub(super) fn merge(&mut self, a: PoolId, b: PoolId) -> PoolId {
+        if a == b {
+            return a;
+        }
+        let waiting = |state: &State, pool| state.pools.get(&pool).map_or(0, |p| p.queue.len());
+        // The shorter one moves.
+        let (stays, goes) = if waiting(self, a) >= waiting(self, b) { (a, b) } else { (b, a) };
+        let Some(mut moved) = self.pools.remove(&goes) else { return stays };
+        for recipe in &moved.recipes {
+            if let Some(known) = self.recipes.get_mut(recipe) {
+                known.pool = stays;
+            }
+        }
+        for session in &moved.sessions {
+            if let Some(serving) = self.sessions.get_mut(session) {
+                serving.pool = Some(stays);
+            }
+        }
+        if let Some(pool) = self.pools.get_mut(&stays) {
+            pool.recipes.append(&mut moved.recipes);
+            pool.sessions.append(&mut moved.sessions);
+            pool.free += moved.free;
+        }
+        for (_, cell) in moved.queue.drain() {
+            self.push(&cell);
+        }
+        stays
+    }
+
+    /// A recipe that nobody serves any more gets a line of its own, so that what waits for it is in
+    /// nobody's way.
+    pub(super) fn set_apart(&mut self, recipe: RecipeId) {
+        let Some(old) = self.recipes.get(&recipe).map(|known| known.pool) else { return };
+        let alone = self.pools.get(&old).is_none_or(|p| p.recipes.len() == 1);
+        if alone {
+            return;
+        }
+        let new = self.pool();
+        if let Some(known) = self.recipes.get_mut(&recipe) {
+            known.pool = new;
+        }
+        if let Some(pool) = self.pools.get_mut(&new) {
+            pool.recipes.push(recipe);
+        }
+        let Some(pool) = self.pools.get_mut(&old) else { return };
+        pool.recipes.retain(|r| *r != recipe);
+        let all: Vec<_> = pool.queue.drain().collect();
+        for (_, cell) in all {
+            self.push(&cell);
+        }
+    }
+}
