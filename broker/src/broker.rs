@@ -28,7 +28,7 @@ use crate::{
         audit::{self, Found},
     },
     transport::{Endpoint, EndpointError, Live, WindowPool},
-    workers::Workers,
+    workers::{WorkerInfo, Workers},
 };
 
 mod dev_ca;
@@ -162,6 +162,10 @@ pub struct Counters {
     pub items_waiting: usize,
     /// Threads that run a blocking recipe, those whose item has ended already among them.
     pub blocking_running: usize,
+    /// Items that wait for a worker.
+    pub worker_queue: usize,
+    /// Calls that workers have and have not answered.
+    pub worker_leases: usize,
 }
 
 impl Broker {
@@ -280,15 +284,23 @@ impl Broker {
         self.services.live.list()
     }
 
+    /// The workers that are connected, the oldest first.
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.services.workers.list()
+    }
+
     /// What it is doing now.
     pub fn counters(&self) -> Counters {
         let slots = &self.services.engine.slots;
+        let workers = self.services.workers.counts();
         Counters {
             connections: self.services.live.len(),
             streams: self.services.live.streams(),
             items_running: slots.running(),
             items_waiting: slots.waiting(),
             blocking_running: self.services.engine.pool.stats().running,
+            worker_queue: workers.waiting,
+            worker_leases: workers.leased,
         }
     }
 

@@ -25,6 +25,7 @@ pub mod held;
 pub mod process;
 pub mod raw;
 pub mod stage;
+pub mod worker;
 
 /// A bound for what should be immediate: it is only ever reached by a failure.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -134,11 +135,20 @@ impl Rig {
         Path::new(self.dir.path()).join(name)
     }
 
-    /// Waits until nothing is left of what clients did: no stream, no item, no thread.
+    /// Lets a tenant run so many items at once.
+    pub async fn roomy_concurrency(&self, tenant: &str, items: u32) {
+        let set = |s: &mut Settings| s.concurrency = items;
+        self.broker.tenants().update(tenant, None, set).await.expect("there is one");
+    }
+
+    /// Waits until nothing is left of what clients did: no stream but those of workers, no item, no
+    /// thread.
     pub async fn idle(&self) {
         eventually("nothing is left behind", || {
             let c = self.broker.counters();
-            (c.streams, c.items_running, c.items_waiting, c.blocking_running) == (0, 0, 0, 0)
+            let streams = c.streams as usize - self.broker.workers().len().min(c.streams as usize);
+            (streams, c.items_running, c.items_waiting, c.blocking_running) == (0, 0, 0, 0)
+                && c.worker_queue == 0
         })
         .await;
         for tenant in self.broker.tenants().all() {

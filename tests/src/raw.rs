@@ -157,7 +157,8 @@ pub struct Told {
 }
 
 impl Told {
-    fn new(id: Option<u64>, code: u16, attempts: u32, f: &Failure<'_>) -> Self {
+    /// What a failure tells.
+    pub fn new(id: Option<u64>, code: u16, attempts: u32, f: &Failure<'_>) -> Self {
         let owned = |(k, v): (&str, &str)| (k.to_owned(), v.to_owned());
         Told {
             id,
@@ -246,9 +247,14 @@ impl RawReader {
         &mut self,
         see: impl FnOnce(BrokerFrame<'_>) -> T,
     ) -> Result<T, Ending> {
+        self.try_bytes(|f| see(BrokerFrame::decode(f).expect("the broker's frames decode"))).await
+    }
+
+    /// Reads one frame as bytes and shows it, or says how the stream ended.
+    pub async fn try_bytes<T>(&mut self, see: impl FnOnce(&[u8]) -> T) -> Result<T, Ending> {
         timeout(SOON, self.arrive()).await.expect("the broker says something in time")?;
         let frame = self.splitter.peek().expect("not too large").expect("there is one");
-        let seen = see(BrokerFrame::decode(frame).expect("the broker's frames decode"));
+        let seen = see(frame);
         self.splitter.advance();
         Ok(seen)
     }

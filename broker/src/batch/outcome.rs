@@ -141,8 +141,19 @@ impl From<DecodeError> for Failure {
 }
 
 fn is_transient(code: Code) -> bool {
-    use Code::{InternalError, Panic, RateLimited, RecipeExecution, Timeout, UpstreamFailed};
-    matches!(code, RecipeExecution | Panic | Timeout | UpstreamFailed | InternalError | RateLimited)
+    use Code::{
+        InternalError, Panic, RateLimited, RecipeExecution, Timeout, UpstreamFailed, WorkerLost,
+    };
+    matches!(
+        code,
+        RecipeExecution
+            | Panic
+            | Timeout
+            | UpstreamFailed
+            | WorkerLost
+            | InternalError
+            | RateLimited
+    )
 }
 
 /// What stands before the outcome in a result.

@@ -412,7 +412,15 @@ impl Call for Running {
         never_ran(entry)
     }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<Reply, RunError>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<Reply, RunError>> {
+        Future::poll(self, cx)
+    }
+}
+
+impl Future for Running {
+    type Output = Result<Reply, RunError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Self::Output> {
         if self.place.is_none() {
             return Poll::Ready(Err(RunError::Full));
         }

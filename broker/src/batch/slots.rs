@@ -98,11 +98,14 @@ impl State {
             let (max, running) = (self.max, self.running);
             let (tenants, recipes) = (&self.tenants, &self.recipes);
             let fits = |tenant: &u32, (recipe, recipe_max, tenant_max): &Bounds| {
-                running < max
+                let fits = running < max
                     && tenants.get(tenant).is_none_or(|n| n < tenant_max)
-                    && recipe_max.is_none_or(|max| recipes.get(recipe).is_none_or(|n| *n < max))
+                    && recipe_max.is_none_or(|max| recipes.get(recipe).is_none_or(|n| *n < max));
+                fits.then_some(0)
             };
-            let Some((_, w)) = self.waiting.pop_where(now, fits) else { break };
+            let Some(fair::Popped { item: w, .. }) = self.waiting.pop_where(now, fits) else {
+                break;
+            };
             self.take(&w.claim);
             wakers.extend(w.mailbox.put(w.seq));
         }

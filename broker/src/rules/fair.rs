@@ -39,7 +39,18 @@ pub struct Claim<K, C = ()> {
     pub weight: u32,
     /// 0 to 7; 7 is first.
     pub priority: u8,
-    /// What it is expected to cost (0 counts as 1).
+    /// What it is expected to cost, beside what all of its class do. 0 in all counts as 1.
+    pub cost: u64,
+}
+
+/// What is next, and what its tenant was charged for it.
+#[derive(Debug)]
+pub struct Popped<K, T> {
+    /// The tenant.
+    pub key: K,
+    /// What waited.
+    pub item: T,
+    /// What was charged.
     pub cost: u64,
 }
 
@@ -129,7 +140,7 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
         self.seq += 1;
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.weight = weight;
-            let cost = i64::try_from(claim.cost).unwrap_or(COST_MAX).clamp(1, COST_MAX);
+            let cost = i64::try_from(claim.cost).unwrap_or(COST_MAX).min(COST_MAX);
             flow.insert(class, level, seq, Entry { since: now, cost, item });
         }
         self.len += 1;
@@ -138,17 +149,18 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
 
     /// Takes what is next.
     pub fn pop(&mut self, now: u64) -> Option<(K, T)> {
-        self.pop_where(now, |_, _| true)
+        self.pop_where(now, |_, _| Some(0)).map(|popped| (popped.key, popped.item))
     }
 
-    /// Takes the next of those that can run. The others keep their places, and a tenant none of
-    /// whose classes can run saves up nothing meanwhile. Asks once a tenant and class, however many
-    /// wait.
+    /// Takes the next of those that can run. `can_run` says what one of a tenant and class costs
+    /// now beside its own cost, or that none can run: those keep their places, and a tenant none of
+    /// whose classes can run saves up nothing meanwhile. It is asked once a tenant and class,
+    /// however many wait.
     pub fn pop_where(
         &mut self,
         now: u64,
-        mut can_run: impl FnMut(&K, &C) -> bool,
-    ) -> Option<(K, T)> {
+        mut can_run: impl FnMut(&K, &C) -> Option<u64>,
+    ) -> Option<Popped<K, T>> {
         let mut visited = 0;
         // The fewest rounds after which someone visited can pay.
         let mut rounds_needed = i64::MAX;
@@ -167,7 +179,8 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
                     }
                     if flow.deficit >= cost {
                         flow.deficit -= cost;
-                        return self.take(Id { key, class, level, seq }).map(|item| (key, item));
+                        let item = self.take(Id { key, class, level, seq })?;
+                        return Some(Popped { key, item, cost: cost.unsigned_abs() });
                     }
                     flow.in_turn = false;
                     let short = cost.saturating_sub(flow.deficit);
@@ -300,7 +313,7 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
         }
     }
 
-    fn pass_rounds(&mut self, now: u64, n: i64, mut can_run: impl FnMut(&K, &C) -> bool) {
+    fn pass_rounds(&mut self, now: u64, n: i64, mut can_run: impl FnMut(&K, &C) -> Option<u64>) {
         if n <= 0 {
             return;
         }
@@ -355,9 +368,16 @@ impl<T, C: Copy + Eq> Flow<T, C> {
 
     /// The next that can run. Within a level the oldest is first whatever has risen, so each level
     /// of a class offers one.
-    fn best(&self, now: u64, rise_ns: u64, mut can_run: impl FnMut(&C) -> bool) -> Option<Best<C>> {
+    fn best(
+        &self,
+        now: u64,
+        rise_ns: u64,
+        mut can_run: impl FnMut(&C) -> Option<u64>,
+    ) -> Option<Best<C>> {
         let mut best: Option<(u8, Best<C>)> = None;
-        for class in self.classes.iter().filter(|c| can_run(&c.class)) {
+        for class in &self.classes {
+            let Some(each) = can_run(&class.class) else { continue };
+            let each = i64::try_from(each).unwrap_or(COST_MAX).min(COST_MAX);
             for level in (0..=PRIORITY_MAX).rev() {
                 let levels = &class.levels[usize::from(level)];
                 let Some((&seq, entry)) = levels.first_key_value() else { continue };
@@ -366,7 +386,8 @@ impl<T, C: Copy + Eq> Flow<T, C> {
                     u64::from(level).saturating_add(risen).min(u64::from(PRIORITY_MAX)) as u8;
                 let behind = best.as_ref().is_some_and(|(top, b)| (rank, b.seq) <= (*top, seq));
                 if !behind {
-                    best = Some((rank, Best { class: class.class, level, seq, cost: entry.cost }));
+                    let cost = (entry.cost + each).clamp(1, COST_MAX);
+                    best = Some((rank, Best { class: class.class, level, seq, cost }));
                 }
             }
         }

@@ -151,6 +151,10 @@ impl Stream {
         };
         let refusal = match first {
             Err(e) => e.into(),
+            Ok(ClientFrame::Work(_)) if draining => {
+                let refusal = Failure::new(Code::Draining, "the broker is shutting down");
+                return work::refuse(self, &refusal).await;
+            }
             Ok(_) if state.leaving => Failure::new(Code::Forbidden, "the tenant is being deleted"),
             Ok(_) if draining => Failure::new(Code::Draining, "the broker is shutting down"),
             Ok(ClientFrame::Batch(open)) => match batch::open(peer, &open) {
@@ -172,7 +176,7 @@ impl Stream {
                     self.splitter.advance();
                     return work::serve(peer, self, opened).await;
                 }
-                Err(refusal) => refusal,
+                Err(refusal) => return work::refuse(self, &refusal).await,
             },
             Ok(other) => Failure::new(
                 Code::InvalidAction,

@@ -90,6 +90,13 @@ fn worker(peer: &Peer) -> Result<&WorkerCaller, Failure> {
     }
 }
 
+/// Answers a stream of work that is not admitted, in its own frames.
+pub(super) async fn refuse(mut stream: Stream, failure: &Failure) -> End {
+    let (code, failure) = (failure.code.number(), failure.as_wire());
+    stream.output.frame(&DispatchFrame::Error { code, failure });
+    stream.finish(End::Unfinished).await
+}
+
 /// Serves a worker until it leaves.
 pub(super) async fn serve(peer: &Arc<Peer>, stream: Stream, opened: Opened) -> End {
     let Opened { session, permit } = opened;
@@ -104,11 +111,7 @@ pub(super) async fn serve(peer: &Arc<Peer>, stream: Stream, opened: Opened) -> E
             stream.output.frame(&DispatchFrame::End);
             stream.finish(End::Completed).await
         }
-        Over::Failed(failure) => {
-            let (code, failure) = (failure.code.number(), failure.as_wire());
-            stream.output.frame(&DispatchFrame::Error { code, failure });
-            stream.finish(End::Unfinished).await
-        }
+        Over::Failed(failure) => refuse(stream, &failure).await,
         Over::ReaderGone => {
             let _ = stream.send.reset(varint(StreamCode::ReaderGone));
             let _ = stream.recv.stop(varint(StreamCode::ReaderGone));

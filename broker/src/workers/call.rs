@@ -136,9 +136,10 @@ impl Cell {
     }
 
     /// How it stands in line.
-    pub(super) fn line(&self, mean_ns: u64) -> fair::Claim<u32, Class> {
+    pub(super) fn line(&self) -> fair::Claim<u32, Class> {
         let Claim { tenant: key, tenant_max, weight, priority, .. } = self.task.claim;
-        let cost = super::pools::cost(mean_ns, self.task.payload.len());
+        // Its running time is the class's, as it is known when it runs.
+        let cost = super::pools::cost(0, self.task.payload.len());
         fair::Claim {
             key,
             class: Class { recipe: self.recipe, tenant_max },

@@ -7,10 +7,13 @@ use super::{
     after::After,
     call::{Cell, Place},
     lease::{Dispatch, Lease, Outgoing},
-    pools::{self, Class},
+    pools::Class,
     state::{Known, PoolId, SessionId, State},
 };
-use crate::batch::Claim;
+use crate::{
+    batch::{Claim, Slot},
+    rules::fair::Popped,
+};
 
 impl Workers {
     /// Gives away what waits in every line.
@@ -33,13 +36,16 @@ impl Workers {
             }
             let mut look = self.0.slots.look();
             let can_run = |tenant: &u32, class: &Class| {
-                let Some(known) = recipes.get(&class.recipe) else { return false };
+                let known = recipes.get(&class.recipe)?;
                 let has_free = |(session, _): &(SessionId, u32)| {
                     sessions.get(session).is_some_and(|s| s.free() > 0)
                 };
-                known.serving.iter().any(has_free) && look.has_room(&bounds(*tenant, class, known))
+                let can = known.serving.iter().any(has_free)
+                    && look.has_room(&bounds(*tenant, class, known));
+                can.then_some(known.mean_ns)
             };
-            let Some((tenant, cell)) = pool.queue.pop_where(now_ns, can_run) else { return };
+            let popped = pool.queue.pop_where(now_ns, can_run);
+            let Some(Popped { key: tenant, item: cell, cost }) = popped else { return };
             // Its own claim: the recipe's bound may have been another when it stood in line.
             let slot = look.try_take(cell.task.claim);
             drop(look);
@@ -53,7 +59,7 @@ impl Workers {
                 state.push(&cell);
                 return;
             };
-            state.lend(&cell, slot, session, number, after);
+            state.lend(&cell, (slot, cost), session, number, after);
             state.unblock(recipe, tenant, after);
         }
     }
@@ -79,12 +85,11 @@ impl State {
     fn lend(
         &mut self,
         cell: &Arc<Cell>,
-        slot: crate::batch::Slot,
+        (slot, charged): (Slot, u64),
         session: SessionId,
         recipe: u32,
         after: &mut After,
     ) {
-        let mean_ns = self.recipes.get(&cell.recipe).map_or(0, |known| known.mean_ns);
         let Some(serving) = self.sessions.get_mut(&session) else { return };
         let now = Instant::now();
         let attempt = cell.begins(now);
@@ -96,7 +101,7 @@ impl State {
             recipe: cell.recipe,
             tenant: cell.task.claim.tenant,
             weight: cell.task.claim.weight,
-            charged: pools::cost(mean_ns, cell.task.payload.len()),
+            charged,
             attempt,
             since: now,
             reported: None,

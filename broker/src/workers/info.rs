@@ -52,8 +52,8 @@ pub struct WorkerRecipe {
 pub(crate) struct Counts {
     pub workers: u64,
     pub recipes: u64,
-    pub waiting: u64,
-    pub leased: u64,
+    pub waiting: usize,
+    pub leased: usize,
     pub dispatched: u64,
     pub answered: u64,
     pub late: u64,
@@ -80,8 +80,8 @@ impl Workers {
         self.with(|state, _| Counts {
             workers: state.sessions.len() as u64,
             recipes: state.recipes.len() as u64,
-            waiting: state.pools.values().map(|p| p.queue.len() as u64).sum(),
-            leased: state.sessions.values().map(|s| s.leases.len() as u64).sum(),
+            waiting: state.pools.values().map(|p| p.queue.len()).sum(),
+            leased: state.sessions.values().map(|s| s.leases.len()).sum(),
             dispatched: state.dispatched,
             answered: state.answered,
             late: state.late,

@@ -141,7 +141,7 @@ impl State {
     pub(super) fn push(&mut self, cell: &Arc<Cell>) -> Option<PoolId> {
         let known = self.recipes.get(&cell.recipe)?;
         let pool = self.pools.get_mut(&known.pool)?;
-        let id = pool.queue.push(cell.line(known.mean_ns), cell.queued_at, cell.clone());
+        let id = pool.queue.push(cell.line(), cell.queued_at, cell.clone());
         cell.moves(Place::InLine(id));
         Some(known.pool)
     }

@@ -112,11 +112,11 @@ fn what_cannot_run_is_passed_over_and_keeps_its_place() {
         f.push(of(1, n), 0, n);
     }
     f.push(of(2, 5), 0, 5);
-    let even = |_: &u32, even: &bool| *even;
+    let even = |_: &u32, even: &bool| even.then_some(0);
     assert_eq!((f.len_of_class(&1, &true), f.len_of_class(&2, &true)), (2, 0));
-    assert_eq!(f.pop_where(0, even), Some((1, 2)));
-    assert_eq!(f.pop_where(0, even), Some((1, 4)));
-    assert_eq!(f.pop_where(0, even), None);
+    assert_eq!(f.pop_where(0, even).map(|p| p.item), Some(2));
+    assert_eq!(f.pop_where(0, even).map(|p| p.item), Some(4));
+    assert!(f.pop_where(0, even).is_none());
     assert_eq!((f.len(), f.len_of(&1), f.len_of(&2)), (3, 2, 1));
     let rest: Vec<_> = std::iter::from_fn(|| f.pop(0)).filter(|(k, _)| *k == 1).collect();
     assert_eq!(rest, [(1, 1), (1, 3)]);
@@ -147,9 +147,10 @@ fn a_tenant_is_asked_for_once_a_class_however_much_waits() {
     let mut asked = 0;
     let got = f.pop_where(0, |_, class| {
         asked += 1;
-        *class == 2
+        (*class == 2).then_some(7)
     });
-    assert_eq!((got, asked), (Some((1, 2)), 3));
+    let got = got.map(|p| (p.key, p.item, p.cost));
+    assert_eq!((got, asked), (Some((1, 2, 8)), 3), "its own cost, and its class's");
 }
 
 #[test]
@@ -172,7 +173,8 @@ fn who_could_not_run_saves_nothing_up() {
         push(&mut f, 2, 1, 3, 0, 100, ());
     }
     for _ in 0..500 {
-        assert_eq!(f.pop_where(0, |k, ()| *k == 2).map(|(k, ())| k), Some(2));
+        let popped = f.pop_where(0, |k, ()| (*k == 2).then_some(0));
+        assert_eq!(popped.map(|p| p.key), Some(2));
     }
     let first: u32 = (0..100).filter_map(|_| f.pop(0)).map(|(k, ())| u32::from(k == 1)).sum();
     assert!((49..=51).contains(&first), "{first} of 100");
@@ -289,7 +291,8 @@ proptest! {
                     }
                 },
                 Op::PopOf { key } => {
-                    let got = f.pop_where(now, |k, _| *k == key).map(|(_, n)| n);
+                    let of = |k: &u32, _: &()| (*k == key).then_some(0);
+                    let got = f.pop_where(now, of).map(|p| p.item);
                     prop_assert_eq!(got, first_of(&waits, key));
                     if let Some(n) = got {
                         waits.remove(&n);

@@ -1,0 +1,299 @@
+//! A call from its item to its answer, and back.
+
+use tollgate_client::Request;
+use tollgate_protocol::{
+    Code, WorkerFrame,
+    batch::BatchOpen,
+    close::StreamCode,
+    id::BatchId,
+    work::{Failed, RecipeSpec},
+};
+use tollgate_tests::{
+    Rig, eventually,
+    raw::Told,
+    worker::{Said, pattern},
+};
+
+#[tokio::test]
+async fn an_item_is_run_by_a_worker() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(4, &["upper"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(7, "upper", b"hello").await;
+    batch.seal(1).await;
+    let call = worker.call().await;
+    assert_eq!((call.lease, call.recipe, call.attempt), (1, 0, 1));
+    assert_eq!((call.item_id, call.tenant.as_str(), &call.payload[..]), (7, "acme", &b"hello"[..]));
+    assert_eq!(call.timeout_ms, 5_000, "the default of a recipe");
+    worker.progress(1, 1, 2).await;
+    assert_eq!(batch.until("progress").await.last().map(String::as_str), Some("progress 7 1/2"));
+    worker.answer(1, b"HELLO").await;
+    let lines = batch.transcript().await;
+    assert_eq!(lines, ["progress 7 2/2", "result 7 OK HELLO", "summary Sealed 1/1"]);
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_worker_is_given_no_more_than_its_credit() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(2, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    for id in 1..=5 {
+        batch.request(id, "w", b"x").await;
+    }
+    batch.seal(5).await;
+    let (first, second) = (worker.call().await, worker.call().await);
+    assert_eq!((first.lease, second.lease), (1, 2));
+    eventually("three wait", || rig.broker.workers()[0].leased == 2).await;
+    worker.answer(2, b"").await;
+    assert_eq!(worker.call().await.lease, 3, "an answer gives its credit back");
+    worker.say(&WorkerFrame::Credit { add: 2 }).await;
+    assert_eq!((worker.call().await.lease, worker.call().await.lease), (4, 5));
+    for lease in [1, 3, 4, 5] {
+        worker.answer(lease, b"").await;
+    }
+    assert!(batch.transcript().await.contains(&"summary Sealed 5/5".to_owned()));
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_failure_reaches_the_caller_as_the_worker_told_it() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(8, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    let codes = [
+        (Code::ValidationError, Code::ValidationError),
+        (Code::NotFound, Code::NotFound),
+        (Code::Unauthorized, Code::Unauthorized),
+        (Code::Forbidden, Code::Forbidden),
+        (Code::RateLimited, Code::RateLimited),
+        (Code::InternalError, Code::InternalError),
+        (Code::Panic, Code::Panic),
+        (Code::RecipeExecution, Code::RecipeExecution),
+        // The broker's own to use.
+        (Code::QuotaExceeded, Code::RecipeExecution),
+        (Code::WorkerLost, Code::RecipeExecution),
+        (Code::Ok, Code::RecipeExecution),
+    ];
+    for (id, (said, expected)) in (1..).zip(codes) {
+        batch.request(id, "w", b"x").await;
+        let call = worker.call().await;
+        let mut failed = Failed::new(call.lease, said, "no luck");
+        failed.app_code = Some("E42");
+        worker.say(&WorkerFrame::Failed(failed)).await;
+        let told = loop {
+            if let Some(told) = batch.next(|f| Told::of(&f)).await.expect("a frame") {
+                break told;
+            }
+        };
+        assert_eq!((told.id, told.code()), (Some(id), Some(expected)), "{said}");
+        assert_eq!((told.message.as_str(), told.attempts), ("no luck", 1));
+        assert!(!told.retryable && !told.side_effect_free, "it is not idempotent, and it ran");
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_item_is_told_to_its_worker_and_still_costs_its_credit() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(1, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "w", b"x").await;
+    let call = worker.call().await;
+    batch.reset(StreamCode::CancelAll.number());
+    assert_eq!(worker.next().await, Said::Cancel(call.lease));
+    let mut second = raw.batch().await;
+    second.request(1, "w", b"y").await;
+    second.seal(1).await;
+    eventually("it waits", || rig.broker.counters().worker_queue == 1).await;
+    worker.fail(call.lease, Code::Cancelled, "stopped").await;
+    let next = worker.call().await;
+    worker.answer(next.lease, b"done").await;
+    let lines = second.transcript().await;
+    assert_eq!(lines, ["accepted", "result 1 OK done", "summary Sealed 1/1"]);
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_ends_and_its_worker_is_told() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 1).await;
+    let mut spec = RecipeSpec::new("slow");
+    spec.timeout_ms = Some(50);
+    worker.register(spec).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "slow", b"x").await;
+    batch.seal(1).await;
+    assert_eq!(worker.call().await.timeout_ms, 50);
+    let told = batch.failures().await;
+    assert_eq!((told[0].code(), told[0].attempts), (Some(Code::Timeout), 1));
+    assert_eq!(told[0].detail("phase"), "running");
+    assert_eq!(worker.next().await, Said::Cancel(1));
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn what_waits_too_long_was_never_started() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 1).await;
+    let mut spec = RecipeSpec::new("w");
+    spec.queue_timeout_ms = Some(50);
+    worker.register(spec).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "w", b"x").await;
+    worker.call().await;
+    batch.request(2, "w", b"y").await;
+    let mut told = None;
+    while told.is_none() {
+        told = batch.next(|f| Told::of(&f)).await.expect("a frame");
+    }
+    let told = told.expect("a failure");
+    assert_eq!((told.id, told.code(), told.attempts), (Some(2), Some(Code::Timeout), 0));
+    assert_eq!(told.detail("phase"), "queued");
+    assert!(told.retryable && told.side_effect_free);
+    // Its worker leaves: the recipe stays known, and nobody serves it.
+    drop(worker);
+    batch.request(3, "w", b"z").await;
+    batch.seal(3).await;
+    let told = batch.failures().await;
+    let codes: Vec<_> = told.iter().map(|t| (t.id, t.code())).collect();
+    let expected = [(Some(1), Some(Code::WorkerLost)), (Some(3), Some(Code::NoWorker))];
+    assert_eq!(codes, expected);
+    assert!(told[1].side_effect_free);
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_answers_what_it_has_and_gets_no_more() {
+    let rig = Rig::start().await;
+    let mut leaving = rig.serving(1, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "w", b"a").await;
+    let call = leaving.call().await;
+    leaving.say(&WorkerFrame::Drain).await;
+    eventually("it drains", || rig.broker.workers()[0].draining).await;
+    let mut other = rig.serving(1, &["w"]).await;
+    batch.request(2, "w", b"b").await;
+    batch.seal(2).await;
+    other.echo(1).await;
+    leaving.answer(call.lease, b"a").await;
+    assert_eq!(leaving.next().await, Said::End);
+    let mut lines = batch.transcript().await;
+    lines.sort();
+    assert_eq!(lines, ["accepted", "result 1 OK a", "result 2 OK b", "summary Sealed 2/2"]);
+    eventually("it is gone", || rig.broker.workers().len() == 1).await;
+}
+
+#[tokio::test]
+async fn large_payloads_travel_apart_both_ways() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(4, &["large"]).await;
+    let client = rig.client("acme").await;
+    let payload = pattern(900_000);
+    let sent = payload.clone();
+    let asks = tokio::spawn(async move {
+        client.execute([Request::new("large", sent)]).await.expect("a batch")
+    });
+    let call = worker.call().await;
+    assert_eq!((call.apart, call.payload.len()), (Some(900_000), 0));
+    let fetched = worker.fetch(call.lease).await.expect("the payload");
+    assert!(fetched == payload);
+    let mut stream = worker.deliver(call.lease, 900_000).await;
+    stream.bytes(&payload).await;
+    stream.fin();
+    let result = asks.await.expect("no panic").into_result().expect("it succeeded");
+    let first = result.iter().next().expect("one");
+    assert!(first.outcome.as_ref().expect("well").as_ref() == &payload[..]);
+    assert!(worker.fetch(call.lease).await.is_err(), "an answered call has no payload");
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_large_answer_that_does_not_come_whole_is_a_failure() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(4, &["large"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    for id in 1..=4 {
+        batch.request(id, "large", b"x").await;
+    }
+    batch.seal(4).await;
+    for _ in 0..4 {
+        worker.call().await;
+    }
+    // Too short, too long, too large for the recipe, and right.
+    let mut short = worker.deliver(1, 100_000).await;
+    short.bytes(&pattern(99_999)).await;
+    short.fin();
+    let mut long = worker.deliver(2, 100_000).await;
+    long.bytes(&pattern(100_001)).await;
+    long.fin();
+    let mut large = worker.deliver(3, 2 << 20).await;
+    assert_eq!(large.stopped().await, Some(StreamCode::Done));
+    let mut right = worker.deliver(4, 100_000).await;
+    right.bytes(&pattern(100_000)).await;
+    right.fin();
+    let mut lines = batch.transcript().await;
+    lines.sort();
+    let expected = [
+        "accepted",
+        "result 1 WORKER_LOST",
+        "result 2 WORKER_LOST",
+        "result 3 RESULT_TOO_LARGE",
+        "result 4 OK 100000 bytes",
+        "summary Sealed 1/4",
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(rig.broker.workers()[0].leased, 0, "every lease is over");
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_schema_is_checked_before_anything_is_dispatched() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 4).await;
+    let mut spec = RecipeSpec::new("typed");
+    spec.encoding = tollgate_protocol::describe::Encoding::Json;
+    spec.schema = Some(r#"{"type":"object","required":["n"]}"#);
+    worker.register(spec).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "typed", b"{}").await;
+    batch.request(2, "typed", br#"{"n":1}"#).await;
+    batch.seal(2).await;
+    let call = worker.call().await;
+    assert_eq!(call.item_id, 2);
+    worker.answer(call.lease, b"1").await;
+    let lines = batch.transcript().await;
+    assert!(lines.contains(&"result 1 VALIDATION_ERROR".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"result 2 OK 1".to_owned()), "{lines:?}");
+}
+
+#[tokio::test]
+async fn the_order_of_submission_is_kept() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(4, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw
+        .batch_with(|open: &mut BatchOpen<'_>| {
+            open.batch_id = BatchId::random();
+            open.order = tollgate_protocol::batch::Order::Submission;
+        })
+        .await;
+    for id in 1..=3 {
+        batch.request(id, "w", id.to_string().as_bytes()).await;
+    }
+    batch.seal(3).await;
+    let calls = [worker.call().await, worker.call().await, worker.call().await];
+    for call in calls.iter().rev() {
+        worker.answer(call.lease, &call.payload).await;
+    }
+    let lines = batch.transcript().await;
+    assert_eq!(lines[1..4], ["result 1 OK 1", "result 2 OK 2", "result 3 OK 3"]);
+}
