@@ -28,7 +28,7 @@ use crate::{
         audit::{self, Found},
     },
     transport::{Endpoint, EndpointError, Live, WindowPool},
-    workers::{WorkerInfo, Workers},
+    workers::{self, WorkerInfo, Workers},
 };
 
 mod dev_ca;
@@ -127,6 +127,9 @@ pub enum StartError {
     /// The revocations can not be read.
     #[error(transparent)]
     Revocations(#[from] revocations::RestoreError),
+    /// The recipes of workers can not be read.
+    #[error(transparent)]
+    Workers(#[from] workers::RestoreError),
     /// The listener can not be started.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -191,15 +194,18 @@ impl Broker {
         let opened = Registry::open(&config.tenancy, store.clone(), fence.clone(), events.clone());
         let tenants = opened.await?;
         let (domain, trust) = (paths.domain.clone(), certificates.clone());
-        let revocations = Revocations::open(&store, fence, domain, trust, events.clone()).await?;
+        let revocations =
+            Revocations::open(&store, fence.clone(), domain, trust, events.clone()).await?;
         rotator.deny(revocations.entries().collect())?;
         tenants.book().bound(scrape::bounds(&config.metrics));
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&config.metrics, names);
         let engine = engine(&config.batch, catalog.clone(), &metrics, &tenants)?;
         let (directory, slots) = (engine.directory.clone(), engine.slots.clone());
+        let (metered, told) = (metrics.clone(), events.clone());
         let workers =
-            Workers::new(&config.workers, directory, slots, metrics.clone(), events.clone());
+            Workers::open(&config.workers, (&store, fence), directory, slots, metered, told);
+        let workers = workers.await?;
         let snapshot = certificates.current();
         let endpoint =
             Endpoint::bind(config.listen, &config.limits, &snapshot, config.data_dir.as_deref())?;
@@ -423,7 +429,7 @@ async fn forget_recipes(workers: Workers) {
     const LOOK_EVERY: Duration = Duration::from_secs(60);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        workers.forget_old(Instant::now());
+        workers.forget_old(Instant::now()).await;
     }
 }
 

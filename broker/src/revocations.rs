@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     events::{Events, Kind},
-    store::{Fence, ReadError, Store},
+    store::{Fence, Store, keyed::OpenError},
     tenancy::NotKept,
 };
 
@@ -133,7 +133,7 @@ impl ReinstateError {
 pub enum RestoreError {
     /// The store does not give them.
     #[error("cannot read the revocations: {0}")]
-    Read(#[from] ReadError),
+    Open(#[from] OpenError<BadRecord>),
     /// One is damaged, or written by a newer program.
     #[error("cannot read the revocations: {0}")]
     Record(#[from] BadRecord),
@@ -246,7 +246,6 @@ impl Revocations {
         self.all().insert(id, new.clone());
         let in_force = self.put_in_force().await;
         self.0.events.publish(None, Kind::RevocationAdded { revocation: id.to_string() });
-        ledger.checkpoint_when_due().await;
         drop(ledger);
         in_force?;
         Ok(new)
@@ -271,7 +270,6 @@ impl Revocations {
         self.all().remove(&id);
         let in_force = self.put_in_force().await;
         self.0.events.publish(None, Kind::RevocationRemoved { revocation: id.to_string() });
-        ledger.checkpoint_when_due().await;
         drop(ledger);
         in_force?;
         Ok(())

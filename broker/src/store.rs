@@ -24,6 +24,7 @@ mod config;
 mod conformance;
 mod embedded;
 mod error;
+pub mod keyed;
 mod memory;
 #[cfg(test)]
 mod model;

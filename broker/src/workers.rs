@@ -15,12 +15,14 @@ use crate::{
     batch::{Directory, Slots},
     events::Events,
     metrics::Metrics,
+    store::{Fence, Store, keyed::Keyed},
 };
 
 mod after;
 mod call;
 mod dispatch;
 mod info;
+mod kept;
 mod lease;
 mod pools;
 mod register;
@@ -28,6 +30,7 @@ mod session;
 mod state;
 
 pub use info::{WorkerInfo, WorkerRecipe};
+pub use kept::RestoreError;
 pub(crate) use lease::{Dispatch, Outgoing};
 pub(crate) use register::{Prepared, Registration};
 pub(crate) use session::{Expected, NotLeased, Session, Who, WorkError};
@@ -76,11 +79,33 @@ struct Inner {
     /// Never held while a task is woken, a slot given back or a value of a recipe's dropped: see
     /// [`After`].
     state: Mutex<State>,
+    /// Held by whoever keeps something, to the end; none where nothing is kept.
+    kept: tokio::sync::Mutex<Option<Keyed>>,
 }
 
 impl Workers {
-    /// No workers yet. Call it once for an engine's slots.
-    pub(crate) fn new(
+    /// No workers yet, and the recipes that are known from before. Call it once for an engine's
+    /// slots.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when they can not be read.
+    pub(crate) async fn open(
+        config: &Config,
+        (store, fence): (&Store, Fence),
+        directory: Directory,
+        slots: Slots,
+        metrics: Metrics,
+        events: Events,
+    ) -> Result<Self, RestoreError> {
+        let (keyed, known) = kept::open(store, fence).await?;
+        let workers = Workers::new(config, directory, slots, metrics, events);
+        workers.know(known);
+        *workers.0.kept.lock().await = Some(keyed);
+        Ok(workers)
+    }
+
+    /// No workers, and nothing is kept of their recipes.
+    fn new(
         config: &Config,
         directory: Directory,
         slots: Slots,
@@ -95,6 +120,7 @@ impl Workers {
             events,
             base: Instant::now(),
             state: Mutex::default(),
+            kept: tokio::sync::Mutex::new(None),
         };
         let workers = Workers(Arc::new(inner));
         let weak = Arc::downgrade(&workers.0);

@@ -70,17 +70,19 @@ impl Rig {
     /// Starts a broker with recipes of the test's own.
     pub async fn with_catalog(catalog: Catalog, change: impl FnOnce(&mut Config)) -> Rig {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut config = Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            data_dir: Some(dir.path().into()),
-            http: Http::anywhere(),
-            ..Config::default()
-        };
-        change(&mut config);
-        let broker = Broker::start(config, catalog).await.expect("a broker");
+        let broker = start(dir.path(), catalog, change).await;
         for id in ["acme", "globex"] {
             broker.tenants().create_named(id, settings()).await.expect("a tenant");
         }
+        Rig { broker, dir }
+    }
+
+    /// Ends the broker well, and starts another on what it kept, with the built-in recipes.
+    pub async fn restart(self, change: impl FnOnce(&mut Config)) -> Rig {
+        let Rig { broker, dir } = self;
+        broker.shutdown(Duration::ZERO).await;
+        let catalog = tollgate_broker::recipes::builtin().build().expect("a catalog");
+        let broker = start(dir.path(), catalog, change).await;
         Rig { broker, dir }
     }
 
@@ -162,6 +164,17 @@ impl Rig {
             .await;
         }
     }
+}
+
+async fn start(dir: &Path, catalog: Catalog, change: impl FnOnce(&mut Config)) -> Broker {
+    let mut config = Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        data_dir: Some(dir.into()),
+        http: Http::anywhere(),
+        ..Config::default()
+    };
+    change(&mut config);
+    Broker::start(config, catalog).await.expect("a broker")
 }
 
 /// The identity of a tenant's client.

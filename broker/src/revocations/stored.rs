@@ -20,9 +20,6 @@ pub enum BadRecord {
     /// It has a layout of a newer program.
     #[error("a record has the layout {0}, which this program does not know")]
     Layout(u8),
-    /// It is of a kind that does not belong here.
-    #[error("a record of the kind {0} is among them")]
-    Kind(String),
     /// What it revokes is neither a certificate nor a holder.
     #[error(transparent)]
     Entry(#[from] EntryError),

@@ -16,6 +16,8 @@ pub mod system {
     pub const TENANTS: Stream = Stream(1);
     /// What was revoked through the API.
     pub const REVOCATIONS: Stream = Stream(2);
+    /// The recipes that workers made known.
+    pub const WORKER_RECIPES: Stream = Stream(3);
 }
 
 /// What a record is.
@@ -30,6 +32,10 @@ pub enum Kind {
     Revocation,
     /// A revocation was taken back.
     RevocationRemoved,
+    /// A worker made a recipe known, or known in another form.
+    WorkerRecipe,
+    /// A recipe of workers is not known any more.
+    WorkerRecipeForgotten,
 }
 
 /// A row of the table of kinds.
@@ -47,6 +53,8 @@ const TABLE: &[Row] = &[
     Row { kind: Kind::TenantDeleted, tag: 2, layout: 1 },
     Row { kind: Kind::Revocation, tag: 3, layout: 1 },
     Row { kind: Kind::RevocationRemoved, tag: 4, layout: 1 },
+    Row { kind: Kind::WorkerRecipe, tag: 5, layout: 1 },
+    Row { kind: Kind::WorkerRecipeForgotten, tag: 6, layout: 1 },
 ];
 
 impl Kind {
@@ -103,6 +111,8 @@ mod tests {
         (2, "TenantDeleted", 1),
         (3, "Revocation", 1),
         (4, "RevocationRemoved", 1),
+        (5, "WorkerRecipe", 1),
+        (6, "WorkerRecipeForgotten", 1),
     ];
 
     #[test]

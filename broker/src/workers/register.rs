@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tollgate_protocol::{Code, id::RecipeName, limits::WORK_RECIPES_MAX};
+use tollgate_protocol::{
+    Code, Frame,
+    id::RecipeName,
+    limits::WORK_RECIPES_MAX,
+    work::{RecipeSpec, WorkerFrame},
+};
 
 use super::{
     Workers,
@@ -14,7 +19,9 @@ use super::{
     state::{Known, RecipeId, SessionId, State},
 };
 use crate::{
-    batch::{CatalogError, Entry, Failure, Handler, Owner, RECIPES_MAX, Spec, entry, parse_schema},
+    batch::{
+        CatalogError, Entry, Failure, Handler, Owner, RECIPES_MAX, Retry, Spec, entry, parse_schema,
+    },
     metrics::OTHER_LABEL,
 };
 
@@ -25,12 +32,61 @@ pub(crate) struct Registration {
     pub spec: Spec,
     /// The JSON Schema of its payload, as text.
     pub schema: Option<String>,
+    /// The frame that said so.
+    pub wire: Vec<u8>,
 }
 
 /// A recipe whose name and spec are in order.
-pub(crate) struct Prepared(Entry);
+pub(crate) struct Prepared {
+    entry: Entry,
+    wire: Vec<u8>,
+}
+
+impl Prepared {
+    pub(super) fn name(&self) -> &RecipeName {
+        self.entry.name()
+    }
+
+    /// The frame that described it.
+    pub(super) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+}
 
 impl Registration {
+    /// What a worker says of a recipe.
+    pub(crate) fn of(s: &RecipeSpec<'_>) -> Registration {
+        let defaults = Spec::default();
+        let ms = Duration::from_millis;
+        let bytes = |n: Option<u64>, default| {
+            n.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
+        };
+        let spec = Spec {
+            encoding: s.encoding,
+            timeout: s.timeout_ms.map(ms),
+            queue_timeout: s.queue_timeout_ms.map_or(defaults.queue_timeout, ms),
+            estimated_duration: ms(s.estimated_duration_ms),
+            concurrency_max: s.concurrency_max,
+            blocking: false,
+            inline_bytes_max: None,
+            retry: Retry {
+                attempts_max: s.attempts_max,
+                first: ms(s.retry_first_ms),
+                factor: f64::from(s.retry_factor_percent) / 100.0,
+                cap: ms(s.retry_cap_ms),
+            },
+            idempotent: s.idempotent,
+            payload_bytes_max: bytes(s.payload_bytes_max, defaults.payload_bytes_max),
+            result_bytes_max: bytes(s.result_bytes_max, defaults.result_bytes_max),
+            schema: None,
+            description: s.description.to_owned(),
+        };
+        let mut wire = Vec::new();
+        WorkerFrame::Register(*s).put_body(&mut wire);
+        let (name, schema) = (s.name.to_owned(), s.schema.map(str::to_owned));
+        Registration { name, spec, schema, wire }
+    }
+
     /// Checks the name and the spec. A schema takes its time: not for a task that serves others.
     ///
     /// # Errors
@@ -40,7 +96,8 @@ impl Registration {
         // It leads nowhere until it is registered.
         let route = Route { workers: Weak::new(), recipe: 0 };
         let entry = entry(&self.name, self.spec, Handler::Remote(Arc::new(route)));
-        entry.map(Prepared).map_err(|e| refused(&e))
+        let wire = self.wire;
+        entry.map(|entry| Prepared { entry, wire }).map_err(|e| refused(&e))
     }
 }
 
@@ -52,20 +109,16 @@ impl Session {
     /// too many recipes.
     pub(crate) fn register(&self, recipe: Prepared) -> Result<u32, Failure> {
         let workers = &self.workers;
-        let name = recipe.0.name().clone();
+        let name = recipe.name().clone();
         let owner = workers.with(|state, _| state.sessions.get(&self.id).map(|s| s.owner));
         let owner = owner.ok_or_else(gone)?;
-        let label = match owner {
-            Owner::Everyone => workers.0.metrics.items().label(name.as_str()),
-            // Tenants choose their names: they must not use the labels up.
-            Owner::Tenant(_) => OTHER_LABEL,
-        };
+        let label = workers.label(owner, &name);
         workers.with(|state, after| {
             let number = self.may_register(state, owner, &name)?;
             let known = state.names.get(&(owner, name.clone())).copied();
             let recipe = match known {
-                Some(id) => workers.known_again(state, id, recipe.0, label)?,
-                None => workers.known_first(state, owner, recipe.0, label),
+                Some(id) => workers.known_again(state, id, recipe.entry, label)?,
+                None => workers.known_first(state, owner, recipe.entry, label),
             };
             state.serve(self.id, recipe, number);
             let pool = state.recipes.get(&recipe).map(|known| known.pool);
@@ -73,6 +126,21 @@ impl Session {
                 workers.dispatch(state, pool, after);
             }
             Ok(number)
+        })
+    }
+
+    /// Whether a recipe that may be registered is to be kept first.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register).
+    pub(crate) fn is_news(&self, recipe: &Prepared) -> Result<bool, Failure> {
+        self.workers.with(|state, _| {
+            self.may_register(state, self.owner(), recipe.name())?;
+            let known = state.names.get(&(self.owner(), recipe.name().clone()));
+            match known.and_then(|id| state.recipes.get(id)) {
+                None => Ok(true),
+                Some(known) => known.may_become(&recipe.entry),
+            }
         })
     }
 
@@ -112,16 +180,8 @@ impl Workers {
         label: u32,
     ) -> Result<RecipeId, Failure> {
         let Some(known) = state.recipes.get_mut(&id) else { return Err(gone()) };
-        if known.entry.spec() == entry.spec() {
+        if !known.may_become(&entry)? {
             return Ok(id);
-        }
-        if !known.serving.is_empty() {
-            let name = known.entry.name();
-            let message = format!(
-                "the recipe `{name}` is served with another spec: it can change once those workers \
-                 are gone"
-            );
-            return Err(Failure::new(Code::Conflict, message).detail("recipe", name));
         }
         entry.handler = self.route(id);
         known.entry = self.0.directory.publish(known.owner, entry, label);
@@ -161,13 +221,58 @@ impl Workers {
         Handler::Remote(Arc::new(Route { workers: Arc::downgrade(&self.0), recipe }))
     }
 
+    /// Makes recipes known that were before the start; nobody serves them yet.
+    pub(super) fn know(&self, all: Vec<(Owner, Registration)>) {
+        let now = Instant::now();
+        for (owner, registration) in all {
+            let name = registration.name.clone();
+            // A newer program may be stricter; its worker is told when it comes.
+            let Ok(recipe) = registration.prepare() else {
+                tracing::warn!(recipe = name, "a recipe that was known is not in order any more");
+                continue;
+            };
+            let label = self.label(owner, recipe.name());
+            self.with(|state, _| {
+                let id = self.known_first(state, owner, recipe.entry, label);
+                if let Some(known) = state.recipes.get_mut(&id) {
+                    known.left = Some(now);
+                }
+            });
+        }
+    }
+
+    fn label(&self, owner: Owner, name: &RecipeName) -> u32 {
+        match owner {
+            Owner::Everyone => self.0.metrics.items().label(name.as_str()),
+            // Tenants choose their names: they must not use the labels up.
+            Owner::Tenant(_) => OTHER_LABEL,
+        }
+    }
+
     /// Forgets recipes that nobody has served for long and nobody waits for.
-    pub(crate) fn forget_old(&self, now: Instant) {
+    pub(crate) async fn forget_old(&self, now: Instant) {
         let ttl = Duration::from_millis(self.0.config.recipe_ttl_ms);
         let old = self.with(|state, _| state.forget_old(now, ttl));
-        for (owner, entry) in old {
-            self.0.directory.withdraw(owner, &entry);
+        for known in old {
+            self.0.directory.withdraw(known.owner, &known.entry);
+            self.unkeep(&known).await;
         }
+    }
+}
+
+impl Known {
+    /// Whether its spec would change; it can only while nobody serves it.
+    fn may_become(&self, entry: &Entry) -> Result<bool, Failure> {
+        let changes = self.entry.spec() != entry.spec();
+        if !changes || self.serving.is_empty() {
+            return Ok(changes);
+        }
+        let name = self.entry.name();
+        let message = format!(
+            "the recipe `{name}` is served with another spec: it can change once those workers are \
+             gone"
+        );
+        Err(Failure::new(Code::Conflict, message).detail("recipe", name))
     }
 }
 
@@ -195,7 +300,7 @@ impl State {
         }
     }
 
-    fn forget_old(&mut self, now: Instant, ttl: Duration) -> Vec<(Owner, Arc<Entry>)> {
+    fn forget_old(&mut self, now: Instant, ttl: Duration) -> Vec<Known> {
         let mut old = Vec::new();
         let ids: Vec<_> = self.recipes.keys().copied().collect();
         for id in ids {
@@ -209,7 +314,7 @@ impl State {
             if let Some(known) = self.recipes.remove(&id) {
                 self.pools.remove(&known.pool);
                 self.names.remove(&(known.owner, known.entry.name().clone()));
-                old.push((known.owner, known.entry));
+                old.push(known);
             }
         }
         old

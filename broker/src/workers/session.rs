@@ -57,6 +57,7 @@ pub(crate) struct Expected {
 pub(crate) struct Session {
     pub(super) workers: Workers,
     pub(super) id: SessionId,
+    owner: Owner,
 }
 
 impl Workers {
@@ -83,14 +84,14 @@ impl Workers {
         let id = self.with(|state, _| state.enter(serving));
         let joined = Kind::WorkerJoined { worker: id, identity: who.identity };
         self.0.events.publish(who.tenant.as_ref(), joined);
-        Session { workers: self.clone(), id }
+        Session { workers: self.clone(), id, owner: who.owner }
     }
 }
 
 impl Session {
-    /// The worker's number.
-    pub(crate) fn id(&self) -> SessionId {
-        self.id
+    /// For whom it works.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Takes what the worker is to be told, and asks to be woken when there is more.

@@ -54,7 +54,7 @@ impl House {
 
     fn serve(&self, session: &Session, name: &str, idempotent: bool) {
         let spec = Spec { idempotent, ..Spec::bytes() };
-        let registration = Registration { name: name.into(), spec, schema: None };
+        let registration = Registration { name: name.into(), spec, schema: None, wire: Vec::new() };
         let prepared = registration.prepare().expect("in order");
         session.register(prepared).expect("taken");
     }
@@ -224,21 +224,26 @@ impl std::task::Wake for Count {
     }
 }
 
+fn forget(house: &House, now: std::time::Instant) {
+    use futures::FutureExt;
+    house.workers.forget_old(now).now_or_never().expect("nothing is kept, so nothing waits");
+}
+
 #[test]
 fn a_recipe_is_forgotten_when_nobody_served_it_for_long_and_nobody_waits() {
     let house = house(&Config { recipe_ttl_ms: 1_000, ..Config::default() }, 16);
     let session = house.enter(Owner::Everyone, 0);
     house.serve(&session, "w", false);
     let long = std::time::Instant::now() + Duration::from_secs(3_600);
-    house.workers.forget_old(long);
+    forget(&house, long);
     assert!(house.entry(0, "w").is_some(), "it is served");
     let call = house.call(0, "w");
     drop(session);
-    house.workers.forget_old(std::time::Instant::now());
-    house.workers.forget_old(long);
+    forget(&house, std::time::Instant::now());
+    forget(&house, long);
     assert!(house.entry(0, "w").is_some(), "somebody waits");
     drop(call);
-    house.workers.forget_old(long);
+    forget(&house, long);
     assert!(house.entry(0, "w").is_none());
     house.check();
 }

@@ -188,3 +188,36 @@ async fn a_suspended_tenants_workers_are_sent_away() {
     assert_eq!(code, Some(tollgate_protocol::close::CloseCode::TenantSuspended.number().into()));
     eventually("it is gone", || rig.broker.workers().is_empty()).await;
 }
+
+#[tokio::test]
+async fn a_recipe_stays_known_over_a_restart() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 1).await;
+    let mut spec = RecipeSpec::new("kept");
+    spec.queue_timeout_ms = Some(20_000);
+    worker.register(spec).await;
+    let mut own = rig.worker(Some("acme"), 1).await;
+    own.register(RecipeSpec::new("own")).await;
+    let rig = rig.restart(|_| {}).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "kept", b"x").await;
+    eventually("it waits for a worker", || rig.broker.counters().worker_queue == 1).await;
+    let mut worker = rig.worker(None, 1).await;
+    worker.register(spec).await;
+    worker.echo(1).await;
+    batch.until("result 1 OK x").await;
+    let known = |tenant| {
+        let rig = &rig;
+        async move {
+            let recipes = rig.client(tenant).await.recipes().await.expect("a list");
+            recipes
+                .iter()
+                .filter(|r| r.kind == RecipeKind::Worker)
+                .map(|r| r.name.to_string())
+                .collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(known("acme").await, ["kept", "own"]);
+    assert_eq!(known("globex").await, ["kept"], "a tenant's own is its own");
+}

@@ -148,9 +148,19 @@ impl<'a> Drive<'a> {
                 Ok(super::heard::Heard::Nothing) => {}
                 Ok(super::heard::Heard::Drains) => self.draining = true,
                 Ok(super::heard::Heard::Registers(recipe)) => {
-                    // A schema may take long to compile, and others are served here.
-                    let judge = move || recipe.prepare();
-                    self.registering = Some(tokio::task::spawn_blocking(judge));
+                    let workers = self.peer.services.workers.clone();
+                    let (session, owner) = (Arc::downgrade(&self.session), self.session.owner());
+                    self.registering = Some(tokio::spawn(async move {
+                        // A schema may take long to compile, and others are served here.
+                        let judged = tokio::task::spawn_blocking(move || recipe.prepare()).await;
+                        let recipe = judged.map_err(|_| not_judged())??;
+                        // Not held while it waits: a worker that leaves is gone at once.
+                        let news = session.upgrade().map(|s| s.is_news(&recipe)).transpose()?;
+                        if news == Some(true) {
+                            workers.keep(owner, &recipe).await?;
+                        }
+                        Ok(recipe)
+                    }));
                 }
                 Err(failure) => self.failed = Some(failure),
             }
@@ -163,9 +173,7 @@ impl<'a> Drive<'a> {
         let Some(judging) = &mut self.registering else { return false };
         let Poll::Ready(judged) = Pin::new(judging).poll(cx) else { return false };
         self.registering = None;
-        let judged = judged.unwrap_or_else(|_| {
-            Err(Failure::new(Code::InternalError, "the recipe could not be looked at"))
-        });
+        let judged = judged.unwrap_or_else(|_| Err(not_judged()));
         match judged.and_then(|recipe| self.session.register(recipe)) {
             Ok(recipe) => self.stream.output.frame(&DispatchFrame::Registered { recipe }),
             Err(failure) => self.failed = Some(failure),
@@ -347,6 +355,10 @@ impl<'a> Drive<'a> {
         }
         None
     }
+}
+
+fn not_judged() -> Failure {
+    Failure::new(Code::InternalError, "the recipe could not be looked at")
 }
 
 /// A timer that is due already fires at the next look, not at once again and again.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tollgate_protocol::{
     Code, DecodeError,
-    work::{Failed, RecipeSpec, WorkerFrame},
+    work::{Failed, WorkerFrame},
 };
 
 use super::super::stream::refuse_critical;
 use crate::{
-    batch::{Error, Failure, Reply, Retry, Spec},
+    batch::{Error, Failure, Reply},
     workers::{NotLeased, Registration, Session, WorkError},
 };
 
@@ -53,7 +53,7 @@ pub(super) fn hear(
         }
         Ok(WorkerFrame::Register(spec)) => {
             refuse_critical(&spec.extensions)?;
-            return Ok(Heard::Registers(registration(&spec)));
+            return Ok(Heard::Registers(Registration::of(&spec)));
         }
         Err(e) if e.is_out_of_bounds() && e.item.is_some() => {
             let message = format!("its worker answered out of bounds: {e}");
@@ -90,32 +90,4 @@ fn reported(f: &Failed<'_>) -> WorkError {
         error = error.detail(key, value);
     }
     WorkError::Failed(error)
-}
-
-fn registration(s: &RecipeSpec<'_>) -> Registration {
-    let defaults = Spec::default();
-    let ms = Duration::from_millis;
-    let bytes =
-        |n: Option<u64>, default| n.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let spec = Spec {
-        encoding: s.encoding,
-        timeout: s.timeout_ms.map(ms),
-        queue_timeout: s.queue_timeout_ms.map_or(defaults.queue_timeout, ms),
-        estimated_duration: ms(s.estimated_duration_ms),
-        concurrency_max: s.concurrency_max,
-        blocking: false,
-        inline_bytes_max: None,
-        retry: Retry {
-            attempts_max: s.attempts_max,
-            first: ms(s.retry_first_ms),
-            factor: f64::from(s.retry_factor_percent) / 100.0,
-            cap: ms(s.retry_cap_ms),
-        },
-        idempotent: s.idempotent,
-        payload_bytes_max: bytes(s.payload_bytes_max, defaults.payload_bytes_max),
-        result_bytes_max: bytes(s.result_bytes_max, defaults.result_bytes_max),
-        schema: None,
-        description: s.description.to_owned(),
-    };
-    Registration { name: s.name.to_owned(), spec, schema: s.schema.map(str::to_owned) }
 }
