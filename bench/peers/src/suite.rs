@@ -18,6 +18,7 @@ const PEERS: &[(&str, &str, &str, bool)] = &[
     ("quinn-jumbo", "quinn", "sock=4194304,mtu=6500", true),
     ("tollgate", "tollgate", "", true),
     ("tollgate-fast", "tollgate", TOLLGATE_FAST, true),
+    ("tollgate-unlimited", "tollgate", "quotas=none", false),
     ("tonic-bidi", "tonic", "", true),
     ("tonic-unary", "tonic", "unary=1", true),
     ("nats-request", "nats", "mode=request", true),

@@ -1,8 +1,8 @@
 //! The broker itself: `echo` through the whole path, under finite quotas far above the load.
 //!
-//! Options (`--tune`): `confirm=0` connects without the first question; `imtu=`, `mtu=`, `ack=`,
-//! `win=`, `cwin=`, `swin=` are the client's transport; a key with a dot, such as `runtime.threads`
-//! or `limits.mtu_initial`, goes into the broker's configuration.
+//! Options (`--tune`): `quotas=none` bounds none of them; `confirm=0` connects without the first
+//! question; `imtu=`, `mtu=`, `ack=`, `win=`, `cwin=`, `swin=` are the client's transport; a key with
+//! a dot, such as `runtime.threads` or `limits.mtu_initial`, goes into the broker's configuration.
 use anyhow::{ensure, Context, Result};
 use bytes::Bytes;
 use std::{
@@ -31,6 +31,16 @@ use crate::{
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// From here on a payload is handed over instead of copied, as the client's documentation says.
 const HAND_OVER_BYTES: usize = 4 << 10;
+
+/// Those that a batch meets.
+const QUOTAS: [(&str, i64); 6] = [
+    ("connections", 20_000),
+    ("requests_per_second", 1_000_000_000),
+    ("bytes_per_second", 1_000_000_000_000),
+    ("batch_items", 100_000),
+    ("batches_in_flight", 100_000),
+    ("payload_bytes", 1_000_000),
+];
 
 pub struct Tollgate {
     servers: [Server; 1],
@@ -74,7 +84,8 @@ fn command(config: &Path) -> Result<Command> {
     Ok(cmd)
 }
 
-/// Every quota has a bound, so that every check is made; none is near.
+/// Every quota has a bound, so that every check is made, and none is near; or, with `quotas=none`,
+/// none has.
 fn write_config(dir: &Path, addr: SocketAddr, t: &Tune) -> Result<PathBuf> {
     let mut sections: Vec<(&str, String)> = Vec::new();
     for (key, value) in t.iter() {
@@ -88,15 +99,11 @@ fn write_config(dir: &Path, addr: SocketAddr, t: &Tune) -> Result<PathBuf> {
     for (section, line) in sections {
         writeln!(text, "{section}.{line}")?;
     }
-    text.push_str(
-        "[tenancy.profiles.bench]\n\
-         connections = 20000\n\
-         requests_per_second = 1000000000\n\
-         bytes_per_second = 1000000000000\n\
-         batch_items = 100000\n\
-         batches_in_flight = 100000\n\
-         payload_bytes = 1000000\n",
-    );
+    text.push_str("[tenancy.profiles.bench]\n");
+    for (quota, limit) in QUOTAS {
+        let limit = if t.str("quotas", "") == "none" { -1 } else { limit };
+        writeln!(text, "{quota} = {limit}")?;
+    }
     let path = dir.join("tollgate.toml");
     fs::write(&path, text)?;
     Ok(path)
