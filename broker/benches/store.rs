@@ -39,6 +39,7 @@ const BODY: usize = 1_024;
 const CASES: &[Case] = &[
     Case { writers: 1, outstanding: 1, records: 1 },
     Case { writers: 16, outstanding: 1, records: 1 },
+    Case { writers: 256, outstanding: 1, records: 1 },
     Case { writers: 16, outstanding: 64, records: 1 },
     Case { writers: 16, outstanding: 2, records: 64 },
     Case { writers: 32, outstanding: 64, records: 1 },
