@@ -38,7 +38,8 @@ const KEEP_BYTES: usize = 64 << 10;
 /// ```
 #[derive(Debug)]
 pub struct Splitter {
-    chunks: [Bytes; CHUNKS],
+    /// Apart, as a splitter is moved and these are large.
+    chunks: Box<[Bytes; CHUNKS]>,
     /// The chunk being cut, and how many there are.
     at: usize,
     filled: usize,
@@ -65,7 +66,7 @@ impl Splitter {
     /// Where to put arriving chunks: follow with [`filled`](Self::filled). Empty until every chunk
     /// that was handed over before is used up.
     pub fn buffers(&mut self) -> &mut [Bytes] {
-        if self.at == self.filled { &mut self.chunks } else { &mut [] }
+        if self.at == self.filled { &mut self.chunks[..] } else { &mut [] }
     }
 
     /// Says how many of [`buffers`](Self::buffers) now hold chunks.

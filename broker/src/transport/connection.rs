@@ -500,11 +500,12 @@ impl<'a> Streams<'a> {
         };
         // Counted beside its permit, so that there is never one without the other.
         let held = (self.of.entered.stream(), permit);
-        self.tasks.spawn(async move {
+        // Boxed: a task moves its future some six times from its making to its end.
+        self.tasks.spawn(Box::pin(async move {
             let end = stream::serve(peer, send, recv).await;
             drop(held);
             end
-        });
+        }));
         self.grow();
     }
 

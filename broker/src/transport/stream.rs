@@ -160,7 +160,8 @@ impl Stream {
             Ok(ClientFrame::Batch(open)) => match batch::open(peer, &open) {
                 Ok(opened) => {
                     self.splitter.advance();
-                    return batch::serve(peer, self, opened).await;
+                    // Apart, so that a stream that is refused has no room made for a batch.
+                    return Box::pin(batch::serve(peer, self, opened)).await;
                 }
                 Err(refusal) => refusal,
             },
