@@ -382,6 +382,22 @@ pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut
     end(out, start, payload_len);
 }
 
+/// Appends a result with its length prefix whose body was encoded before, by
+/// [`encode_failure_body`]: for a sender that says the same of many items. `body` is not looked at.
+#[inline]
+pub fn encode_result_as(result: &ItemResult<'_>, encoded: &[u8], out: &mut Vec<u8>) {
+    let start = begin(out);
+    out.push(2);
+    result.put_head(out);
+    out.extend_from_slice(encoded);
+    end(out, start, 0);
+}
+
+/// Appends what stands in a result after all that is the item's own: the failure.
+pub fn encode_failure_body(failure: &Failure<'_>, out: &mut Vec<u8>) {
+    ItemResult::put_failure(failure, out);
+}
+
 #[inline]
 pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();

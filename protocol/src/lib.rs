@@ -20,7 +20,8 @@ pub mod work;
 pub use code::Code;
 pub use codec::{DecodeError, Problem};
 pub use frame::{
-    BrokerFrame, ClientFrame, Frame, Operation, encode, encode_request_head, encode_result_head,
+    BrokerFrame, ClientFrame, Frame, Operation, encode, encode_failure_body, encode_request_head,
+    encode_result_as, encode_result_head,
 };
 pub use pairs::truncate;
 pub use pairs::{Extension, Extensions, ExtensionsBuf, Pairs, PairsBuf};

@@ -13,8 +13,10 @@ use support::{
     with_prefix,
 };
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame, DispatchFrame, WorkerFrame, encode, encode_answer_head,
-    encode_dispatch_head, encode_request_head, encode_result_head,
+    BrokerFrame, ClientFrame, DispatchFrame, WorkerFrame,
+    batch::{self as wire, ItemResult},
+    encode, encode_answer_head, encode_dispatch_head, encode_failure_body, encode_request_head,
+    encode_result_as, encode_result_head,
 };
 
 proptest! {
@@ -141,6 +143,20 @@ proptest! {
             let mut out = Vec::new();
             encode_result_head(&result, payload.0.len(), &mut out);
             prop_assert_eq!([out, payload.0].concat(), whole);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_result_as_one_before_is_the_result(model in arbitrary::result()) {
+        let whole = with_prefix(&Broker::Result(model.clone()).bytes());
+        model.with(|result| {
+            let wire::Body::Failure(failure) = result.body else { return Ok(()) };
+            let (mut body, mut out) = (Vec::new(), Vec::new());
+            encode_failure_body(&failure, &mut body);
+            let other = ItemResult { body: wire::Body::Payload(&[]), ..result };
+            encode_result_as(&other, &body, &mut out);
+            prop_assert_eq!(out, whole);
             Ok(())
         })?;
     }

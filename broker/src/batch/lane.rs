@@ -89,7 +89,7 @@ impl<S: Sink> Lane<'_, S> {
                     return None;
                 }
                 if let Some(refusal) = self.refusal(r, weigh(r).is_none(), payload_max) {
-                    self.run.refuse(r.id, r.payload.len(), Whose::Of(tenant), refusal, self.sink);
+                    self.run.refuse(r.id, r.payload.len(), Whose::Of(tenant), &refusal, self.sink);
                 } else if self.run.offer(r, tenant, self.arrived, self.sink) == Offered::Full {
                     return Some(Halt::Full);
                 }
@@ -98,16 +98,27 @@ impl<S: Sink> Lane<'_, S> {
             }
             let Some(stop) = stop else { continue };
             let Some(item) = items.get(*taken) else { continue };
-            let r = item.request();
-            if let Some(halt) = self.out_of_order(r) {
-                return Some(halt);
-            }
             if matches!(stop.kind, Kind::Wait(_)) && tenant.policy() == Policy::Pace {
-                return Some(Halt::Wait(stop));
+                return Some(self.out_of_order(item.request()).unwrap_or(Halt::Wait(stop)));
             }
+            // The answer to one is that to those behind it that weigh as much: they are charged for
+            // the same moment, in which nothing has left the window.
             let refusal = Failure::rate(&stop);
-            self.run.refuse(r.id, r.payload.len(), Whose::Of(tenant), refusal, self.sink);
-            *taken += 1;
+            let weight = weigh(item.request());
+            for item in &items[*taken..] {
+                let r = item.request();
+                if weigh(r) != weight {
+                    break;
+                }
+                if let Some(halt) = self.out_of_order(r) {
+                    return Some(halt);
+                }
+                if self.run.ending().is_some() || self.sink.is_full() {
+                    return None;
+                }
+                self.run.refuse(r.id, r.payload.len(), Whose::Of(tenant), &refusal, self.sink);
+                *taken += 1;
+            }
         }
         None
     }
@@ -143,7 +154,7 @@ impl<S: Sink> Lane<'_, S> {
                 current: r.payload.len() as u64,
                 limit: payload_max,
             };
-            Failure::quota(refusal)
+            Failure::over(refusal, "the payload is larger than the tenant may send")
         })
     }
 }

@@ -13,7 +13,7 @@ use tollgate_protocol::batch::Scope;
 use super::outcome::Failure;
 use crate::{
     metrics::{self, How, Metrics, duration::nanos},
-    tenancy::{self, Book, Tenant},
+    tenancy::{self, Book, Quota, Tenant},
 };
 
 /// The books of a batch. What is left in them is told when it is dropped, and that the batch is
@@ -26,7 +26,7 @@ pub(super) struct Ledger {
     recipe: Option<u32>,
     of_tenant: tenancy::Lap,
     of_recipe: metrics::Lap,
-    refusals: Vec<(&'static str, Scope, u64)>,
+    refusals: Vec<(Quota, Scope, u64)>,
     how: How,
     now: Instant,
 }
@@ -116,7 +116,7 @@ impl Ledger {
             self.of_tenant.failed(payload_len, failure.code, latency);
         }
         if let Some(refusal) = &failure.quota {
-            let (quota, scope) = (refusal.quota.name(), refusal.scope);
+            let (quota, scope) = (refusal.quota, refusal.scope);
             match self.refusals.iter_mut().find(|r| (r.0, r.1) == (quota, scope)) {
                 Some(r) => r.2 += 1,
                 None => self.refusals.push((quota, scope, 1)),
@@ -137,7 +137,7 @@ impl Ledger {
         }
         self.settle_recipe();
         for (quota, scope, times) in self.refusals.drain(..) {
-            self.metrics.items().refused(quota, scope, times);
+            self.metrics.items().refused(quota.name(), scope, times);
         }
     }
 

@@ -57,6 +57,13 @@ impl Failure {
         let Refusal { quota, current, limit, .. } = refusal;
         let needs = current.max(limit.saturating_add(1));
         let message = format!("the quota `{quota}` allows {limit}, this needs {needs}");
+        Failure::over(refusal, message)
+    }
+
+    /// As [`quota`](Self::quota), in other words. Those of items are short and made once: which
+    /// quota, and how much of it, stands beside them, and an answer to thousands of items a second
+    /// is to cost less than their results would.
+    pub(crate) fn over(refusal: Refusal, message: impl Into<Cow<'static, str>>) -> Self {
         Failure { quota: Some(Box::new(refusal)), ..Failure::new(refusal.code(), message) }
     }
 
@@ -64,12 +71,10 @@ impl Failure {
     pub(crate) fn rate(stop: &Stop) -> Self {
         let refusal = stop.refusal();
         let Some(retry_after) = stop.wait() else { return Failure::quota(refusal) };
-        let Stop { quota, current, limit, .. } = stop;
-        let message = format!("the rate `{quota}` is used up: {current} of {limit}");
         Failure {
             retry_after: Some(retry_after),
             quota: Some(Box::new(refusal)),
-            ..Failure::new(stop.code(), message)
+            ..Failure::new(stop.code(), "the rate is used up")
         }
     }
 

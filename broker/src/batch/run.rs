@@ -247,7 +247,7 @@ impl Run {
         sink: &mut impl Sink,
     ) -> Offered {
         if let Err(failure) = self.admit(request, tenant) {
-            self.refuse(request.id, request.payload.len(), Whose::Of(tenant), failure, sink);
+            self.refuse(request.id, request.payload.len(), Whose::Of(tenant), &failure, sink);
             return Offered::Taken;
         }
         // Taken out for the call, which spares the item a reference count.
@@ -258,7 +258,7 @@ impl Run {
                 None => {
                     let failure = unknown(request.recipe);
                     let len = request.payload.len();
-                    self.refuse(request.id, len, Whose::Of(tenant), failure, sink);
+                    self.refuse(request.id, len, Whose::Of(tenant), &failure, sink);
                     return Offered::Taken;
                 }
             },
@@ -294,7 +294,7 @@ impl Run {
         if !entry.checks_on_pool(len)
             && let Err(e) = super::validate::check(entry, request.payload)
         {
-            self.refuse(request.id, len, Whose::Of(tenant), Failure::refused(e), sink);
+            self.refuse(request.id, len, Whose::Of(tenant), &Failure::refused(e), sink);
             return Offered::Taken;
         }
         if self.submission.as_ref().is_some_and(Submission::is_full) {
@@ -309,13 +309,14 @@ impl Run {
         }
     }
 
-    /// Takes an item that is refused before anything of it ran.
+    /// Takes an item that is refused before anything of it ran. The failure is borrowed, as one may
+    /// be that of many items.
     pub(crate) fn refuse(
         &mut self,
         id: u64,
         payload_len: usize,
         whose: Whose<'_>,
-        failure: Failure,
+        failure: &Failure,
         sink: &mut impl Sink,
     ) {
         let seq = self.tally.read;
@@ -324,7 +325,7 @@ impl Run {
             Whose::Of(tenant) => (Some(tenant), Some(tenant.id().as_str())),
             Whose::Named(name) => (None, name),
         };
-        self.item_failed(id, tenant, None, payload_len, &failure, None);
+        self.item_failed(id, tenant, None, payload_len, failure, None);
         let head = Head {
             id,
             tenant: name.filter(|_| self.terms.names_tenants),
@@ -332,7 +333,11 @@ impl Run {
             queued: Duration::ZERO,
             duration: Duration::ZERO,
         };
-        self.emit(seq, &head, Err(failure), sink);
+        if self.submission.is_none() {
+            self.deliver(&head, Err(failure), sink);
+        } else {
+            self.emit(seq, &head, Err(failure.clone()), sink);
+        }
     }
 
     /// What can be said against an item before its recipe is known.

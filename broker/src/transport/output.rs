@@ -4,22 +4,26 @@
 //! batches.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     future::poll_fn,
     task::{Context as Poller, Poll},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use quinn::{SendStream, WriteError};
 use tollgate_protocol::{
-    BrokerFrame, Extensions, Frame, Pairs,
+    BrokerFrame, Code, Extensions, Frame, Pairs,
     batch::{Body, ItemResult, Number, Progress},
-    encode, encode_result_head,
+    encode, encode_failure_body, encode_result_as, encode_result_head,
 };
 
 use super::stream::poll_now;
-use crate::batch::{Failure, Head, Reply, Report, Sink};
+use crate::{
+    batch::{Failure, Head, Reply, Report, Sink},
+    tenancy::Refusal,
+};
 
 /// The buffer is handed to quinn once it holds this much, even while more is to come.
 pub(super) const FLUSH_BYTES: usize = 32 << 10;
@@ -43,6 +47,40 @@ pub(super) struct Output {
     grown: usize,
     /// Result payload bytes not yet charged to the tenant.
     pub unpaid: u64,
+    told: Told,
+}
+
+/// The last refusal by a quota, as it was encoded: of items that are refused there are many, one
+/// after the other, and they are told the same.
+#[derive(Debug, Default)]
+struct Told {
+    words: Option<Words>,
+    body: Vec<u8>,
+}
+
+/// All that a refusal by a quota says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Words {
+    code: Code,
+    message: &'static str,
+    retryable: bool,
+    side_effect_free: bool,
+    retry_after: Option<Duration>,
+    quota: Refusal,
+}
+
+impl Words {
+    /// What a failure says, if that is all.
+    fn of(failure: &Failure) -> Option<Words> {
+        let Failure { code, retryable, side_effect_free, retry_after, .. } = *failure;
+        let quota = **failure.quota.as_ref()?;
+        match failure.message {
+            Cow::Borrowed(message) if failure.app_code.is_none() && failure.details.is_empty() => {
+                Some(Words { code, message, retryable, side_effect_free, retry_after, quota })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Output {
@@ -170,8 +208,20 @@ impl Sink for Output {
             Err(failure) => {
                 result.status = failure.code.status();
                 result.code = failure.code.number();
-                result.body = Body::Failure(failure.as_wire());
-                encode(&BrokerFrame::Result(result), &mut self.buf);
+                match Words::of(failure) {
+                    Some(words) => {
+                        if self.told.words != Some(words) {
+                            self.told.words = Some(words);
+                            self.told.body.clear();
+                            encode_failure_body(&failure.as_wire(), &mut self.told.body);
+                        }
+                        encode_result_as(&result, &self.told.body, &mut self.buf);
+                    }
+                    None => {
+                        result.body = Body::Failure(failure.as_wire());
+                        encode(&BrokerFrame::Result(result), &mut self.buf);
+                    }
+                }
             }
         }
         if self.buf.len() >= FLUSH_BYTES {

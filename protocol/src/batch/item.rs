@@ -209,15 +209,18 @@ impl<'a> ItemResult<'a> {
                 put_u64(out, BODY_PAYLOAD.into());
                 put_bytes(out, p);
             }
-            Body::Failure(f) => {
-                put_u64(out, BODY_FAILURE.into());
-                f.put(out);
-            }
+            Body::Failure(f) => Self::put_failure(f, out),
         }
     }
 
+    pub(crate) fn put_failure(f: &Failure<'_>, out: &mut Vec<u8>) {
+        put_u64(out, BODY_FAILURE.into());
+        f.put(out);
+    }
+
+    /// Everything but the body.
     #[inline]
-    fn put_head(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put_head(&self, out: &mut Vec<u8>) {
         put_u64(out, self.id);
         put_option(out, self.tenant, put_str);
         put_u64(out, self.status.into());

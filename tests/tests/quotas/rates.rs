@@ -4,7 +4,11 @@ use std::time::Instant;
 
 use tollgate_broker::tenancy::{Limit, Policy, Quota};
 use tollgate_client::{Request, RetryPolicy};
-use tollgate_protocol::{BrokerFrame, Code, batch::Scope};
+use tollgate_protocol::{
+    BrokerFrame, ClientFrame, Code,
+    batch::{self as wire, Mode, Order, Scope},
+    encode,
+};
 use tollgate_tests::{Rig, eventually, raw::Told};
 
 use super::{WINDOW_S, at_most, endless, limit};
@@ -73,6 +77,53 @@ async fn bytes_up_to_the_limit_and_not_one_more() {
     assert!(over.iter().all(|t| t.retry_after_ms.is_some()));
     assert_eq!(used(&rig, Quota::BytesPerSecond), WINDOW_S);
     assert_eq!(used(&rig, Quota::RequestsPerSecond), 4, "what is refused costs nothing");
+    rig.idle().await;
+}
+
+/// Several in a row that weigh as much, and lighter ones between them: what is told of each.
+async fn check_alike(order: Order) {
+    let rig = rejecting().await;
+    limit(&rig, "acme", |q| q.bytes_per_second = at_most(1)).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch_with(|open| open.order = order).await;
+    let mut all = Vec::new();
+    for (id, len) in (0..).zip([700, 30, 30, 30, 15, 30, 30, 6, 5, 30]) {
+        let payload = vec![b'x'; len];
+        encode(&ClientFrame::Request(wire::Request::new(id, "echo", &payload)), &mut all);
+    }
+    batch.bytes(&all).await;
+    batch.seal(10).await;
+    let told = batch.failures().await;
+    let held: Vec<_> = told.iter().map(|t| (t.id, t.quota.as_ref().map(|q| q.2))).collect();
+    let expected = [(1, 700), (2, 700), (3, 700), (5, 715), (6, 715), (7, 715), (9, 720)];
+    assert_eq!(held, expected.map(|(id, held)| (Some(id), Some(held))));
+    for told in &told {
+        assert_eq!(told.code(), Some(Code::RateLimited));
+        assert!(told.retry_after_ms.is_some() && told.side_effect_free, "{told:?}");
+    }
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn of_a_handful_each_is_told_what_holds_for_it() {
+    check_alike(Order::Completion).await;
+    check_alike(Order::Submission).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_ends_at_its_first_failure_ends_at_the_first_refusal() {
+    let rig = rejecting().await;
+    limit(&rig, "acme", |q| q.bytes_per_second = at_most(1)).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch_with(|open| open.mode = Mode::FailFast).await;
+    let mut all = Vec::new();
+    for id in 0..20 {
+        let payload = [b'x'; 100];
+        encode(&ClientFrame::Request(wire::Request::new(id, "echo", &payload)), &mut all);
+    }
+    batch.bytes(&all).await;
+    let refused = batch.until("summary").await;
+    assert_eq!(refused[8..], ["result 7 RATE_LIMITED", "summary FailFast 7/8"]);
     rig.idle().await;
 }
 

@@ -30,7 +30,7 @@ pub(super) fn bounded(entry: &Entry, outcome: Outcome) -> Outcome {
 pub(super) fn too_many_items(count: u64, max: u64) -> Failure {
     let (quota, scope) = (Quota::BatchItems, Scope::Tenant);
     let refusal = Refusal { quota, scope, current: count, limit: max };
-    Failure { message: format!("a batch may have {max} items").into(), ..Failure::quota(refusal) }
+    Failure::over(refusal, "the batch has more items than the tenant may send in one")
 }
 
 /// The answer for a tenant that this gateway may not name, whether it exists or not.

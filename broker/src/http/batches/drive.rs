@@ -396,7 +396,7 @@ impl Drive {
                     _ => {
                         let failure = Failure { side_effect_free: true, ..failure };
                         let whose = Whose::Of(&self.tenant);
-                        self.run.refuse(id, 0, whose, failure, &mut self.output);
+                        self.run.refuse(id, 0, whose, &failure, &mut self.output);
                         self.take_failed_fast();
                     }
                 }

@@ -216,7 +216,7 @@ impl Drive<'_> {
     /// Refuses the item at the front of the input and consumes it.
     fn refuse_front(&mut self, id: u64, payload_len: usize, failure: Failure) {
         let whose = self.tenants.whose();
-        self.run.refuse(id, payload_len, whose, failure, &mut self.stream.output);
+        self.run.refuse(id, payload_len, whose, &failure, &mut self.stream.output);
         self.stream.splitter.advance();
         self.take_failed_fast();
     }
@@ -260,7 +260,7 @@ impl Drive<'_> {
             _ => {
                 let failure = Failure { side_effect_free: true, ..e.into() };
                 let whose = self.tenants.whose();
-                self.run.refuse(id, 0, whose, failure, &mut self.stream.output);
+                self.run.refuse(id, 0, whose, &failure, &mut self.stream.output);
                 self.take_failed_fast();
             }
         }
@@ -384,13 +384,13 @@ impl<S: Sink> Mixed<'_, S> {
                     // Waiting for one tenant would make the others wait: no room is a refusal.
                     if run.offer(r, &tenant, *arrived, *sink) == Offered::Full {
                         let whose = Whose::Of(&tenant);
-                        run.refuse(r.id, r.payload.len(), whose, Failure::no_room(), *sink);
+                        run.refuse(r.id, r.payload.len(), whose, &Failure::no_room(), *sink);
                     }
                 }
                 (refusal, tenant) => {
                     let refusal = refusal.unwrap_or_else(foreign);
                     let whose = tenant.as_ref().map_or(Whose::Named(r.tenant), Whose::Of);
-                    run.refuse(r.id, r.payload.len(), whose, refusal, *sink);
+                    run.refuse(r.id, r.payload.len(), whose, &refusal, *sink);
                 }
             }
             *taken += 1;
