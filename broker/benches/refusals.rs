@@ -1,16 +1,16 @@
 //! What refusing costs, as against running: CPU of a broker process, of one run, in turns.
 //!
 //! ```sh
-//! cargo bench -p tollgate-broker --bench refusals [-- --rounds 5 --seconds 2]
+//! cargo bench -p tollgate-broker --bench refusals [-- --rounds 5 --seconds 2 --items 100]
 //! ```
 //!
 //! With `--against BINARY` another build takes its turns in the same rounds.
 //!
-//! One connection a tenant, 64 batches in flight, 100 items of 64 B each, over QUIC with mutual TLS:
-//! what is measured is the whole of the broker's work, from the packet that brings an item to the
-//! packet that takes its result away. The cells differ in the tenant's quotas alone, and take turns;
-//! a cell's figure is divided by that of the cell that runs its items, of the same round. Nothing is
-//! asserted but that each item got the answer that its cell is about.
+//! One connection a tenant, 64 batches in flight, 100 items (or `--items`) of 64 B each, over QUIC
+//! with mutual TLS: what is measured is the whole of the broker's work, from the packet that brings
+//! an item to the packet that takes its result away. The cells differ in the tenant's quotas alone,
+//! and take turns; a cell's figure is divided by that of the cell that runs its items, of the same
+//! round. Nothing is asserted but that each item got the answer that its cell is about.
 
 use std::{
     sync::{
@@ -30,8 +30,6 @@ use support::{Outcome, Server, arg, spread, text};
 
 /// Batches under way at once.
 const IN_FLIGHT: usize = 64;
-/// Items of a batch.
-const ITEMS: u64 = 100;
 /// Bytes of an item's payload.
 const BYTES: usize = 64;
 
@@ -103,7 +101,8 @@ struct Row<'a> {
 }
 
 fn main() -> Outcome<()> {
-    let (rounds, seconds) = (arg("--rounds", 5)?, arg("--seconds", 2)?);
+    let (rounds, seconds, items) =
+        (arg("--rounds", 5)?, arg("--seconds", 2)?, arg("--items", 100)?);
     let mut servers = vec![("this build".to_owned(), Server::start(None, &[])?)];
     if let Some(other) = text("--against") {
         let server = Server::start(Some((&other).into()), &[])?;
@@ -123,12 +122,12 @@ fn main() -> Outcome<()> {
             let mut run = vec![None; servers.len()];
             for (at, row) in rows.iter_mut().enumerate() {
                 let time = Duration::from_secs(seconds);
-                let ns = measure(row.server, row.cell, &row.client, time).await?;
+                let ns = measure(row, items, time).await?;
                 row.ns.push(ns);
                 row.ratios.push(ns / *run[at % servers.len()].get_or_insert(ns));
             }
         }
-        println!("CPU of the broker an item, {ITEMS} x {BYTES} B a batch; {rounds} x {seconds} s");
+        println!("CPU of the broker an item, {items} x {BYTES} B a batch; {rounds} x {seconds} s");
         for (at, (name, _)) in servers.iter().enumerate() {
             println!("{name:<26} {:>9} {:>30}", "ns", "÷ run: echo   (least to most)");
             for row in rows.iter().skip(at).step_by(servers.len()) {
@@ -156,7 +155,8 @@ async fn tenant(server: &Server, cell: &Cell) -> Outcome<Client> {
 }
 
 /// CPU of the broker for an item that is offered, in nanoseconds.
-async fn measure(server: &Server, cell: &Cell, client: &Client, time: Duration) -> Outcome<f64> {
+async fn measure(row: &Row<'_>, items: u64, time: Duration) -> Outcome<f64> {
+    let Row { cell, server, client, .. } = row;
     let (stop, batches) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut workers = JoinSet::new();
     for _ in 0..IN_FLIGHT {
@@ -164,7 +164,7 @@ async fn measure(server: &Server, cell: &Cell, client: &Client, time: Duration) 
         let (recipe, fate) = (cell.recipe, cell.fate);
         workers.spawn(async move {
             while !stop.load(Relaxed) {
-                batch(&client, recipe, fate).await?;
+                batch(&client, recipe, fate, items).await?;
                 batches.fetch_add(1, Relaxed);
             }
             Ok::<_, String>(())
@@ -182,11 +182,11 @@ async fn measure(server: &Server, cell: &Cell, client: &Client, time: Duration) 
     while let Some(worker) = workers.join_next().await {
         worker??;
     }
-    Ok(cpu.as_nanos() as f64 / (done * ITEMS).max(1) as f64)
+    Ok(cpu.as_nanos() as f64 / (done * items).max(1) as f64)
 }
 
 /// One batch, and whether it had the fate that it should have.
-async fn batch(client: &Client, recipe: &str, fate: Fate) -> Result<(), String> {
+async fn batch(client: &Client, recipe: &str, fate: Fate, items: u64) -> Result<(), String> {
     let said = |e: BatchError| e.to_string();
     let (mut tx, mut rx) = client.batch().open().await.map_err(said)?.split();
     let (mut results, mut right) = (0, 0);
@@ -202,7 +202,7 @@ async fn batch(client: &Client, recipe: &str, fate: Fate) -> Result<(), String> 
     });
     let send = async {
         let payload = [7; BYTES];
-        for id in 0..ITEMS {
+        for id in 0..items {
             tx.send_raw(&Request::new(id, recipe, &payload)).await?;
         }
         tx.finish().await
@@ -210,9 +210,9 @@ async fn batch(client: &Client, recipe: &str, fate: Fate) -> Result<(), String> 
     let (read, sent) = futures::join!(read, send);
     match (fate, read) {
         (Fate::Batch(code), Err(e)) if e.code() == Some(code) => Ok(()),
-        (Fate::Run, Ok(())) if right == ITEMS => sent.map_err(said),
+        (Fate::Run, Ok(())) if right == items => sent.map_err(said),
         // A rate of 1 lets one in a second.
-        (Fate::Item(_), Ok(())) if results == ITEMS && right >= ITEMS - 2 => sent.map_err(said),
+        (Fate::Item(_), Ok(())) if results == items && right >= items - 2 => sent.map_err(said),
         (_, read) => Err(format!("{right} of {results} answers are right: {read:?}")),
     }
 }

@@ -1,8 +1,9 @@
 //! Durable commits a second, beside what the disk itself does at the same group size.
 //!
-//! Not a test and not criterion: a plain program that prints a table. Each round measures the disk
-//! first (write and fdatasync of as many bytes as a group had), then the store, so that both see
-//! the same weather.
+//! Not a test and not criterion: a plain program that prints a table. Each row measures the store and
+//! right after it the disk (write and fdatasync of as many bytes as all writers have under way), so
+//! that both see about the same weather. The disk's file grows as it is written; the store's journal
+//! was filled before, so the store can be the quicker one.
 //!
 //!     cargo bench -p tollgate-broker --bench store [-- --seconds 3 --dir DIR]
 
@@ -62,7 +63,7 @@ fn main() -> Outcome<()> {
         let bytes = case.records * BODY;
         let rate = run.commits as f64 / run.elapsed.as_secs_f64();
         let mb = rate * bytes as f64 / 1e6;
-        // What a group had, as the disk's own syncs tell: one a round trip of the slowest kind.
+        // What a group has at most: everything that is under way.
         let group = (case.writers * case.outstanding * bytes).min(4 << 20);
         let disk = disk(&root.join("raw"), group, time.min(Duration::from_secs(2)))? / 1e6;
         println!(

@@ -206,7 +206,7 @@ impl Drive<'_> {
                     self.prepaid = self.prepaid.saturating_sub(1);
                 }
                 let failure = stop.map_or_else(Failure::no_room, |stop| Failure::rate(&stop));
-                self.refuse_front(id, payload_len, failure);
+                self.refuse_front(id, payload_len, &failure);
                 return true;
             }
         }
@@ -214,9 +214,9 @@ impl Drive<'_> {
     }
 
     /// Refuses the item at the front of the input and consumes it.
-    fn refuse_front(&mut self, id: u64, payload_len: usize, failure: Failure) {
+    fn refuse_front(&mut self, id: u64, payload_len: usize, failure: &Failure) {
         let whose = self.tenants.whose();
-        self.run.refuse(id, payload_len, whose, &failure, &mut self.stream.output);
+        self.run.refuse(id, payload_len, whose, failure, &mut self.stream.output);
         self.stream.splitter.advance();
         self.take_failed_fast();
     }
