@@ -41,7 +41,7 @@ fn main() -> Outcome<()> {
     // A window has ten buckets.
     let room = rate * bucket_ms / 100 / ITEM as u64;
     let bucket = format!("tenancy.window.bucket_ms={bucket_ms}");
-    let server = Server::start(text("--binary").map(Into::into), &[bucket.clone()])?;
+    let server = Server::start(text("--binary").map(Into::into), std::slice::from_ref(&bucket))?;
     server.operate(&format!("tenant create a --gateway edge --quota bytes_per_second={rate}"))?;
     server.operate("tenant create b --gateway edge")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

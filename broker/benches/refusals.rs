@@ -117,14 +117,17 @@ fn main() -> Outcome<()> {
                 rows.push(Row { cell, server, client, ns: vec![], ratios: vec![] });
             }
         }
-        for _ in 0..rounds {
+        for round in 0..rounds {
             // Of each server: the first cell is what the others are divided by.
             let mut run = vec![None; servers.len()];
-            for (at, row) in rows.iter_mut().enumerate() {
-                let time = Duration::from_secs(seconds);
-                let ns = measure(row, items, time).await?;
-                row.ns.push(ns);
-                row.ratios.push(ns / *run[at % servers.len()].get_or_insert(ns));
+            for cell in rows.chunks_mut(servers.len()) {
+                for turn in 0..servers.len() {
+                    // Who comes first changes from round to round.
+                    let at = if round % 2 == 0 { turn } else { servers.len() - 1 - turn };
+                    let ns = measure(&cell[at], items, Duration::from_secs(seconds)).await?;
+                    cell[at].ns.push(ns);
+                    cell[at].ratios.push(ns / *run[at].get_or_insert(ns));
+                }
             }
         }
         println!("CPU of the broker an item, {items} x {BYTES} B a batch; {rounds} x {seconds} s");
