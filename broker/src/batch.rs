@@ -36,6 +36,7 @@ pub use pool::{Config as PoolConfig, Stats as PoolStats};
 pub use recipe::{Inline, Recipe, Retry, Spec};
 pub use reply::Reply;
 
+pub(crate) use catalog::Remote;
 pub(crate) use context::Report;
 pub(crate) use ending::Ending;
 pub(crate) use grant::refuse_durable;
@@ -44,5 +45,5 @@ pub(crate) use open_ids::{Holder, OpenId, OpenIds};
 pub(crate) use outcome::{Failure, Head, Sink, Unheard};
 pub(crate) use pool::Pool;
 pub(crate) use run::{Engine, Offered, Run, Terms, Whose, foreign};
-pub(crate) use slots::Slots;
+pub(crate) use slots::{Group, Slots};
 pub(crate) use turns::{HANDFUL, TURN, Turn, Turns};

@@ -28,6 +28,7 @@ use crate::{
         audit::{self, Found},
     },
     transport::{Endpoint, EndpointError, Live, WindowPool},
+    upstream::{UpstreamError, Upstreams},
 };
 
 mod dev_ca;
@@ -42,6 +43,7 @@ pub(crate) use memory::{Memory, Pressure};
 pub(crate) struct Services {
     pub config: Arc<Config>,
     pub engine: Engine,
+    pub upstreams: Upstreams,
     pub metrics: Metrics,
     pub store: Store,
     pub tenants: Registry,
@@ -131,6 +133,9 @@ pub enum StartError {
     /// The HTTP listener can not be started.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// An HTTP upstream can not be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// The threads for blocking recipes can not be started.
     #[error("cannot start the threads for blocking recipes: {0}")]
     Pool(io::Error),
@@ -188,6 +193,8 @@ impl Broker {
         let revocations = Revocations::open(&store, fence, domain, trust, events.clone()).await?;
         rotator.deny(revocations.entries().collect())?;
         tenants.book().bound(scrape::bounds(&config.metrics));
+        let upstreams = Upstreams::load(&config.upstreams, &events)?;
+        let catalog = upstreams.extend(&catalog)?;
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&config.metrics, names);
         let engine = engine(&config.batch, catalog.clone(), &metrics, &tenants)?;
@@ -203,6 +210,7 @@ impl Broker {
         );
         let services = Arc::new(Services {
             engine,
+            upstreams,
             metrics,
             store,
             tenants,
@@ -290,17 +298,21 @@ impl Broker {
         self.services.metrics_page(format)
     }
 
-    /// Reads certificates, trust roots and revocations again, now. What changed is in force on live
-    /// connections when this returns, or shortly after.
+    /// Reads certificates, trust roots and revocations again, now, and the secrets and certificates
+    /// of upstreams. What changed is in force on live connections when this returns, or shortly
+    /// after.
     ///
     /// # Errors
-    /// What could not be read; everything stays as it was.
+    /// What could not be read; that, and what comes after it, stays as it was.
     pub async fn reload(&self) -> Result<(), ReloadError> {
         self.certificates.reload().await?;
         if let Some(http) = &self.http {
             http.reload(&self.services.config.http).await?;
         }
-        Ok(())
+        let upstreams = self.services.upstreams.clone();
+        // It reads files.
+        let read = tokio::task::spawn_blocking(move || upstreams.reload()).await;
+        Ok(read.expect("reading files does not panic")?)
     }
 
     /// Resolves when the broker can not go on: the process should end.
@@ -385,6 +397,9 @@ pub enum ReloadError {
     /// Tokens or certificates of the HTTP listener.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// Secrets or certificates of an upstream.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 /// Opens the store of the data directory; without one, a store that ends with the broker.

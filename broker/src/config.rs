@@ -7,9 +7,14 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    batch::Config as Batch, events::Config as Events, http::Config as Http,
-    metrics::Config as Metrics, store::Config as Store, tenancy::Config as Tenancy,
+    batch::Config as Batch,
+    events::Config as Events,
+    http::Config as Http,
+    metrics::Config as Metrics,
+    store::Config as Store,
+    tenancy::Config as Tenancy,
     transport::Config as Limits,
+    upstream::{Config as Upstreams, Upstream},
 };
 
 /// Everything that can be set.
@@ -30,6 +35,8 @@ pub struct Config {
     pub tenancy: Tenancy,
     /// The engine.
     pub batch: Batch,
+    /// HTTP services that recipes call, by name.
+    pub upstreams: Upstreams,
     /// The durable store, when there is a data directory.
     pub store: Store,
     /// The bus of what happens.
@@ -54,6 +61,7 @@ impl Default for Config {
             limits: Limits::default(),
             tenancy: Tenancy::default(),
             batch: Batch::default(),
+            upstreams: Upstreams::default(),
             store: Store::default(),
             events: Events::default(),
             metrics: Metrics::default(),

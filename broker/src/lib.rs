@@ -12,6 +12,7 @@ mod rules;
 pub mod store;
 pub mod tenancy;
 mod transport;
+pub mod upstream;
 
 pub use broker::{
     Broker, ConnectionInfo, Counters, DevAuthority, DevAuthorityError, Failed, ReloadError,

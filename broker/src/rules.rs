@@ -3,6 +3,7 @@
 //! Time is a parameter everywhere: nanoseconds on a monotonic clock, since a base that the caller
 //! chose once and keeps.
 
+pub(crate) mod breaker;
 // What waits for a place, fairly: built here, used by the schedulers of items and workers.
 #[allow(dead_code, reason = "its callers use a part of it each")]
 pub(crate) mod fair;

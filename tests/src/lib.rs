@@ -25,6 +25,7 @@ pub mod held;
 pub mod process;
 pub mod raw;
 pub mod stage;
+pub mod upstream;
 
 /// A bound for what should be immediate: it is only ever reached by a failure.
 pub const SOON: Duration = Duration::from_secs(20);

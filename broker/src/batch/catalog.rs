@@ -15,8 +15,13 @@ use tollgate_protocol::{
 use super::{
     hooks::{Guarded, Hooks},
     recipe::{DynRecipe, Inline, Recipe, Spec},
+    slots::Group,
     validate::{self, Schema},
 };
+
+mod remote;
+
+pub(crate) use remote::Remote;
 
 /// The recipes of a broker, and the hooks around them.
 #[derive(Clone)]
@@ -69,23 +74,28 @@ impl fmt::Debug for Catalog {
 }
 
 /// One recipe of a [`Catalog`].
+#[derive(Clone)]
 pub struct Entry {
     pub(crate) name: RecipeName,
     /// Its place in the catalog: dense, from 0.
     pub(crate) index: u32,
     pub(crate) spec: Spec,
+    pub(crate) kind: RecipeKind,
+    /// The bound on what runs at once that it shares with other recipes.
+    pub(crate) group: Option<Group>,
     /// The longest an attempt may run: the spec's, or its default.
     pub(crate) timeout: Duration,
     pub(crate) handler: Handler,
     /// The spec's schema, compiled.
-    pub(crate) schema: Option<Schema>,
+    pub(crate) schema: Option<Arc<Schema>>,
     /// The spec's schema, as it is described to clients.
-    schema_text: Option<Box<str>>,
+    schema_text: Option<Arc<str>>,
 }
 
 /// The code of a recipe.
+#[derive(Clone)]
 pub(crate) enum Handler {
-    Inline(Box<dyn Inline>),
+    Inline(Arc<dyn Inline>),
     Recipe(Arc<dyn DynRecipe>),
 }
 
@@ -121,7 +131,7 @@ impl Entry {
         let s = &self.spec;
         describe::Recipe {
             name: self.name.as_str(),
-            kind: RecipeKind::Embedded,
+            kind: self.kind,
             encoding: s.encoding,
             timeout_ms: ms(self.timeout),
             queue_timeout_ms: ms(s.queue_timeout),
@@ -160,7 +170,7 @@ impl CatalogBuilder {
     /// Adds a recipe that answers at once.
     #[must_use]
     pub fn inline(mut self, name: &str, spec: Spec, recipe: impl Inline) -> Self {
-        self.recipes.push((name.to_owned(), spec, Handler::Inline(Box::new(recipe))));
+        self.recipes.push((name.to_owned(), spec, Handler::Inline(Arc::new(recipe))));
         self
     }
 
@@ -191,19 +201,23 @@ impl CatalogBuilder {
         for (name, spec, handler) in self.recipes {
             entries.push(entry(&name, spec, handler)?);
         }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some(pair) = entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(CatalogError::Duplicate { name: pair[0].name.clone() });
-        }
-        let mut table = Vec::with_capacity(count);
-        for (index, mut entry) in (0_u32..).zip(entries) {
-            entry.index = index;
-            table.push(Arc::new(entry));
-        }
-        let by_name = table.iter().map(|e| (e.name.clone(), e.clone())).collect();
-        let hooks = Guarded::new(self.hooks);
-        Ok(Catalog(Arc::new(Table { entries: table.into(), by_name, hooks })))
+        table(entries, Guarded::new(self.hooks))
     }
+}
+
+/// Puts entries in order, each with its place.
+fn table(mut entries: Vec<Entry>, hooks: Guarded) -> Result<Catalog, CatalogError> {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(pair) = entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        return Err(CatalogError::Duplicate { name: pair[0].name.clone() });
+    }
+    let mut table = Vec::with_capacity(entries.len());
+    for (index, mut entry) in (0_u32..).zip(entries) {
+        entry.index = index;
+        table.push(Arc::new(entry));
+    }
+    let by_name = table.iter().map(|e| (e.name.clone(), e.clone())).collect();
+    Ok(Catalog(Arc::new(Table { entries: table.into(), by_name, hooks })))
 }
 
 impl fmt::Debug for CatalogBuilder {
@@ -285,7 +299,8 @@ fn entry(name: &str, spec: Spec, handler: Handler) -> Result<Entry, CatalogError
     let timeout = spec.timeout();
     check_bounds(&name, &spec, timeout)?;
     let (schema_text, schema) = compile_schema(&name, &spec)?.unzip();
-    Ok(Entry { name, index: 0, spec, timeout, handler, schema, schema_text })
+    let (kind, group) = (RecipeKind::Embedded, None);
+    Ok(Entry { name, index: 0, spec, kind, group, timeout, handler, schema, schema_text })
 }
 
 fn check_bounds(name: &RecipeName, s: &Spec, timeout: Duration) -> Result<(), CatalogError> {
@@ -316,12 +331,12 @@ fn check_bounds(name: &RecipeName, s: &Spec, timeout: Duration) -> Result<(), Ca
 fn compile_schema(
     name: &RecipeName,
     spec: &Spec,
-) -> Result<Option<(Box<str>, Schema)>, CatalogError> {
+) -> Result<Option<(Arc<str>, Arc<Schema>)>, CatalogError> {
     let Some(schema) = &spec.schema else { return Ok(None) };
     if spec.encoding != Encoding::Json {
         return Err(CatalogError::SchemaNeedsJson { name: name.clone(), encoding: spec.encoding });
     }
-    let text = schema.to_string().into_boxed_str();
+    let text: Arc<str> = schema.to_string().into();
     if text.len() > limits::SCHEMA_BYTES_MAX {
         return Err(CatalogError::OutOfRange {
             name: name.clone(),
@@ -336,7 +351,7 @@ fn compile_schema(
         at: validate::pointer(&e),
         problem: validate::message(&e),
     })?;
-    Ok(Some((text, compiled)))
+    Ok(Some((text, Arc::new(compiled))))
 }
 
 fn ms(d: Duration) -> u64 {

@@ -24,7 +24,16 @@ pub(crate) struct Claim {
     pub weight: u32,
     pub recipe: u32,
     pub recipe_max: Option<u32>,
+    /// The bound that its recipe shares with others, if there is one.
+    pub group: Option<Group>,
     pub priority: u8,
+}
+
+/// A bound that several recipes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub index: u32,
+    pub max: u32,
 }
 
 /// The bounds shared by all batches. Cheap to clone.
@@ -39,11 +48,18 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
+    counts: Counts,
+    waiting: Fair<u32, Waiting>,
+}
+
+/// What runs now, and the broker's bound on it.
+#[derive(Debug)]
+struct Counts {
     max: u32,
     running: u32,
     tenants: HashMap<u32, u32>,
     recipes: HashMap<u32, u32>,
-    waiting: Fair<u32, Waiting>,
+    groups: HashMap<u32, u32>,
 }
 
 #[derive(Debug)]
@@ -53,47 +69,51 @@ struct Waiting {
     mailbox: Arc<Mailbox>,
 }
 
-impl State {
+impl Counts {
     fn has_room(&self, c: &Claim) -> bool {
         let below = |map: &HashMap<u32, u32>, key, max| map.get(&key).is_none_or(|n| *n < max);
         self.running < self.max
             && below(&self.tenants, c.tenant, c.tenant_max)
             && c.recipe_max.is_none_or(|max| below(&self.recipes, c.recipe, max))
+            && c.group.is_none_or(|g| below(&self.groups, g.index, g.max))
     }
 
     fn take(&mut self, c: &Claim) {
         self.running += 1;
         *self.tenants.entry(c.tenant).or_default() += 1;
         *self.recipes.entry(c.recipe).or_default() += 1;
+        if let Some(group) = c.group {
+            *self.groups.entry(group.index).or_default() += 1;
+        }
     }
 
     fn give_back(&mut self, c: &Claim) {
-        self.running -= 1;
-        for (map, key) in [(&mut self.tenants, c.tenant), (&mut self.recipes, c.recipe)] {
+        let less = |map: &mut HashMap<u32, u32>, key| {
             if let Some(n) = map.get_mut(&key) {
                 *n -= 1;
                 if *n == 0 {
                     map.remove(&key);
                 }
             }
+        };
+        self.running -= 1;
+        less(&mut self.tenants, c.tenant);
+        less(&mut self.recipes, c.recipe);
+        if let Some(group) = c.group {
+            less(&mut self.groups, group.index);
         }
     }
+}
 
+impl State {
     /// Gives free slots to who waits; the mailboxes to wake.
     fn grant(&mut self, now: u64) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        while self.running < self.max && !self.waiting.is_empty() {
-            let (max, running) = (self.max, self.running);
-            let (tenants, recipes) = (&self.tenants, &self.recipes);
-            let fits = |_: &u32, w: &Waiting| {
-                let c = &w.claim;
-                running < max
-                    && tenants.get(&c.tenant).is_none_or(|n| *n < c.tenant_max)
-                    && c.recipe_max
-                        .is_none_or(|max| recipes.get(&c.recipe).is_none_or(|n| *n < max))
-            };
+        while self.counts.running < self.counts.max && !self.waiting.is_empty() {
+            let counts = &self.counts;
+            let fits = |_: &u32, w: &Waiting| counts.has_room(&w.claim);
             let Some((_, w)) = self.waiting.pop_where(now, fits) else { break };
-            self.take(&w.claim);
+            self.counts.take(&w.claim);
             wakers.extend(w.mailbox.put(w.seq));
         }
         wakers
@@ -103,13 +123,14 @@ impl State {
 impl Slots {
     /// At most `max` items at once in the whole broker.
     pub(crate) fn new(max: u32) -> Self {
-        let state = State {
+        let counts = Counts {
             max,
             running: 0,
             tenants: HashMap::default(),
             recipes: HashMap::default(),
-            waiting: Fair::new(TURNS),
+            groups: HashMap::default(),
         };
+        let state = State { counts, waiting: Fair::new(TURNS) };
         Slots(Arc::new(Inner { base: Instant::now(), state: Mutex::new(state) }))
     }
 
@@ -125,10 +146,10 @@ impl Slots {
     /// A slot, if there is one now.
     pub(crate) fn try_take(&self, claim: Claim) -> Option<Slot> {
         let mut state = self.lock();
-        if !state.has_room(&claim) {
+        if !state.counts.has_room(&claim) {
             return None;
         }
-        state.take(&claim);
+        state.counts.take(&claim);
         drop(state);
         Some(Slot { slots: self.clone(), claim })
     }
@@ -149,7 +170,7 @@ impl Slots {
 
     fn release(&self, claim: &Claim) {
         let mut state = self.lock();
-        state.give_back(claim);
+        state.counts.give_back(claim);
         let wakers = if state.waiting.is_empty() { Vec::new() } else { state.grant(self.now()) };
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -157,12 +178,12 @@ impl Slots {
 
     /// Items that run now, in the whole broker.
     pub(crate) fn running(&self) -> u32 {
-        self.lock().running
+        self.lock().counts.running
     }
 
     /// Items that run now, of each tenant that has any.
     pub(crate) fn running_by_tenant(&self) -> HashMap<u32, u64> {
-        self.lock().tenants.iter().map(|(tenant, n)| (*tenant, u64::from(*n))).collect()
+        self.lock().counts.tenants.iter().map(|(tenant, n)| (*tenant, u64::from(*n))).collect()
     }
 
     /// Items that wait for a slot now, in the whole broker.
@@ -237,7 +258,15 @@ mod tests {
     use super::*;
 
     fn claim(tenant: u32, tenant_max: u32) -> Claim {
-        Claim { tenant, tenant_max, weight: 1, recipe: 0, recipe_max: None, priority: 3 }
+        Claim {
+            tenant,
+            tenant_max,
+            weight: 1,
+            recipe: 0,
+            recipe_max: None,
+            group: None,
+            priority: 3,
+        }
     }
 
     fn granted(m: &Mailbox) -> Vec<u64> {
@@ -256,6 +285,24 @@ mod tests {
         let one = Claim { recipe: 7, recipe_max: Some(1), ..claim(1, 9) };
         let _held = slots.try_take(one).expect("room");
         assert!(slots.try_take(Claim { tenant: 2, ..one }).is_none(), "the recipe's bound");
+    }
+
+    #[test]
+    fn recipes_of_a_group_share_its_bound() {
+        let slots = Slots::new(9);
+        let group = Some(Group { index: 4, max: 2 });
+        let of = |tenant, recipe| Claim { recipe, group, ..claim(tenant, 9) };
+        let held: Vec<_> = [1, 2].map(|r| slots.try_take(of(r, r)).expect("room")).into();
+        assert!(slots.try_take(of(3, 3)).is_none(), "the group's bound");
+        let other = Some(Group { index: 5, max: 1 });
+        slots.try_take(Claim { group: other, ..of(3, 3) }).expect("another group has room");
+        let mailbox = Arc::new(Mailbox::default());
+        let place = slots.wait(of(3, 3), 7, &mailbox);
+        assert!(granted(&mailbox).is_empty());
+        drop(held);
+        assert_eq!(granted(&mailbox), [7]);
+        drop(place);
+        assert!(slots.lock().counts.groups.is_empty(), "and nothing is left of it");
     }
 
     #[test]
