@@ -31,10 +31,13 @@ pub struct Service {
 }
 
 struct Inner {
-    script: Box<dyn Fn(&Asked) -> Vec<Step> + Send + Sync>,
+    script: Box<Script>,
     seen: watch::Sender<Seen>,
     gate: Semaphore,
 }
+
+/// What it does when it is asked.
+type Script = dyn Fn(&Asked) -> Vec<Step> + Send + Sync;
 
 /// What it was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

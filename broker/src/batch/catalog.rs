@@ -299,6 +299,7 @@ fn entry(name: &str, spec: Spec, handler: Handler) -> Result<Entry, CatalogError
     let timeout = spec.timeout();
     check_bounds(&name, &spec, timeout)?;
     let (schema_text, schema) = compile_schema(&name, &spec)?.unzip();
+    let (schema_text, schema) = (schema_text.map(Into::into), schema.map(Arc::new));
     let (kind, group) = (RecipeKind::Embedded, None);
     Ok(Entry { name, index: 0, spec, kind, group, timeout, handler, schema, schema_text })
 }
@@ -331,12 +332,12 @@ fn check_bounds(name: &RecipeName, s: &Spec, timeout: Duration) -> Result<(), Ca
 fn compile_schema(
     name: &RecipeName,
     spec: &Spec,
-) -> Result<Option<(Arc<str>, Arc<Schema>)>, CatalogError> {
+) -> Result<Option<(Box<str>, Schema)>, CatalogError> {
     let Some(schema) = &spec.schema else { return Ok(None) };
     if spec.encoding != Encoding::Json {
         return Err(CatalogError::SchemaNeedsJson { name: name.clone(), encoding: spec.encoding });
     }
-    let text: Arc<str> = schema.to_string().into();
+    let text = schema.to_string().into_boxed_str();
     if text.len() > limits::SCHEMA_BYTES_MAX {
         return Err(CatalogError::OutOfRange {
             name: name.clone(),
@@ -351,7 +352,7 @@ fn compile_schema(
         at: validate::pointer(&e),
         problem: validate::message(&e),
     })?;
-    Ok(Some((text, Arc::new(compiled))))
+    Ok(Some((text, compiled)))
 }
 
 fn ms(d: Duration) -> u64 {

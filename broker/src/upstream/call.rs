@@ -16,7 +16,7 @@ use tollgate_protocol::Code;
 
 use super::{
     answer, headers,
-    ndjson::{BadStream, Reader},
+    ndjson::{Answer, BadStream, Reader},
     service::Service,
 };
 use crate::{
@@ -211,11 +211,7 @@ async fn whole(response: &mut Response, max: usize) -> Result<Vec<u8>, Unread> {
 }
 
 /// Reads lines up to the result.
-async fn lines(
-    ctx: &Context,
-    response: &mut Response,
-    max: usize,
-) -> Result<Result<Vec<u8>, Error>, Unread> {
+async fn lines(ctx: &Context, response: &mut Response, max: usize) -> Result<Answer, Unread> {
     let mut reader = Reader::new(max);
     while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
         for piece in chunk.chunks(PIECE_BYTES) {

@@ -13,6 +13,9 @@ use tollgate_protocol::Code;
 use super::answer::{MESSAGE_BYTES_MAX, Words, clean};
 use crate::batch::Error;
 
+/// What a stream comes to: the payload, or the upstream's own error.
+pub(super) type Answer = Result<Vec<u8>, Error>;
+
 /// How far the upstream says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -42,7 +45,7 @@ pub(super) struct Reader {
     line: u64,
     line_bytes_max: usize,
     progress: Option<Progress>,
-    end: Option<Result<Vec<u8>, Error>>,
+    end: Option<Answer>,
 }
 
 /// One line.
@@ -106,7 +109,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`BadStream`], when it was no answer.
-    pub(super) fn finish(mut self) -> Result<Result<Vec<u8>, Error>, BadStream> {
+    pub(super) fn finish(mut self) -> Result<Answer, BadStream> {
         let last = std::mem::take(&mut self.buffer);
         self.read(&last)?;
         self.end.ok_or(BadStream::NoResult)
@@ -174,10 +177,7 @@ mod tests {
 
     use super::*;
 
-    fn read(
-        pieces: &[&[u8]],
-        max: usize,
-    ) -> (Vec<Progress>, Result<Result<Vec<u8>, Error>, BadStream>) {
+    fn read(pieces: &[&[u8]], max: usize) -> (Vec<Progress>, Result<Answer, BadStream>) {
         let mut reader = Reader::new(max);
         let mut seen = Vec::new();
         for piece in pieces {

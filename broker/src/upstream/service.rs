@@ -28,7 +28,7 @@ pub(super) struct Service {
     pub plan: Plan,
     pub gate: Gate,
     live: ArcSwap<Live>,
-    /// Whether its connections may be logged about: see [`Service::warn_once`].
+    /// Whether the operator was told that it can not be reached.
     warned: AtomicBool,
 }
 
@@ -68,12 +68,13 @@ impl Service {
         self.live.store(Arc::new(live));
     }
 
-    /// Whether nobody was told yet that it can not be reached: a line for each item would be a
-    /// flood. True again after [`Service::reached`].
+    /// Whether the operator is to be told that it can not be reached: once, as a line for each item
+    /// would be a flood, and again after it was reached.
     pub(super) fn warn_once(&self) -> bool {
         !self.warned.swap(true, Relaxed)
     }
 
+    /// It answered.
     pub(super) fn reached(&self) {
         if self.warned.load(Relaxed) {
             self.warned.store(false, Relaxed);
