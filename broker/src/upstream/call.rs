@@ -207,6 +207,8 @@ async fn whole(response: &mut Response, max: usize) -> Result<Vec<u8>, Unread> {
         }
         body.extend_from_slice(&chunk);
     }
+    // A result may be kept for a while: what it takes is then what it counts.
+    body.shrink_to_fit();
     Ok(body)
 }
 

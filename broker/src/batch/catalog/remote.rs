@@ -53,3 +53,61 @@ impl Catalog {
         table(entries, self.hooks().clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::batch::{Context, Error, Inline, InlineContext, Reply};
+
+    struct Here;
+
+    impl Inline for Here {
+        fn run(&self, _: &InlineContext<'_>, _: &[u8], _: &mut Reply) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    struct There;
+
+    impl Recipe for There {
+        async fn run(&self, _: Context, payload: Bytes) -> Result<Reply, Error> {
+            Ok(payload.into())
+        }
+    }
+
+    fn remote(name: &str) -> Result<Remote, CatalogError> {
+        let (spec, group) = (Spec::json(), Group { index: 0, max: 2 });
+        Remote::new(name, spec, RecipeKind::Upstream, group, There)
+    }
+
+    fn here() -> Catalog {
+        let builder = Catalog::builder().inline("a", Spec::default(), Here);
+        builder.inline("c", Spec::default(), Here).build().expect("a catalog")
+    }
+
+    #[test]
+    fn a_remote_recipe_stands_in_its_place_and_before_one_of_its_name() {
+        let remotes = ["b", "c"].map(|name| remote(name).expect("good"));
+        let catalog = here().extended(remotes.into()).expect("a catalog");
+        let shown: Vec<_> =
+            catalog.iter().map(|e| (e.name.as_str(), e.index, e.kind, e.group)).collect();
+        let group = Some(Group { index: 0, max: 2 });
+        let expected = [
+            ("a", 0, RecipeKind::Embedded, None),
+            ("b", 1, RecipeKind::Upstream, group),
+            ("c", 2, RecipeKind::Upstream, group),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(catalog.find("c").map(|e| e.describe().kind), Some(RecipeKind::Upstream));
+    }
+
+    #[test]
+    fn a_remote_recipe_is_judged_as_any_other() {
+        assert!(matches!(remote("Bad Name").err(), Some(CatalogError::Name { .. })));
+        let twice = ["b", "b"].map(|name| remote(name).expect("good"));
+        let refused = here().extended(twice.into());
+        assert!(matches!(refused, Err(CatalogError::Duplicate { .. })));
+    }
+}
