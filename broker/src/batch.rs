@@ -38,7 +38,7 @@ pub use pool::{Config as PoolConfig, Stats as PoolStats};
 pub use recipe::{Inline, Recipe, Retry, Spec};
 pub use reply::Reply;
 
-pub(crate) use catalog::{Handler, entry};
+pub(crate) use catalog::{Elsewhere, Handler, entry};
 pub(crate) use context::Report;
 pub(crate) use directory::{Directory, Owner};
 pub(crate) use ending::Ending;
@@ -49,6 +49,6 @@ pub(crate) use outcome::{Failure, Head, Sink, Unheard};
 pub(crate) use pool::{Pool, RunError};
 pub(crate) use remote::{Call, Phase, Remote, Task};
 pub(crate) use run::{Engine, Offered, Run, Terms, Whose, foreign};
-pub(crate) use slots::{Claim, Mailbox, Slot, Slots};
+pub(crate) use slots::{Claim, Group, Mailbox, Slot, Slots};
 pub(crate) use turns::{HANDFUL, TURN, Turn, Turns};
 pub(crate) use validate::parse_schema;

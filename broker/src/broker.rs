@@ -28,6 +28,7 @@ use crate::{
         audit::{self, Found},
     },
     transport::{Endpoint, EndpointError, Live, WindowPool},
+    upstream::{UpstreamError, Upstreams},
     workers::{self, WorkerInfo, Workers},
 };
 
@@ -43,6 +44,7 @@ pub(crate) use memory::{Memory, Pressure};
 pub(crate) struct Services {
     pub config: Arc<Config>,
     pub engine: Engine,
+    pub upstreams: Upstreams,
     pub metrics: Metrics,
     pub store: Store,
     pub tenants: Registry,
@@ -136,6 +138,9 @@ pub enum StartError {
     /// The HTTP listener can not be started.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// An HTTP upstream can not be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// The threads for blocking recipes can not be started.
     #[error("cannot start the threads for blocking recipes: {0}")]
     Pool(io::Error),
@@ -198,6 +203,8 @@ impl Broker {
             Revocations::open(&store, fence.clone(), domain, trust, events.clone()).await?;
         rotator.deny(revocations.entries().collect())?;
         tenants.book().bound(scrape::bounds(&config.metrics));
+        let upstreams = Upstreams::load(&config.upstreams, &events)?;
+        let catalog = upstreams.extend(&catalog)?;
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&config.metrics, names);
         let engine = engine(&config.batch, catalog.clone(), &metrics, &tenants)?;
@@ -218,6 +225,7 @@ impl Broker {
         );
         let services = Arc::new(Services {
             engine,
+            upstreams,
             metrics,
             store,
             tenants,
@@ -315,17 +323,21 @@ impl Broker {
         self.services.metrics_page(format)
     }
 
-    /// Reads certificates, trust roots and revocations again, now. What changed is in force on live
-    /// connections when this returns, or shortly after.
+    /// Reads certificates, trust roots and revocations again, now, and the secrets and certificates
+    /// of upstreams. What changed is in force on live connections when this returns, or shortly
+    /// after.
     ///
     /// # Errors
-    /// What could not be read; everything stays as it was.
+    /// What could not be read; that, and what comes after it, stays as it was.
     pub async fn reload(&self) -> Result<(), ReloadError> {
         self.certificates.reload().await?;
         if let Some(http) = &self.http {
             http.reload(&self.services.config.http).await?;
         }
-        Ok(())
+        let upstreams = self.services.upstreams.clone();
+        // It reads files.
+        let read = tokio::task::spawn_blocking(move || upstreams.reload()).await;
+        Ok(read.expect("reading files does not panic")?)
     }
 
     /// Resolves when the broker can not go on: the process should end.
@@ -412,6 +424,9 @@ pub enum ReloadError {
     /// Tokens or certificates of the HTTP listener.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// Secrets or certificates of an upstream.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 /// Opens the store of the data directory; without one, a store that ends with the broker.

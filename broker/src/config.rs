@@ -7,9 +7,15 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    batch::Config as Batch, events::Config as Events, http::Config as Http,
-    metrics::Config as Metrics, store::Config as Store, tenancy::Config as Tenancy,
-    transport::Config as Limits, workers::Config as Workers,
+    batch::Config as Batch,
+    events::Config as Events,
+    http::Config as Http,
+    metrics::Config as Metrics,
+    store::Config as Store,
+    tenancy::Config as Tenancy,
+    transport::Config as Limits,
+    upstream::{Config as Upstreams, Upstream},
+    workers::Config as Workers,
 };
 
 /// Everything that can be set.
@@ -32,6 +38,8 @@ pub struct Config {
     pub batch: Batch,
     /// Services that run recipes.
     pub workers: Workers,
+    /// HTTP services that recipes call, by name.
+    pub upstreams: Upstreams,
     /// The durable store, when there is a data directory.
     pub store: Store,
     /// The bus of what happens.
@@ -57,6 +65,7 @@ impl Default for Config {
             tenancy: Tenancy::default(),
             batch: Batch::default(),
             workers: Workers::default(),
+            upstreams: Upstreams::default(),
             store: Store::default(),
             events: Events::default(),
             metrics: Metrics::default(),

@@ -99,6 +99,16 @@ pub enum Kind {
         /// The revocation.
         revocation: String,
     },
+    /// An HTTP upstream fails: its breaker opened, and its items are refused for a while.
+    UpstreamFailing {
+        /// Its name in the configuration.
+        upstream: String,
+    },
+    /// An HTTP upstream that failed answers again: its breaker closed.
+    UpstreamRecovered {
+        /// Its name in the configuration.
+        upstream: String,
+    },
     /// A count differs from what there is: a defect of the broker.
     Drift {
         /// Of whose quota: `tenant` or `gateway`.
@@ -169,6 +179,8 @@ impl Kind {
             Kind::ConnectionClosed { .. } => "connection_closed",
             Kind::RevocationAdded { .. } => "revocation_added",
             Kind::RevocationRemoved { .. } => "revocation_removed",
+            Kind::UpstreamFailing { .. } => "upstream_failing",
+            Kind::UpstreamRecovered { .. } => "upstream_recovered",
             Kind::Drift { .. } => "drift",
             Kind::WorkerJoined { .. } => "worker_joined",
             Kind::WorkerLeft { .. } => "worker_left",

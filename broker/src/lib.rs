@@ -12,6 +12,7 @@ mod rules;
 pub mod store;
 pub mod tenancy;
 mod transport;
+pub mod upstream;
 pub mod workers;
 
 pub use broker::{

@@ -21,6 +21,7 @@ mod page;
 mod process;
 pub(crate) mod readings;
 mod series;
+mod upstreams;
 
 pub use config::Config;
 pub use page::Format;
@@ -28,6 +29,7 @@ pub use page::Format;
 pub(crate) use self::{
     items::{How, Items, Lap, OTHER_LABEL},
     readings::Readings,
+    upstreams::{RequestEnd, Upstream},
 };
 
 /// The counters of a broker. Cheap to clone.

@@ -3,6 +3,7 @@
 //! Time is a parameter everywhere: nanoseconds on a monotonic clock, since a base that the caller
 //! chose once and keeps.
 
+pub(crate) mod breaker;
 pub(crate) mod fair;
 pub(crate) mod line;
 pub(crate) mod quota;

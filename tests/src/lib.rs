@@ -25,6 +25,7 @@ pub mod held;
 pub mod process;
 pub mod raw;
 pub mod stage;
+pub mod upstream;
 pub mod worker;
 
 /// A bound for what should be immediate: it is only ever reached by a failure.

@@ -166,6 +166,19 @@ impl Served {
     /// # Panics
     /// When it does not start.
     pub fn start_in(dir: TempDir, listen: &str, args: &[&str]) -> Served {
+        Served::start_with(dir, listen, args, &[])
+    }
+
+    /// Starts one in a directory, on an address, with variables.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with(
+        dir: TempDir,
+        listen: &str,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Served {
         let common = ["serve", "--listen", listen, "--data-dir", "data", "--output", "json"];
         let acme = ["--tenant", "acme"];
         let mut child = tollgate(dir.path())
@@ -173,6 +186,7 @@ impl Served {
             .args(["--http", "127.0.0.1:0", "--log-format", "json"])
             .args(acme)
             .args(args)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -25,8 +25,13 @@ use super::{
     hooks::{Guarded, Hooks},
     recipe::{DynRecipe, Inline, Recipe, Spec},
     remote::Remote,
+    slots::Group,
     validate::{self, Schema},
 };
+
+mod elsewhere;
+
+pub(crate) use elsewhere::Elsewhere;
 
 /// The recipes of a broker, and the hooks around them.
 #[derive(Clone)]
@@ -79,6 +84,7 @@ impl fmt::Debug for Catalog {
 }
 
 /// One recipe of a [`Catalog`].
+#[derive(Clone)]
 pub struct Entry {
     pub(crate) name: RecipeName,
     /// Tells it from every other one there is. In the catalog: its place, dense from 0.
@@ -86,22 +92,26 @@ pub struct Entry {
     /// What it is counted under: its place among the names that metrics know.
     pub(crate) label: u32,
     /// Gives the index back; the catalog's are never given back.
-    pub(super) _number: Option<Number>,
+    pub(super) _number: Option<Arc<Number>>,
     /// The usual size of a result, as far as was seen, in bytes.
-    result_bytes: AtomicU32,
+    result_bytes: Arc<AtomicU32>,
     pub(crate) spec: Spec,
+    pub(crate) kind: RecipeKind,
+    /// The bound on what runs at once that it shares with other recipes.
+    pub(crate) group: Option<Group>,
     /// The longest an attempt may run: the spec's, or its default.
     pub(crate) timeout: Duration,
     pub(crate) handler: Handler,
     /// The spec's schema, compiled.
-    pub(crate) schema: Option<Schema>,
+    pub(crate) schema: Option<Arc<Schema>>,
     /// The spec's schema, as it is described to clients.
-    schema_text: Option<Box<str>>,
+    schema_text: Option<Arc<str>>,
 }
 
 /// The code of a recipe.
+#[derive(Clone)]
 pub(crate) enum Handler {
-    Inline(Box<dyn Inline>),
+    Inline(Arc<dyn Inline>),
     Recipe(Arc<dyn DynRecipe>),
     Remote(Arc<dyn Remote>),
 }
@@ -169,10 +179,7 @@ impl Entry {
         let s = &self.spec;
         describe::Recipe {
             name: self.name.as_str(),
-            kind: match self.handler {
-                Handler::Inline(_) | Handler::Recipe(_) => RecipeKind::Embedded,
-                Handler::Remote(_) => RecipeKind::Worker,
-            },
+            kind: self.kind,
             encoding: s.encoding,
             timeout_ms: ms(self.timeout),
             queue_timeout_ms: ms(s.queue_timeout),
@@ -211,7 +218,7 @@ impl CatalogBuilder {
     /// Adds a recipe that answers at once.
     #[must_use]
     pub fn inline(mut self, name: &str, spec: Spec, recipe: impl Inline) -> Self {
-        self.recipes.push((name.to_owned(), spec, Handler::Inline(Box::new(recipe))));
+        self.recipes.push((name.to_owned(), spec, Handler::Inline(Arc::new(recipe))));
         self
     }
 
@@ -242,19 +249,23 @@ impl CatalogBuilder {
         for (name, spec, handler) in self.recipes {
             entries.push(entry(&name, spec, handler)?);
         }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some(pair) = entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(CatalogError::Duplicate { name: pair[0].name.clone() });
-        }
-        let mut table = Vec::with_capacity(count);
-        for (index, mut entry) in (0_u32..).zip(entries) {
-            (entry.index, entry.label) = (index, index);
-            table.push(Arc::new(entry));
-        }
-        let by_name = table.iter().map(|e| (e.name.clone(), e.clone())).collect();
-        let hooks = Guarded::new(self.hooks);
-        Ok(Catalog(Arc::new(Table { entries: table.into(), by_name, hooks })))
+        table(entries, Guarded::new(self.hooks))
     }
+}
+
+/// Puts entries in order, each with its place.
+fn table(mut entries: Vec<Entry>, hooks: Guarded) -> Result<Catalog, CatalogError> {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(pair) = entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        return Err(CatalogError::Duplicate { name: pair[0].name.clone() });
+    }
+    let mut table = Vec::with_capacity(entries.len());
+    for (index, mut entry) in (0_u32..).zip(entries) {
+        (entry.index, entry.label) = (index, index);
+        table.push(Arc::new(entry));
+    }
+    let by_name = table.iter().map(|e| (e.name.clone(), e.clone())).collect();
+    Ok(Catalog(Arc::new(Table { entries: table.into(), by_name, hooks })))
 }
 
 impl fmt::Debug for CatalogBuilder {
@@ -337,7 +348,12 @@ pub(crate) fn entry(name: &str, spec: Spec, handler: Handler) -> Result<Entry, C
     let timeout = spec.timeout();
     check_bounds(&name, &spec, timeout)?;
     let (schema_text, schema) = compile_schema(&name, &spec)?.unzip();
-    let result_bytes = AtomicU32::new(0);
+    let result_bytes = Arc::default();
+    let (schema_text, schema) = (schema_text.map(Into::into), schema.map(Arc::new));
+    let kind = match &handler {
+        Handler::Inline(_) | Handler::Recipe(_) => RecipeKind::Embedded,
+        Handler::Remote(_) => RecipeKind::Worker,
+    };
     Ok(Entry {
         name,
         index: 0,
@@ -345,6 +361,8 @@ pub(crate) fn entry(name: &str, spec: Spec, handler: Handler) -> Result<Entry, C
         _number: None,
         result_bytes,
         spec,
+        kind,
+        group: None,
         timeout,
         handler,
         schema,

@@ -120,7 +120,7 @@ impl Directory {
             numbers.next - 1
         });
         (entry.index, entry.label) = (index, label);
-        entry._number = Some(Number { index, of: self.0.numbers.clone() });
+        entry._number = Some(Arc::new(Number { index, of: self.0.numbers.clone() }));
         let entry = Arc::new(entry);
         let mut live = Live::clone(&self.0.live.load());
         let names = match owner {
@@ -170,7 +170,7 @@ mod tests {
     struct Nothing;
 
     fn entry(name: &str) -> Entry {
-        catalog::entry(name, Spec::bytes(), catalog::Handler::Inline(Box::new(Nothing)))
+        catalog::entry(name, Spec::bytes(), catalog::Handler::Inline(Arc::new(Nothing)))
             .expect("valid")
     }
 

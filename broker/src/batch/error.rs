@@ -17,6 +17,7 @@ pub(crate) struct Inner {
     pub app_code: Option<String>,
     pub details: PairsBuf,
     pub permanent: bool,
+    pub side_effect_free: bool,
     pub retry_after: Option<Duration>,
 }
 
@@ -65,6 +66,7 @@ impl Error {
             app_code: None,
             details: PairsBuf::new(),
             permanent: false,
+            side_effect_free: false,
             retry_after: None,
         }))
     }
@@ -99,6 +101,20 @@ impl Error {
     ) {
         (self.0.permanent, self.0.retry_after) = (permanent, retry_after);
         self.0.app_code = app_code.map(str::to_owned);
+    }
+
+    /// Promises that the recipe did nothing: trying again is then safe whatever the recipe does.
+    #[must_use]
+    pub(crate) fn side_effect_free(mut self) -> Self {
+        self.0.side_effect_free = true;
+        self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
     }
 
     /// The code.

@@ -79,15 +79,22 @@ impl Failure {
     }
 
     /// What a recipe reported. Once a recipe was started, another try is safe only when it is
-    /// idempotent, or when the answer's own code says that it refused before doing anything.
+    /// idempotent, or when the recipe promises that it did nothing.
     pub(crate) fn recipe(error: Error, idempotent: bool) -> Self {
-        let error::Inner { code, message, app_code, details, permanent, retry_after } =
-            error.into_inner();
+        let error::Inner {
+            code,
+            message,
+            app_code,
+            details,
+            permanent,
+            side_effect_free,
+            retry_after,
+        } = error.into_inner();
         Failure {
             code,
             message,
-            retryable: idempotent && !permanent && is_transient(code),
-            side_effect_free: false,
+            retryable: (idempotent || side_effect_free) && !permanent && is_transient(code),
+            side_effect_free,
             retry_after,
             app_code: app_code.map(String::into_boxed_str),
             quota: None,

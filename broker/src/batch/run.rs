@@ -27,9 +27,9 @@ use super::{
     catalog::{Catalog, Entry, Handler},
     context::{Report, Shared},
     directory::Directory,
-    ledger::{Ledger, Times},
-    order::{Held, Submission},
-    outcome::{Failure, Head, Outcome, Sink},
+    ledger::Ledger,
+    order::Submission,
+    outcome::{Failure, Head, Sink},
     pending::{Finished, Item, Pending},
     pool::Pool,
     slots::{Claim, Mailbox, Place, Slot, Slots},
@@ -44,6 +44,7 @@ use crate::{
 
 mod inline;
 mod refusals;
+mod results;
 mod start;
 mod told;
 
@@ -409,58 +410,6 @@ impl Run {
         if self.pending.is_empty() { Vec::new() } else { self.shared.board.take(cx.waker()) }
     }
 
-    fn finished(&mut self, f: Finished, sink: &mut impl Sink) {
-        let outcome = bounded(&f.item.entry, f.outcome);
-        // A success ends at its total, whatever the reader saw last.
-        if let Some(last) = self.shared.board.forget(f.item.id)
-            && outcome.is_ok()
-        {
-            sink.progress(&last);
-        }
-        let duration = f.ended.saturating_duration_since(f.started);
-        if self.engine.catalog.hooks().is_set() {
-            let item = &f.item;
-            let request = self.hook_request(&item.entry, &item.tenant, item.id, item.payload_len);
-            let reported = outcome.as_ref().map(|r| r.payload().len());
-            self.report(&request, reported, duration, f.panicked);
-        }
-        let name = f.item.tenant.id().clone();
-        let ran = f.attempts > 0;
-        let queued = f.started.saturating_duration_since(f.item.arrived);
-        let head = Head {
-            id: f.item.id,
-            tenant: self.terms.names_tenants.then_some(name.as_str()),
-            attempts: f.attempts,
-            queued,
-            duration,
-        };
-        let item = &f.item;
-        let (recipe, len) = (item.entry.label, item.payload_len);
-        let times = Times { queued, running: duration, now: f.ended };
-        if start::is_called(&item.entry, len) && ran {
-            self.ledger.started(recipe);
-        }
-        match &outcome {
-            Ok(reply) => {
-                item.entry.learn_result(reply.payload().len());
-                let lens = (len, reply.payload().len());
-                self.ledger.succeeded(&item.tenant, recipe, lens, times);
-            }
-            Err(failure) => {
-                let times = ran.then_some(times);
-                self.item_failed(
-                    item.id,
-                    Some(&item.tenant),
-                    Some(&item.entry),
-                    len,
-                    failure,
-                    times,
-                );
-            }
-        }
-        self.emit(f.item.seq, &head, outcome, sink);
-    }
-
     /// When [`on_time`](Self::on_time) next has something to do for the items that wait.
     pub(crate) fn next_give_up(&self) -> Option<Instant> {
         self.waiting.values().map(|w| w.give_up).min()
@@ -532,68 +481,6 @@ impl Run {
             self.unplaced.retain(|s| *s != seq);
         }
         Some(w)
-    }
-
-    fn drop_waiting(&mut self, seq: u64, item: &Item, failure: Failure, sink: &mut impl Sink) {
-        let (tenant, entry) = (Some(&item.tenant), Some(&*item.entry));
-        self.item_failed(item.id, tenant, entry, item.payload_len, &failure, None);
-        let name = item.tenant.id().clone();
-        let head = Head {
-            id: item.id,
-            tenant: self.terms.names_tenants.then_some(name.as_str()),
-            attempts: 0,
-            queued: self.now.saturating_duration_since(item.arrived),
-            duration: Duration::ZERO,
-        };
-        self.emit(seq, &head, Err(failure), sink);
-    }
-
-    fn stopped(&mut self, p: &Pending, failure: Failure, sink: &mut impl Sink) {
-        self.finished(p.stop(failure), sink);
-    }
-
-    /// Sends a result on its way, in the order that was asked for.
-    fn emit(&mut self, seq: u64, head: &Head<'_>, mut outcome: Outcome, sink: &mut impl Sink) {
-        let Some(submission) = &mut self.submission else {
-            self.deliver(head, outcome.as_mut().map_err(|f| &*f), sink);
-            return;
-        };
-        let Head { id, attempts, queued, duration, .. } = *head;
-        let tenant = head.tenant.map(Into::into);
-        submission.put(seq, Held { id, tenant, attempts, queued, duration, outcome });
-        while let Some(mut held) = self.submission.as_mut().and_then(Submission::pop) {
-            let head = Head {
-                id: held.id,
-                tenant: held.tenant.as_deref(),
-                attempts: held.attempts,
-                queued: held.queued,
-                duration: held.duration,
-            };
-            self.deliver(&head, held.outcome.as_mut().map_err(|f| &*f), sink);
-        }
-    }
-
-    /// Counts a result and hands it over.
-    fn deliver(
-        &mut self,
-        head: &Head<'_>,
-        outcome: Result<&mut Reply, &Failure>,
-        sink: &mut impl Sink,
-    ) {
-        let failed = match &outcome {
-            Ok(reply) => {
-                self.tally.item_succeeded(reply.payload().len());
-                false
-            }
-            Err(failure) => {
-                self.tally.item_failed(failure.code);
-                true
-            }
-        };
-        sink.result(head, outcome);
-        if failed && self.terms.mode == Mode::FailFast && self.ending.is_none() {
-            self.cancel_pending(Ending::FAIL_FAST, sink);
-        }
     }
 }
 

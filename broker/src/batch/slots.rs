@@ -24,7 +24,16 @@ pub(crate) struct Claim {
     pub weight: u32,
     pub recipe: u32,
     pub recipe_max: Option<u32>,
+    /// The bound that its recipe shares with others, if there is one.
+    pub group: Option<Group>,
     pub priority: u8,
+}
+
+/// A bound that several recipes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub index: u32,
+    pub max: u32,
 }
 
 /// The bounds shared by all batches. Cheap to clone.
@@ -46,17 +55,37 @@ impl std::fmt::Debug for Inner {
 
 #[derive(Debug)]
 struct State {
-    max: u32,
-    running: u32,
+    counts: Counts,
     /// Whether a [`Look`] found no room since a slot last came free.
     denied: bool,
-    tenants: HashMap<u32, u32>,
-    recipes: HashMap<u32, u32>,
     waiting: Fair<u32, Waiting, Bounds>,
 }
 
+/// What runs now, and the broker's bound on it.
+#[derive(Debug)]
+struct Counts {
+    max: u32,
+    running: u32,
+    tenants: HashMap<u32, u32>,
+    recipes: HashMap<u32, u32>,
+    groups: HashMap<u32, u32>,
+}
+
 /// Which bounds an item needs room in, beside the broker's: alike for all of a tenant and recipe.
-type Bounds = (u32, Option<u32>, u32);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bounds {
+    tenant_max: u32,
+    recipe: u32,
+    recipe_max: Option<u32>,
+    group: Option<Group>,
+}
+
+impl Claim {
+    fn bounds(&self) -> Bounds {
+        let Claim { tenant_max, recipe, recipe_max, group, .. } = *self;
+        Bounds { tenant_max, recipe, recipe_max, group }
+    }
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -65,48 +94,53 @@ struct Waiting {
     mailbox: Arc<Mailbox>,
 }
 
-impl State {
-    fn has_room(&self, c: &Claim) -> bool {
+impl Counts {
+    fn has_room(&self, tenant: u32, c: &Bounds) -> bool {
         let below = |map: &HashMap<u32, u32>, key, max| map.get(&key).is_none_or(|n| *n < max);
         self.running < self.max
-            && below(&self.tenants, c.tenant, c.tenant_max)
+            && below(&self.tenants, tenant, c.tenant_max)
             && c.recipe_max.is_none_or(|max| below(&self.recipes, c.recipe, max))
+            && c.group.is_none_or(|g| below(&self.groups, g.index, g.max))
     }
 
     fn take(&mut self, c: &Claim) {
         self.running += 1;
         *self.tenants.entry(c.tenant).or_default() += 1;
         *self.recipes.entry(c.recipe).or_default() += 1;
+        if let Some(group) = c.group {
+            *self.groups.entry(group.index).or_default() += 1;
+        }
     }
 
     fn give_back(&mut self, c: &Claim) {
-        self.running -= 1;
-        for (map, key) in [(&mut self.tenants, c.tenant), (&mut self.recipes, c.recipe)] {
+        let less = |map: &mut HashMap<u32, u32>, key| {
             if let Some(n) = map.get_mut(&key) {
                 *n -= 1;
                 if *n == 0 {
                     map.remove(&key);
                 }
             }
+        };
+        self.running -= 1;
+        less(&mut self.tenants, c.tenant);
+        less(&mut self.recipes, c.recipe);
+        if let Some(group) = c.group {
+            less(&mut self.groups, group.index);
         }
     }
+}
 
+impl State {
     /// Gives free slots to who waits; the mailboxes to wake.
     fn grant(&mut self, now: u64) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        while self.running < self.max && !self.waiting.is_empty() {
-            let (max, running) = (self.max, self.running);
-            let (tenants, recipes) = (&self.tenants, &self.recipes);
-            let fits = |tenant: &u32, (recipe, recipe_max, tenant_max): &Bounds| {
-                let fits = running < max
-                    && tenants.get(tenant).is_none_or(|n| n < tenant_max)
-                    && recipe_max.is_none_or(|max| recipes.get(recipe).is_none_or(|n| *n < max));
-                fits.then_some(0)
-            };
+        while self.counts.running < self.counts.max && !self.waiting.is_empty() {
+            let counts = &self.counts;
+            let fits = |tenant: &u32, b: &Bounds| counts.has_room(*tenant, b).then_some(0);
             let Some(fair::Popped { item: w, .. }) = self.waiting.pop_where(now, fits) else {
                 break;
             };
-            self.take(&w.claim);
+            self.counts.take(&w.claim);
             wakers.extend(w.mailbox.put(w.seq));
         }
         wakers
@@ -116,14 +150,14 @@ impl State {
 impl Slots {
     /// At most `max` items at once in the whole broker.
     pub(crate) fn new(max: u32) -> Self {
-        let state = State {
+        let counts = Counts {
             max,
             running: 0,
-            denied: false,
             tenants: HashMap::default(),
             recipes: HashMap::default(),
-            waiting: Fair::new(TURNS),
+            groups: HashMap::default(),
         };
+        let state = State { counts, denied: false, waiting: Fair::new(TURNS) };
         let (base, state) = (Instant::now(), Mutex::new(state));
         Slots(Arc::new(Inner { base, state, on_room: OnceLock::new() }))
     }
@@ -153,10 +187,10 @@ impl Slots {
     /// A slot, if there is one now.
     pub(crate) fn try_take(&self, claim: Claim) -> Option<Slot> {
         let mut state = self.lock();
-        if !state.has_room(&claim) {
+        if !state.counts.has_room(claim.tenant, &claim.bounds()) {
             return None;
         }
-        state.take(&claim);
+        state.counts.take(&claim);
         drop(state);
         Some(Slot { slots: self.clone(), claim })
     }
@@ -168,8 +202,7 @@ impl Slots {
         let waiting = Waiting { claim, seq, mailbox: mailbox.clone() };
         let mut state = self.lock();
         let Claim { tenant: key, weight, priority, .. } = claim;
-        let class = (claim.recipe, claim.recipe_max, claim.tenant_max);
-        let line = fair::Claim { key, class, weight, priority, cost: 1 };
+        let line = fair::Claim { key, class: claim.bounds(), weight, priority, cost: 1 };
         let id = state.waiting.push(line, now, waiting);
         // A slot may have come free since `try_take` said no.
         let wakers = state.grant(now);
@@ -180,7 +213,7 @@ impl Slots {
 
     fn release(&self, claim: &Claim) {
         let mut state = self.lock();
-        state.give_back(claim);
+        state.counts.give_back(claim);
         let wakers = if state.waiting.is_empty() { Vec::new() } else { state.grant(self.now()) };
         let denied = std::mem::take(&mut state.denied);
         drop(state);
@@ -192,12 +225,12 @@ impl Slots {
 
     /// Items that run now, in the whole broker.
     pub(crate) fn running(&self) -> u32 {
-        self.lock().running
+        self.lock().counts.running
     }
 
     /// Items that run now, of each tenant that has any.
     pub(crate) fn running_by_tenant(&self) -> HashMap<u32, u64> {
-        self.lock().tenants.iter().map(|(tenant, n)| (*tenant, u64::from(*n))).collect()
+        self.lock().counts.tenants.iter().map(|(tenant, n)| (*tenant, u64::from(*n))).collect()
     }
 
     /// Items that wait for a slot now, in the whole broker.
@@ -215,7 +248,7 @@ pub(crate) struct Look<'a> {
 impl Look<'_> {
     /// Whether there is a slot; if not, [`Slots::on_room`] tells of the next that comes free.
     pub(crate) fn has_room(&mut self, claim: &Claim) -> bool {
-        let room = self.state.has_room(claim);
+        let room = self.state.counts.has_room(claim.tenant, &claim.bounds());
         self.state.denied |= !room;
         room
     }
@@ -225,7 +258,7 @@ impl Look<'_> {
         if !self.has_room(&claim) {
             return None;
         }
-        self.state.take(&claim);
+        self.state.counts.take(&claim);
         Some(Slot { slots: self.slots.clone(), claim })
     }
 }
@@ -304,7 +337,15 @@ mod tests {
     use super::*;
 
     fn claim(tenant: u32, tenant_max: u32) -> Claim {
-        Claim { tenant, tenant_max, weight: 1, recipe: 0, recipe_max: None, priority: 3 }
+        Claim {
+            tenant,
+            tenant_max,
+            weight: 1,
+            recipe: 0,
+            recipe_max: None,
+            group: None,
+            priority: 3,
+        }
     }
 
     fn granted(m: &Mailbox) -> Vec<u64> {
@@ -323,6 +364,24 @@ mod tests {
         let one = Claim { recipe: 7, recipe_max: Some(1), ..claim(1, 9) };
         let _held = slots.try_take(one).expect("room");
         assert!(slots.try_take(Claim { tenant: 2, ..one }).is_none(), "the recipe's bound");
+    }
+
+    #[test]
+    fn recipes_of_a_group_share_its_bound() {
+        let slots = Slots::new(9);
+        let group = Some(Group { index: 4, max: 2 });
+        let of = |tenant, recipe| Claim { recipe, group, ..claim(tenant, 9) };
+        let held: Vec<_> = [1, 2].map(|r| slots.try_take(of(r, r)).expect("room")).into();
+        assert!(slots.try_take(of(3, 3)).is_none(), "the group's bound");
+        let other = Some(Group { index: 5, max: 1 });
+        slots.try_take(Claim { group: other, ..of(3, 3) }).expect("another group has room");
+        let mailbox = Arc::new(Mailbox::default());
+        let place = slots.wait(of(3, 3), 7, &mailbox);
+        assert!(granted(&mailbox).is_empty());
+        drop(held);
+        assert_eq!(granted(&mailbox), [7]);
+        drop(place);
+        assert!(slots.lock().counts.groups.is_empty(), "and nothing is left of it");
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Services {
             },
             tenants: vec![("active", active as u64), ("suspended", suspended as u64)],
             by_tenant: self.by_tenant(),
+            upstreams: self.upstreams.readings(),
             drift: self.tenants.drift(),
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 use serde::Serialize;
-use tollgate_broker::Config;
+use tollgate_broker::{Config, upstream};
 use tollgate_certs::{Paths, TrustDomain, rotate};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Judge the configuration, the tenants and the certificates, and start nothing
+    /// Judge the configuration, the certificates and the upstreams, and start nothing
     #[command(after_help = "Examples:
   tollgate config check --config /etc/tollgate/tollgate.toml
   tollgate config check --set limits.frame_bytes_max=4194304
@@ -51,6 +51,7 @@ struct Checked {
     file: Option<String>,
     listen: String,
     certificates: &'static str,
+    upstreams: usize,
 }
 
 fn check(args: &settings::Args, output: Output) -> anyhow::Result<Exit> {
@@ -64,16 +65,26 @@ fn check(args: &settings::Args, output: Output) -> anyhow::Result<Exit> {
         file: args.file().map(|path| path.display().to_string()),
         listen: config.listen.to_string(),
         certificates: certificates(&config, domain)?,
+        upstreams: upstreams(&config)?,
     };
     match output {
         Output::Table => {
             let file = checked.file.as_deref().unwrap_or("no file, the defaults");
             say!("good: {file}")?;
             say!("certificates: {}", checked.certificates)?;
+            if checked.upstreams > 0 {
+                say!("upstreams: {}", checked.upstreams)?;
+            }
         }
         Output::Json => output::json(&checked)?,
     }
     Ok(Exit::Ok)
+}
+
+/// Reads the secrets, certificates and schemas of the upstreams, and asks none of them.
+fn upstreams(config: &Config) -> anyhow::Result<usize> {
+    upstream::check_files(&config.upstreams).map_err(|e| Usage::error(e.to_string()))?;
+    Ok(config.upstreams.len())
 }
 
 /// Loads what a broker would load.

@@ -44,8 +44,9 @@ every key.
 
 Signals:
   SIGTERM, SIGINT  drain: nothing new begins, what runs may finish; a second one stops at once
-  SIGHUP           reload certificates, tokens, revocations, the profiles of tenants and the log
-                   level; what is wrong is refused, and the old kept";
+  SIGHUP           reload certificates, tokens, revocations, the profiles of tenants, the secrets
+                   and certificates of upstreams, and the log level; what is wrong is refused, and
+                   the old kept";
 
 /// Events that the runtime takes between two looks at the sockets (61 is tokio's): the endpoint is
 /// one task among those of many streams, and its packets should not wait for theirs.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use config::{Config as Layers, Environment, File, FileFormat, Map, Value, ValueKind};
-use tollgate_broker::Config;
+use tollgate_broker::{Config, upstream};
 
 use super::exit::Usage;
 
@@ -109,6 +109,7 @@ impl Args {
         let config: Config = all.try_deserialize().map_err(|e| Usage::error(e.to_string()))?;
         config.limits.check().map_err(|e| Usage::error(e.to_string()))?;
         config.http.check().map_err(|e| Usage::error(e.to_string()))?;
+        upstream::check(&config.upstreams).map_err(|e| Usage::error(e.to_string()))?;
         Ok(config)
     }
 

@@ -71,6 +71,7 @@ impl Collector for Page {
         self.transport(&mut to)?;
         self.items(&mut to)?;
         self.tenants(&mut to)?;
+        self.upstreams(&mut to)?;
         self.http(&mut to, series::HTTP_REQUESTS, series::HTTP_DURATION)?;
         if self.metrics.0.compat_names {
             self.compat(&mut to)?;
@@ -185,6 +186,21 @@ impl Page {
         let levels = quotas().map(|(labels, q)| (labels, u64::from(q.level)));
         to.gauges(series::QUOTA_LEVEL, levels)?;
         to.gauge(series::QUOTA_DRIFT, r.drift)
+    }
+
+    fn upstreams(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let all = || self.readings.upstreams.iter().map(|u| (u, [("upstream", &*u.name)]));
+        let ended = all().flat_map(|(u, _)| {
+            let row = move |(outcome, n)| ([("upstream", &*u.name), ("outcome", outcome)], n);
+            u.counts.read().into_iter().map(row)
+        });
+        to.counters(series::UPSTREAM_REQUESTS, ended)?;
+        let in_flight = all().map(|(u, labels)| (labels, u.counts.in_flight()));
+        to.gauges(series::UPSTREAM_IN_FLIGHT, in_flight)?;
+        let breakers = all().map(|(u, labels)| (labels, u64::from(u.breaker)));
+        to.gauges(series::UPSTREAM_BREAKER, breakers)?;
+        let durations = all().map(|(u, labels)| (labels, &u.counts.durations));
+        to.histograms(series::UPSTREAM_DURATION, durations)
     }
 
     fn http(&self, to: &mut Writer<'_>, requests: Series, durations: Series) -> fmt::Result {

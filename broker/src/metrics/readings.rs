@@ -23,6 +23,8 @@ pub(crate) struct Readings {
     pub tenants: Vec<(&'static str, u64)>,
     /// Those that have a label, and `other`.
     pub by_tenant: Vec<Tenant>,
+    /// The HTTP upstreams, by name.
+    pub upstreams: Vec<Upstream>,
     /// By how much quotas' counts differ from a recount.
     pub drift: u64,
 }
@@ -56,6 +58,15 @@ pub(crate) struct Tenant {
     /// Quantiles, when it was busy lately.
     pub latencies: Vec<(&'static str, Duration)>,
     pub quotas: Vec<Quota>,
+}
+
+/// One HTTP upstream.
+#[derive(Debug, Clone)]
+pub(crate) struct Upstream {
+    pub name: Arc<str>,
+    /// 0 closed, 1 half-open, 2 open.
+    pub breaker: u8,
+    pub counts: Arc<super::Upstream>,
 }
 
 /// How much of a quota is used.

@@ -128,6 +128,15 @@ series! {
     QUOTA_DRIFT = Gauge "tollgate_quota_drift" [],
         "By how much the counts of the quotas differ from a recount; must be 0";
 
+    UPSTREAM_REQUESTS = Counter "tollgate_upstream_requests" ["upstream", "outcome"],
+        "Requests to HTTP upstreams: the hundred of their status, or why there was none";
+    UPSTREAM_IN_FLIGHT = Gauge "tollgate_upstream_in_flight" ["upstream"],
+        "Requests to an HTTP upstream that are not answered yet";
+    UPSTREAM_BREAKER = Gauge "tollgate_upstream_breaker" ["upstream"],
+        "0: closed, all is well; 1: half-open, a few go through to see; 2: open, none does";
+    UPSTREAM_DURATION = Histogram "tollgate_upstream_duration_seconds" ["upstream"],
+        "How long requests to an HTTP upstream took, to the last byte of the answer";
+
     HTTP_REQUESTS = Counter "tollgate_http_requests" ["method", "route", "status"],
         "HTTP requests that were answered";
     HTTP_DURATION = Histogram "tollgate_http_request_duration_seconds" ["method", "route"],

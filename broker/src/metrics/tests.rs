@@ -20,6 +20,15 @@ fn tenant(label: &str) -> Tenant {
     }
 }
 
+fn upstream() -> readings::Upstream {
+    let counts = Arc::new(Upstream::default());
+    counts.begins();
+    counts.begins();
+    counts.ends(RequestEnd::Status5xx, Duration::from_millis(2));
+    counts.refused();
+    readings::Upstream { name: "reports".into(), breaker: 2, counts }
+}
+
 fn readings() -> Readings {
     Readings {
         version: "1.2.3",
@@ -33,6 +42,7 @@ fn readings() -> Readings {
         pool: Pool { threads: 7, running: 8, queued: 9 },
         tenants: vec![("active", 10), ("suspended", 11)],
         by_tenant: vec![tenant("acme"), tenant(OTHER)],
+        upstreams: vec![upstream()],
         drift: 0,
     }
 }
@@ -104,6 +114,11 @@ fn values_stand_where_they_belong() {
         "tollgate_throttled_seconds_total{tenant=\"other\"} 1.5",
         "tollgate_quota_utilisation_ratio{tenant=\"acme\",quota=\"connections\"} 0.5",
         "tollgate_quota_drift 0",
+        "tollgate_upstream_requests_total{upstream=\"reports\",outcome=\"5xx\"} 1",
+        "tollgate_upstream_requests_total{upstream=\"reports\",outcome=\"refused\"} 1",
+        "tollgate_upstream_in_flight{upstream=\"reports\"} 1",
+        "tollgate_upstream_breaker{upstream=\"reports\"} 2",
+        "tollgate_upstream_duration_seconds_count{upstream=\"reports\"} 1",
         "http_requests_total{method=\"GET\",route=\"/health\",status=\"200\"} 1",
         "messages_processed_total 2",
         "message_queue_depth 14",

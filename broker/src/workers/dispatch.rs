@@ -126,6 +126,7 @@ fn bounds(tenant: u32, class: &Class, known: &Known) -> Claim {
         weight: 1,
         recipe: known.entry.index(),
         recipe_max: known.entry.spec().concurrency_max,
+        group: None,
         priority: 0,
     }
 }

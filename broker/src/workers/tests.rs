@@ -71,6 +71,7 @@ impl House {
             weight: 1,
             recipe: entry.index(),
             recipe_max: entry.spec().concurrency_max,
+            group: None,
             priority: 3,
         }
     }

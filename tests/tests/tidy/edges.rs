@@ -34,7 +34,7 @@ const BROKER: &[(&str, &[&str])] = &[
     ("topics", &["rules", "store", "tenancy", "batch"]),
     // Recipes are what the engine runs.
     ("recipes", &["batch"]),
-    ("upstream", &["batch"]),
+    ("upstream", &["rules", "batch", "metrics", "events"]),
     ("metrics", &[]),
     (
         "transport",
@@ -69,6 +69,7 @@ const BROKER: &[(&str, &[&str])] = &[
             "topics",
             "events",
             "metrics",
+            "upstream",
         ],
     ),
 ];
@@ -85,6 +86,7 @@ const LIBRARIES: &[(&str, &str, &[&str])] = &[
     ("broker", "anyhow", &["cli", "main"]),
     ("broker", "indicatif", &["cli"]),
     ("broker", "redb", &["store"]),
+    ("broker", "reqwest", &["upstream", "cli"]),
     ("broker", "prometheus_client", &["metrics"]),
     ("broker", "hdrhistogram", &["tenancy"]),
     ("broker", "opentelemetry", &["batch", "cli"]),

@@ -132,6 +132,7 @@ impl Run {
             weight: settings.weight,
             recipe: entry.index,
             recipe_max: entry.spec.concurrency_max,
+            group: entry.group,
             priority: self.terms.priority,
         }
     }
@@ -182,13 +183,16 @@ impl Run {
         } else {
             self.shared.cancel.clone()
         };
+        // Whatever ends the item first is what it may know.
+        let timeout = started + item.timeout;
+        let deadline = self.terms.deadline.map_or(timeout, |of_batch| timeout.min(of_batch));
         let ctx = Context {
             shared: self.shared.clone(),
             tenant: item.tenant.id().clone(),
             recipe: entry.name.clone(),
             item_id: item.id,
             attempt: 1,
-            deadline: Some(started + item.timeout),
+            deadline: Some(deadline),
             cancel: cancel.clone(),
             metadata,
         };

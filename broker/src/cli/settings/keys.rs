@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use tollgate_broker::{
     Config,
     tenancy::{GatewayLimits, Overrides, Quotas},
+    upstream::{Recipe, Upstream},
 };
 
 /// A key that does not exist.
@@ -25,12 +26,28 @@ static KNOWN: LazyLock<Json> = LazyLock::new(|| tree(&Config::default()));
 static GATEWAY: LazyLock<Json> = LazyLock::new(|| tree(&GatewayLimits::default()));
 static PROFILE: LazyLock<Json> = LazyLock::new(|| tree(&Overrides::all(&Quotas::DEFAULT)));
 
+static UPSTREAM: LazyLock<Json> = LazyLock::new(|| tree(&Upstream::default()));
+static RECIPE: LazyLock<Json> = LazyLock::new(|| tree(&Recipe::default()));
+/// Whatever its reader makes of it.
+static ANYTHING: Json = Json::Null;
+
 /// What one entry has of a section whose keys are names that users choose.
 fn named(section: &str) -> Option<&'static Json> {
     match section {
         "tenancy.gateways" => Some(&GATEWAY),
         "tenancy.profiles" => Some(&PROFILE),
-        _ => None,
+        "upstreams" => Some(&UPSTREAM),
+        _ => {
+            let (_, below) = section.strip_prefix("upstreams.")?.split_once('.')?;
+            match below {
+                "recipes" => Some(&RECIPE),
+                "headers" => Some(&ANYTHING),
+                _ if below.starts_with("recipes.") && below.ends_with(".headers") => {
+                    Some(&ANYTHING)
+                }
+                _ => None,
+            }
+        }
     }
 }
 
@@ -59,6 +76,20 @@ pub(super) fn all() -> Vec<String> {
     let mut keys = Vec::new();
     leaves(&KNOWN, "", &mut keys);
     keys
+}
+
+/// Every key of an upstream and of its recipes, by its last name.
+#[cfg(test)]
+pub(super) fn of_upstreams() -> Vec<String> {
+    fn names(known: &Json) -> Vec<String> {
+        let one = |(name, below): (&String, &Json)| match below {
+            Json::Object(section) if !section.is_empty() => names(below),
+            _ => vec![name.clone()],
+        };
+        known.as_object().into_iter().flatten().flat_map(one).collect()
+    }
+    let of_table = |name: &String| name != "recipes";
+    names(&UPSTREAM).into_iter().chain(names(&RECIPE)).filter(of_table).collect()
 }
 
 fn tree<T: serde::Serialize>(settings: &T) -> Json {

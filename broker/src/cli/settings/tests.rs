@@ -137,3 +137,68 @@ fn the_sample_file_shows_every_key_with_its_default() {
         assert!(text.lines().any(shown), "the sample does not show `{key}`");
     }
 }
+
+/// The lines of the sample's upstream, as they would be without their comment signs.
+fn sample_upstream() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/config/tollgate.toml");
+    let text = fs::read_to_string(path).expect("the sample");
+    let from = text.find("#[upstreams.").expect("an upstream");
+    let lines = text[from..].lines().take_while(|line| line.starts_with('#'));
+    lines.map(|line| format!("{}\n", &line[1..])).collect()
+}
+
+#[test]
+fn the_sample_shows_every_key_of_an_upstream() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = sample_upstream();
+    let config = args(&dir, &text).load_with(nothing()).expect("good");
+    let (name, upstream) = config.upstreams.iter().next().expect("one");
+    let recipe = upstream.recipes.keys().next().expect("a recipe");
+    assert!(recipe.contains('.'), "a name of two words stays one: {recipe}");
+    assert_eq!(name, "reports");
+    for key in keys::of_upstreams() {
+        let shown = |part: &str| {
+            part.trim_start_matches([' ', '#', '{', ',']).starts_with(&format!("{key} = "))
+        };
+        let parts = text.lines().flat_map(|line| line.split([',', '{']));
+        assert!(
+            parts.filter(|part| part.contains(" = ")).any(shown),
+            "the sample does not show `{key}`"
+        );
+    }
+}
+
+#[test]
+fn a_key_of_an_upstream_that_does_not_exist_is_named_with_its_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = |toml: &str| args(&dir, &format!("[upstreams.reports]\nurl = \"http://h\"\n{toml}"));
+    refused(&a("urll = 1"), &[], &["`upstreams.reports.urll`", "`url`"]);
+    refused(
+        &a("[upstreams.reports.breaker]\nopen = 1"),
+        &[],
+        &["`upstreams.reports.breaker.open`"],
+    );
+    let recipe = "[upstreams.reports.recipes.\"a.b\"]\nmetod = \"GET\"";
+    refused(&a(recipe), &[], &["`upstreams.reports.recipes.a.b.metod`", "`method`"]);
+    refused(&a("[upstreams.reports.recipes.r]\nmethod = \"TRACE\""), &[], &["TRACE"]);
+    refused(&a("headers = { Authorization = \"Bearer x\" }"), &[], &["Authorization", "a file"]);
+    refused(&a("headers = { x = { fiel = \"a\" } }"), &[], &["t.toml"]);
+    refused(&a("concurrency_max = 0"), &[], &["upstreams.reports.concurrency_max", "1 to 65536"]);
+    refused(
+        &args(&dir, "[upstreams.x]\nconcurrency_max = 1"),
+        &[],
+        &["upstreams.x.url: must be set"],
+    );
+}
+
+#[test]
+fn a_schema_in_the_configuration_stays_as_it_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = "[upstreams.a]\nurl = \"http://h\"\n[upstreams.a.recipes.r.schema]\n\"$ref\" = \"#/$defs/T.x\"\n\
+                [upstreams.a.recipes.r.schema.\"$defs\".\"T.x\"]\ntype = \"integer\"\nminimum = 3\n";
+    let config = args(&dir, text).load_with(nothing()).expect("good");
+    let expected = serde_json::json!({
+        "$ref": "#/$defs/T.x", "$defs": {"T.x": {"type": "integer", "minimum": 3}},
+    });
+    assert_eq!(config.upstreams["a"].recipes["r"].schema, Some(expected));
+}
