@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tollgate_certs::{ClientCredentials, Identity};
 use tollgate_protocol::{
-    ClientFrame, Code, DispatchFrame, Operation, WorkerFrame,
+    ClientFrame, Code, DispatchFrame, WorkerFrame,
     batch::NoticeKind,
     encode,
     work::{Answer, Deliver, Dispatch, Failed, Fetch, Progress, RecipeSpec, WorkOpen},
