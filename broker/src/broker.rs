@@ -141,6 +141,9 @@ pub enum StartError {
     /// An HTTP upstream can not be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// A setting of the workers is out of its range.
+    #[error(transparent)]
+    WorkerSettings(#[from] workers::BadSetting),
     /// The threads for blocking recipes can not be started.
     #[error("cannot start the threads for blocking recipes: {0}")]
     Pool(io::Error),
@@ -186,6 +189,7 @@ impl Broker {
     /// Outside a tokio runtime.
     pub async fn start(config: Config, catalog: Catalog) -> Result<Broker, StartError> {
         let domain = TrustDomain::parse(&config.tls.trust_domain)?;
+        config.workers.check()?;
         if let Some(path) = &config.data_dir {
             std::fs::create_dir_all(path)
                 .map_err(|source| StartError::DataDir { path: path.clone(), source })?;
@@ -456,7 +460,8 @@ async fn audit(services: Arc<Services>) {
         let (connections, gateways) = services.live.count();
         let (batches, mixed_batches) = services.open_ids.count();
         let items_running = services.engine.slots.running_by_tenant();
-        Found { connections, batches, mixed_batches, items_running, gateways }
+        let consumers = services.workers.by_tenant();
+        Found { connections, batches, consumers, mixed_batches, items_running, gateways }
     };
     audit::watch(tenants, events, interval_ms, recount).await;
 }

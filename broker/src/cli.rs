@@ -26,6 +26,7 @@ mod serve;
 mod settings;
 mod tenant;
 mod top;
+mod worker;
 
 use self::{exit::Exit, output::Output};
 
@@ -82,6 +83,11 @@ enum Command {
         #[command(subcommand)]
         command: connection::Command,
     },
+    /// Look at who runs recipes
+    Worker {
+        #[command(subcommand)]
+        command: worker::Command,
+    },
     /// Turn certificates and identities away
     Revocation {
         #[command(subcommand)]
@@ -124,6 +130,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tenant { command } => tenant::run(command, output),
         Command::Profile { command } => profile::run(command, output),
         Command::Connection { command } => connection::run(command, output),
+        Command::Worker { command } => worker::run(command, output),
         Command::Revocation { command } => revocation::run(command, output),
         Command::Top(args) => top::run(&args, output),
         Command::Events(args) => events::run(&args, output),

@@ -31,6 +31,7 @@ mod tenants;
 mod time;
 mod trust;
 mod usage;
+mod workers;
 
 pub use auth::TokenError;
 pub use config::{BadHttp, Config, TokenOf, TokenRole};

@@ -10,9 +10,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tollgate_protocol::limits::WORK_CREDIT_MAX;
 
 use crate::{
-    batch::{Directory, Slots},
+    batch::{Directory, RECIPES_MAX, Slots},
     events::Events,
     metrics::Metrics,
     store::{Fence, Store, keyed::Keyed},
@@ -29,7 +30,8 @@ mod register;
 mod session;
 mod state;
 
-pub use info::{WorkerInfo, WorkerRecipe};
+pub(crate) use info::Standing;
+pub use info::WorkerInfo;
 pub use kept::RestoreError;
 pub(crate) use lease::{Dispatch, Outgoing};
 pub(crate) use register::{Prepared, Registration};
@@ -61,6 +63,44 @@ impl Default for Config {
             credit_max: 1_024,
             recipes_per_tenant_max: 256,
             recipe_ttl_ms: 24 * 3_600 * 1_000,
+        }
+    }
+}
+
+/// A setting that can not be honoured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("workers.{key} = {found}: {why}")]
+pub struct BadSetting {
+    /// The key, without its section.
+    pub key: &'static str,
+    /// What it is set to.
+    pub found: u64,
+    /// What is allowed.
+    pub why: &'static str,
+}
+
+impl Config {
+    /// Finds the first setting that can not be honoured.
+    ///
+    /// # Errors
+    /// [`BadSetting`], naming the key and what is allowed.
+    pub fn check(&self) -> Result<(), BadSetting> {
+        let queue = self.queue_per_tenant_max as u64;
+        let recipes = self.recipes_per_tenant_max as u64;
+        let bounds = [
+            ("queue_per_tenant_max", queue, 1..=1_000_000, "must be from 1 to 1000000"),
+            (
+                "credit_max",
+                self.credit_max.into(),
+                1..=u64::from(WORK_CREDIT_MAX),
+                "must be from 1 to 65536",
+            ),
+            ("recipes_per_tenant_max", recipes, 0..=RECIPES_MAX as u64, "must be from 0 to 4096"),
+            ("recipe_ttl_ms", self.recipe_ttl_ms, 0..=TTL_MS_MAX, "must be from 0 to 2592000000"),
+        ];
+        match bounds.into_iter().find(|(_, found, allowed, _)| !allowed.contains(found)) {
+            Some((key, found, _, why)) => Err(BadSetting { key, found, why }),
+            None => Ok(()),
         }
     }
 }
@@ -151,6 +191,9 @@ impl Workers {
         u64::try_from(self.0.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
+
+/// A recipe that nobody serves is kept for 30 days at most.
+const TTL_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 
 #[cfg(test)]
 mod tests;

@@ -50,6 +50,8 @@ pub struct Recipe {
     pub description: Box<str>,
     /// JSON Schema of its payload, as JSON text.
     pub schema: Option<Box<str>>,
+    /// Workers that serve it now; `None` for one that is not workers'.
+    pub workers: Option<u32>,
 }
 
 impl Recipe {
@@ -69,6 +71,7 @@ impl Recipe {
             result_bytes_max: r.result_bytes_max,
             description: r.description.into(),
             schema: r.schema.map(Into::into),
+            workers: r.workers(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     batch::plain_enum,
     codec::{Reader, Result, put_bool, put_option, put_str, put_u64},
     limits,
-    pairs::Extensions,
+    pairs::{Extension, Extensions, ExtensionsBuf},
 };
 
 plain_enum! {
@@ -133,6 +133,12 @@ pub struct Recipe<'a> {
 }
 
 impl<'a> Recipe<'a> {
+    /// How many workers serve it now, if the broker says so: it does for recipes of workers.
+    pub fn workers(&self) -> Option<u32> {
+        let extension = self.extensions.iter().find(|e| e.number == WORKERS_EXTENSION)?;
+        Reader::new(extension.body).u32("workers").ok()
+    }
+
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
         Ok(Recipe {
             name: r.str("name", limits::RECIPE_NAME_BYTES_MAX)?,
@@ -170,6 +176,15 @@ impl<'a> Recipe<'a> {
         put_option(out, self.schema, put_str);
         self.extensions.put(out);
     }
+}
+
+/// The extension of a [`Recipe`] that says how many workers serve it.
+pub fn workers_extension(workers: u32) -> ExtensionsBuf {
+    let (mut body, mut extensions) = (Vec::new(), ExtensionsBuf::default());
+    put_u64(&mut body, workers.into());
+    let extension = Extension { number: WORKERS_EXTENSION, critical: false, body: &body };
+    extensions.push(extension).expect("one short extension fits");
+    extensions
 }
 
 /// The limits that apply to a tenant on this connection.
@@ -248,6 +263,59 @@ impl<'a> Usage<'a> {
             put_str(out, l.quota);
             put_u64(out, l.current);
             put_option(out, l.limit, put_u64);
+        }
+    }
+}
+
+/// Of a `Recipe`: how many workers serve it.
+const WORKERS_EXTENSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{BrokerFrame, encode};
+
+    fn recipe(extensions: Extensions<'_>) -> Recipe<'_> {
+        Recipe {
+            name: "resize",
+            kind: RecipeKind::Worker,
+            encoding: Encoding::Bytes,
+            timeout_ms: 5_000,
+            queue_timeout_ms: 30_000,
+            estimated_duration_ms: 0,
+            concurrency_max: 0,
+            blocking: false,
+            idempotent: false,
+            attempts_max: 5,
+            payload_bytes_max: 1,
+            result_bytes_max: 1,
+            description: "",
+            schema: None,
+            extensions,
+        }
+    }
+
+    #[test]
+    fn the_number_of_workers_travels_as_an_extension() {
+        for workers in [0, 1, 300, u32::MAX] {
+            let extensions = workers_extension(workers);
+            let mut frame = Vec::new();
+            encode(&BrokerFrame::Recipe(recipe(extensions.as_extensions())), &mut frame);
+            let Ok(BrokerFrame::Recipe(read)) = BrokerFrame::decode(&frame[4..]) else {
+                panic!("a recipe")
+            };
+            assert_eq!(read.workers(), Some(workers));
+        }
+        assert_eq!(recipe(Extensions::EMPTY).workers(), None);
+    }
+
+    #[test]
+    fn what_is_no_number_of_workers_is_none() {
+        for body in [&[][..], &[0x80], &[0xff; 10]] {
+            let mut extensions = ExtensionsBuf::default();
+            let extension = Extension { number: WORKERS_EXTENSION, critical: false, body };
+            extensions.push(extension).expect("it fits");
+            assert_eq!(recipe(extensions.as_extensions()).workers(), None, "{body:?}");
         }
     }
 }

@@ -19,6 +19,8 @@ mod live;
 mod tenant;
 #[path = "cli/tree.rs"]
 mod tree;
+#[path = "cli/worker.rs"]
+mod worker;
 
 /// The exit codes that the help documents.
 mod exit {
@@ -112,6 +114,11 @@ fn config_check_names_what_is_wrong_and_where() {
         ("a wrong type", "[limits]\nconnections_max = \"many\"\n", "connections_max"),
         ("not TOML", "[limits\n", "bad.toml"),
         ("out of range", "[limits]\nframe_bytes_max = 1\n", "frame_bytes_max"),
+        ("no credit for workers", "[workers]\ncredit_max = 0\n", "workers.credit_max"),
+        ("more credit than there is", "[workers]\ncredit_max = 65537\n", "65536"),
+        ("no line before workers", "[workers]\nqueue_per_tenant_max = 0\n", "queue_per_tenant_max"),
+        ("too many recipes", "[workers]\nrecipes_per_tenant_max = 4097\n", "4096"),
+        ("a recipe for ever", "[workers]\nrecipe_ttl_ms = 2592000001\n", "workers.recipe_ttl_ms"),
         ("half of TLS", "[tls]\ncertificate = \"a.pem\"\n", "tls.key"),
         ("no such quota", "[tenancy.profiles.free]\nbytes = 1\n", "bytes"),
         ("a trust domain that is none", "[tls]\ntrust_domain = \"A b\"\n", "tls.trust_domain"),

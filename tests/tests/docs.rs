@@ -10,7 +10,8 @@ fn page(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-const PAGES: [&str; 4] = ["best-practices.md", "troubleshooting.md", "http-api.md", "upstreams.md"];
+const PAGES: [&str; 5] =
+    ["best-practices.md", "troubleshooting.md", "http-api.md", "upstreams.md", "workers.md"];
 
 /// What stands in backquotes, and the lines of blocks of text.
 fn quoted(page: &str) -> Vec<String> {

@@ -16,6 +16,8 @@ mod lists;
 mod tenants;
 #[path = "http/tls.rs"]
 mod tls;
+#[path = "http/workers.rs"]
+mod workers;
 
 use reqwest::{Method, Response, header::HeaderMap};
 use serde_json::Value;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tollgate_broker::MetricsFormat;
 use tollgate_client::Request;
-use tollgate_protocol::Code;
+use tollgate_protocol::{Code, work::RecipeSpec};
 use tollgate_tests::{Rig, eventually, process::Served};
 
 /// The value of a row of the page, if it is there.
@@ -91,6 +91,69 @@ async fn connections_and_refusals_are_counted() {
     client.close().await;
     shows(&rig, "tollgate_connections{role=\"client\"}", 0.0).await;
     assert_eq!(value(&page(&rig), "tollgate_connections_opened_total{role=\"client\"}"), Some(1.0));
+}
+
+#[tokio::test]
+async fn workers_and_what_waits_for_them_are_counted() {
+    let rig = Rig::start().await;
+    let none = page(&rig);
+    for scope in ["platform", "tenant"] {
+        let row = format!("tollgate_workers{{scope=\"{scope}\"}}");
+        assert_eq!(value(&none, &row), Some(0.0), "shown before the first one comes");
+    }
+    let mut worker = rig.worker(None, 2).await;
+    let spec = RecipeSpec { idempotent: true, ..RecipeSpec::new("upper") };
+    worker.register(spec).await;
+    let mut own = rig.worker(Some("acme"), 5).await;
+    own.register(RecipeSpec::new("invoice")).await;
+    let client = rig.client("acme").await;
+    let mut batch = client.batch().open().await.expect("a batch");
+    for _ in 0..3 {
+        batch.send(Request::new("upper", "x")).await.expect("sent");
+    }
+    batch.flush().await.expect("sent");
+    let (first, second) = (worker.call().await.lease, worker.call().await.lease);
+    shows(&rig, "tollgate_worker_queue_items{served=\"yes\"}", 1.0).await;
+    for (row, expected) in [
+        ("tollgate_workers{scope=\"platform\"}", 1.0),
+        ("tollgate_workers{scope=\"tenant\"}", 1.0),
+        ("active_workers_total", 2.0),
+        ("tollgate_worker_credit", 7.0),
+        ("tollgate_worker_leases", 2.0),
+        ("tollgate_worker_queue_items{served=\"no\"}", 0.0),
+        ("tollgate_worker_dispatches_total", 2.0),
+        ("message_queue_depth", 1.0),
+        ("tollgate_connections{role=\"platform-worker\"}", 1.0),
+        ("tollgate_connections{role=\"tenant-worker\"}", 1.0),
+    ] {
+        let page = page(&rig);
+        assert_eq!(value(&page, row), Some(expected), "{row} in\n{page}");
+    }
+    // The second report comes too soon after the first.
+    for done in 1..=2 {
+        worker.progress(first, done, 9).await;
+    }
+    worker.answer(first, b"X").await;
+    worker.answer(first, b"X").await;
+    worker.fail(second, Code::NotFound, "gone").await;
+    let third = worker.call().await.lease;
+    shows(&rig, "tollgate_worker_answers_total{outcome=\"succeeded\"}", 1.0).await;
+    shows(&rig, "tollgate_worker_answers_total{outcome=\"failed\"}", 1.0).await;
+    shows(&rig, "tollgate_worker_late_answers_total", 1.0).await;
+    shows(&rig, "tollgate_worker_reports_dropped_total", 1.0).await;
+    // Its last call goes to whoever comes next.
+    assert_eq!(third, 3);
+    drop(worker);
+    shows(&rig, "tollgate_worker_leases_lost_total", 1.0).await;
+    shows(&rig, "tollgate_worker_queue_items{served=\"no\"}", 1.0).await;
+    shows(&rig, "tollgate_workers{scope=\"platform\"}", 0.0).await;
+    shows(&rig, "tollgate_worker_credit", 5.0).await;
+    let mut again = rig.worker(None, 1).await;
+    again.register(spec).await;
+    again.echo(1).await;
+    shows(&rig, "tollgate_worker_dispatches_total", 4.0).await;
+    shows(&rig, "tollgate_worker_answers_total{outcome=\"succeeded\"}", 2.0).await;
+    shows(&rig, "tollgate_worker_leases", 0.0).await;
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl Services {
                 running: pool.running,
                 queued: pool.queued,
             },
+            workers: self.workers.readings(),
             tenants: vec![("active", active as u64), ("suspended", suspended as u64)],
             by_tenant: self.by_tenant(),
             upstreams: self.upstreams.readings(),

@@ -18,7 +18,10 @@ pub(super) enum Command {
     /// List the recipes that a broker offers to this certificate
     #[command(after_help = "Examples:
   tollgate recipe list --certs certs/acme
-  tollgate recipe list --certs certs/acme --output json | jq -r '.[].name'")]
+  tollgate recipe list --certs certs/acme --output json | jq -r '.[].name'
+
+KIND says where a recipe runs: embedded in the broker, or at a worker; WORKERS how many serve it now.
+Nobody is lost while there are 0: its calls wait for a worker, up to the recipe's queue time-out.")]
     List {
         #[command(flatten)]
         connect: connect::Args,
@@ -89,6 +92,8 @@ struct Line<'a> {
     payload_bytes_max: u64,
     result_bytes_max: u64,
     schema: Option<serde_json::Value>,
+    /// Null for a recipe that is not workers'.
+    workers: Option<u32>,
 }
 
 impl<'a> Line<'a> {
@@ -109,6 +114,7 @@ impl<'a> Line<'a> {
             payload_bytes_max: r.payload_bytes_max,
             result_bytes_max: r.result_bytes_max,
             schema: r.schema.as_deref().and_then(|s| serde_json::from_str(s).ok()),
+            workers: r.workers,
         }
     }
 }
@@ -117,19 +123,20 @@ fn list(recipes: &[Recipe], output: Output) -> std::io::Result<()> {
     if output == Output::Json {
         return output::json(&recipes.iter().map(Line::of).collect::<Vec<_>>());
     }
-    let rows: Vec<[String; 5]> = recipes
+    let rows: Vec<[String; 6]> = recipes
         .iter()
         .map(|r| {
             [
                 printable(&r.name),
                 kind(r.kind).to_owned(),
+                r.workers.map_or_else(|| "-".to_owned(), |n| n.to_string()),
                 encoding(r.encoding).to_owned(),
                 format::duration(r.timeout),
-                excerpt(&r.description, output::width().saturating_sub(48).max(20)),
+                excerpt(&r.description, output::width().saturating_sub(57).max(20)),
             ]
         })
         .collect();
-    output::table(["RECIPE", "KIND", "PAYLOAD", "TIME-OUT", "DESCRIPTION"], &rows)
+    output::table(["RECIPE", "KIND", "WORKERS", "PAYLOAD", "TIME-OUT", "DESCRIPTION"], &rows)
 }
 
 fn show(r: &Recipe, output: Output) -> std::io::Result<()> {
@@ -141,10 +148,15 @@ fn show(r: &Recipe, output: Output) -> std::io::Result<()> {
         0 => "no bound of its own".to_owned(),
         n => n.to_string(),
     };
+    let runs = match r.workers {
+        None => kind(r.kind).to_owned(),
+        Some(0) => format!("{}, and none is connected: calls wait for one", kind(r.kind)),
+        Some(n) => format!("{}, {n} connected", kind(r.kind)),
+    };
     output::record(&[
         ("recipe", printable(&r.name)),
         ("description", printable(&r.description)),
-        ("kind", kind(r.kind).to_owned()),
+        ("kind", runs),
         (
             "payload",
             format!("{}, at most {}", encoding(r.encoding), format::bytes(r.payload_bytes_max)),

@@ -108,6 +108,7 @@ impl Args {
         let all = all.build().context("cannot put the configuration together")?;
         let config: Config = all.try_deserialize().map_err(|e| Usage::error(e.to_string()))?;
         config.limits.check().map_err(|e| Usage::error(e.to_string()))?;
+        config.workers.check().map_err(|e| Usage::error(e.to_string()))?;
         config.http.check().map_err(|e| Usage::error(e.to_string()))?;
         upstream::check(&config.upstreams).map_err(|e| Usage::error(e.to_string()))?;
         Ok(config)

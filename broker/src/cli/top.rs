@@ -37,7 +37,7 @@ use self::{
 
 Keys: s and S choose the column to sort by, r turns the order, / filters by tenant, p pauses, arrows
 and page keys scroll, q quits. Rates are what changed between two looks; without a terminal one table
-is printed.")]
+is printed. Once there are workers, or items wait for one, a line tells of all of them.")]
 pub(super) struct Args {
     /// The time between two looks
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]

@@ -63,6 +63,7 @@ pub(super) const ROWS: &[Row] = &[
     row("GET", "/swagger/", Who::Anyone),
     row("GET", "/swagger/{*file}", Who::Anyone),
     row("GET", "/api/v1/recipes", Who::Tenants),
+    row("GET", "/api/v1/workers", Who::Operator),
     row("GET", "/api/v1/connections", Who::Operator),
     row("GET", "/api/v1/tenants", Who::Operator),
     row("POST", "/api/v1/tenants", Who::Operator),

@@ -25,9 +25,9 @@ struct Connection {
     id: u64,
     /// The SPIFFE ID of its certificate.
     identity: String,
-    /// What its holder is: `client` or `gateway`.
+    /// What its holder is: `client`, `tenant-worker`, `platform-worker` or `gateway`.
     role: &'static str,
-    /// The tenant; null for a gateway.
+    /// The tenant; null for a gateway and for a platform worker.
     tenant: Option<String>,
     /// Where it comes from, now.
     address: String,
@@ -46,7 +46,7 @@ impl From<ConnectionInfo> for Connection {
         Connection {
             id: c.id,
             identity: c.identity,
-            role: if c.tenant.is_some() { "client" } else { "gateway" },
+            role: c.role.as_str(),
             tenant: c.tenant,
             address: c.address.to_string(),
             connected_at: rfc3339(c.connected_at),

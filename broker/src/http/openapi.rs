@@ -41,6 +41,7 @@ async fn serve(State(api): State<Api>) -> Response {
         (name = "quotas", description = "What is used of it"),
         (name = "batches", description = "Work"),
         (name = "recipes", description = "What can be run"),
+        (name = "workers", description = "Who runs it"),
         (name = "connections", description = "Who is connected"),
         (name = "revocations", description = "Who is turned away"),
         (name = "events", description = "What happens"),

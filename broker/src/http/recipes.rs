@@ -1,6 +1,6 @@
-//! The recipes that there are.
+//! The recipes that there are: those of the catalog, and those of workers.
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
 use tollgate_protocol::describe::{self, Encoding, RecipeKind};
 use utoipa::{IntoParams, ToSchema};
@@ -8,9 +8,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     api::Api,
+    auth::Caller,
     extract::Query,
     page::{self, Page},
-    problem::Answer,
+    problem::{Answer, Problem},
+};
+use crate::{
+    batch::{Entry, Owner},
+    workers::Standing,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -49,10 +54,19 @@ struct Recipe {
     /// JSON Schema of its payload.
     #[schema(value_type = Option<Object>)]
     schema: Option<serde_json::Value>,
+    /// Workers that serve it now; null for one that is not workers'.
+    workers: Option<usize>,
+    /// Items that wait for them: of the tenant that is asked about, or of all. Null for a recipe
+    /// that is not workers'.
+    waiting: Option<usize>,
+    /// How long a call of it ran lately, the mean in microseconds. Null as long as none is known,
+    /// and to a tenant when the recipe is everyone's.
+    mean_duration_us: Option<u64>,
 }
 
-impl From<describe::Recipe<'_>> for Recipe {
-    fn from(r: describe::Recipe<'_>) -> Self {
+impl Recipe {
+    fn of(r: &describe::Recipe<'_>, standing: Option<&Standing>, to_tenant: bool) -> Self {
+        let is_told = |s: &&Standing| !to_tenant || s.owner != Owner::Everyone;
         Recipe {
             name: r.name.to_owned(),
             kind: match r.kind {
@@ -76,15 +90,20 @@ impl From<describe::Recipe<'_>> for Recipe {
             payload_bytes_max: r.payload_bytes_max,
             result_bytes_max: r.result_bytes_max,
             schema: r.schema.and_then(|s| serde_json::from_str(s).ok()),
+            workers: standing.map(|s| s.workers),
+            waiting: standing.map(|s| s.waiting),
+            mean_duration_us: standing.filter(is_told).and_then(|s| s.mean_us),
         }
     }
 }
 
-/// Which page of the list.
+/// Which page of whose list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Params {
+    /// What this tenant can name: the recipes of its own workers too.
+    tenant: Option<String>,
     /// How many at once.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -94,14 +113,36 @@ struct Params {
 
 /// List the recipes
 ///
-/// In the order of their names.
+/// In the order of their names: what everyone can name, or what one tenant can. A tenant is always
+/// told what it can name itself.
 #[utoipa::path(get, path = "/api/v1/recipes", tag = "recipes", params(Params),
     responses((status = 200, description = "A page of recipes", body = Page<Recipe>)))]
-async fn list(State(api): State<Api>, Query(params): Query<Params>) -> Answer<Json<Page<Recipe>>> {
+async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Query(params): Query<Params>,
+) -> Answer<Json<Page<Recipe>>> {
     let limit = page::limit(params.limit)?;
     let after = page::after(params.cursor.as_deref())?;
-    let entries = api.services.engine.catalog.iter();
-    let entries = entries.filter(|e| after.as_deref().is_none_or(|a| e.name().as_str() > a));
-    let items = entries.take(limit + 1).map(|e| e.describe().into()).collect();
+    let own = match caller {
+        Caller::Tenant { id, .. } => Some(id),
+        Caller::Operator | Caller::Other => None,
+    };
+    let to_tenant = own.is_some();
+    let id = match (own, params.tenant) {
+        // Whether another tenant exists is not to be found out.
+        (Some(own), Some(named)) if own != named => return Err(Problem::no_tenant()),
+        (own, named) => own.or(named),
+    };
+    let tenant = match id {
+        Some(id) => Some(api.tenant(&id).ok_or_else(Problem::no_tenant)?.index()),
+        None => None,
+    };
+    let entries = api.services.engine.directory.list(tenant);
+    let standings = api.services.workers.standings(tenant);
+    let wanted = entries.iter().filter(|e| after.as_deref().is_none_or(|a| e.name().as_str() > a));
+    let recipe =
+        |e: &std::sync::Arc<Entry>| Recipe::of(&e.describe(), standings.get(&e.index()), to_tenant);
+    let items = wanted.take(limit + 1).map(recipe).collect();
     Ok(Json(Page::of(items, limit, |r: &Recipe| r.name.clone())))
 }

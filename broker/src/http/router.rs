@@ -18,7 +18,7 @@ use super::{
     api::Api,
     batches, connections, events, guard, health, metrics, openapi,
     problem::{self, Problem},
-    quotas, recipes, revocations, stats, swagger, tenants, usage,
+    quotas, recipes, revocations, stats, swagger, tenants, usage, workers,
 };
 
 /// Every route, and the document that describes them.
@@ -26,6 +26,7 @@ pub(super) fn routes() -> (Router<Api>, OpenApi) {
     let (routes, mut document) = OpenApiRouter::with_openapi(openapi::frame())
         .merge(health::routes())
         .merge(recipes::routes())
+        .merge(workers::routes())
         .merge(connections::routes())
         .merge(tenants::routes())
         .merge(quotas::routes())

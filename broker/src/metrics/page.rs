@@ -70,6 +70,7 @@ impl Collector for Page {
         self.broker(&mut to)?;
         self.transport(&mut to)?;
         self.items(&mut to)?;
+        self.workers(&mut to)?;
         self.tenants(&mut to)?;
         self.upstreams(&mut to)?;
         self.http(&mut to, series::HTTP_REQUESTS, series::HTTP_DURATION)?;
@@ -146,6 +147,23 @@ impl Page {
         to.gauge(series::POOL_RUNNING, r.pool.running as u64)?;
         to.gauge(series::POOL_QUEUED, r.pool.queued as u64)?;
         to.gauge(series::POOL_THREADS, r.pool.threads as u64)
+    }
+
+    fn workers(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let w = &self.readings.workers;
+        let scopes = [([("scope", "platform")], w.platform), ([("scope", "tenant")], w.tenant)];
+        to.gauges(series::WORKERS, scopes)?;
+        to.gauge(series::WORKER_CREDIT, w.credit)?;
+        to.gauge(series::WORKER_LEASES, w.leases)?;
+        let waiting = [([("served", "yes")], w.waiting), ([("served", "no")], w.unserved)];
+        to.gauges(series::WORKER_QUEUE, waiting)?;
+        to.counter(series::WORKER_DISPATCHES, w.dispatches)?;
+        let outcomes =
+            [([("outcome", "succeeded")], w.succeeded), ([("outcome", "failed")], w.failed)];
+        to.counters(series::WORKER_ANSWERS, outcomes)?;
+        to.counter(series::WORKER_LATE, w.late)?;
+        to.counter(series::WORKER_LOST, w.lost)?;
+        to.counter(series::WORKER_REPORTS_DROPPED, w.reports_dropped)
     }
 
     fn tenants(&self, to: &mut Writer<'_>) -> fmt::Result {
@@ -231,8 +249,10 @@ impl Page {
         to.gauge(series::COMPAT_ACTIVE_TENANTS, active)?;
         let answered = self.metrics.items().recipes().map(|r| r.answered()).sum();
         to.counter(series::COMPAT_MESSAGES, answered)?;
-        to.gauge(series::COMPAT_QUEUE_DEPTH, (r.slots.waiting + r.pool.queued) as u64)?;
-        to.gauge(series::COMPAT_WORKERS, u64::from(r.slots.running))
+        let in_broker = (r.slots.waiting + r.pool.queued) as u64;
+        let w = &r.workers;
+        to.gauge(series::COMPAT_QUEUE_DEPTH, in_broker + w.waiting + w.unserved)?;
+        to.gauge(series::COMPAT_WORKERS, w.platform + w.tenant)
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) struct Readings {
     pub streams: u32,
     pub slots: Slots,
     pub pool: Pool,
+    pub workers: Workers,
     /// How many tenants there are in each state.
     pub tenants: Vec<(&'static str, u64)>,
     /// Those that have a label, and `other`.
@@ -43,6 +44,29 @@ pub(crate) struct Pool {
     pub threads: usize,
     pub running: usize,
     pub queued: usize,
+}
+
+/// Services that run recipes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Workers {
+    /// Those that serve every tenant.
+    pub platform: u64,
+    /// Those that serve their own.
+    pub tenant: u64,
+    /// Calls that those which do not drain take at once.
+    pub credit: u64,
+    /// Calls that are given and not answered.
+    pub leases: u64,
+    /// Items that wait for workers which are there.
+    pub waiting: u64,
+    /// Items that wait for a worker to come.
+    pub unserved: u64,
+    pub dispatches: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub late: u64,
+    pub lost: u64,
+    pub reports_dropped: u64,
 }
 
 /// One tenant, or all that have no label.

@@ -106,6 +106,25 @@ series! {
     POOL_QUEUED = Gauge "tollgate_pool_queued" [], "Items that wait for such a thread";
     POOL_THREADS = Gauge "tollgate_pool_threads" [], "Threads for blocking recipes";
 
+    WORKERS = Gauge "tollgate_workers" ["scope"],
+        "Workers connected: the platform's, which serve every tenant, and tenants' own";
+    WORKER_CREDIT = Gauge "tollgate_worker_credit" [],
+        "Calls that workers take at once, all that do not drain together";
+    WORKER_LEASES = Gauge "tollgate_worker_leases" [],
+        "Calls that workers have and have not answered";
+    WORKER_QUEUE = Gauge "tollgate_worker_queue_items" ["served"],
+        "Items that wait for workers; served no: nobody who serves their recipe is there";
+    WORKER_DISPATCHES = Counter "tollgate_worker_dispatches" [],
+        "Calls that were given to workers, those given again among them";
+    WORKER_ANSWERS = Counter "tollgate_worker_answers" ["outcome"],
+        "Answers of workers that were waited for, by outcome";
+    WORKER_LATE = Counter "tollgate_worker_late_answers" [],
+        "Answers of workers that nobody waited for any more, or that came twice";
+    WORKER_LOST = Counter "tollgate_worker_leases_lost" [],
+        "Calls whose worker was gone before it answered";
+    WORKER_REPORTS_DROPPED = Counter "tollgate_worker_reports_dropped" [],
+        "Reports of progress that came too soon after the one before";
+
     TENANTS = Gauge "tollgate_tenants" ["state"], "Tenants by state";
     TENANT_ITEMS = Counter "tollgate_tenant_items" ["tenant", "outcome"],
         "Items of a tenant, by outcome";
@@ -151,9 +170,9 @@ series! {
     COMPAT_MESSAGES = Counter "messages_processed" [],
         "Items that were answered, well or not";
     COMPAT_QUEUE_DEPTH = Gauge "message_queue_depth" [],
-        "Items that wait for a slot or for a thread";
+        "Items that wait for a slot, for a thread or for a worker";
     COMPAT_WORKERS = Gauge "active_workers_total" [],
-        "Items that run now, those on threads for blocking recipes among them";
+        "Workers connected, of every scope";
 
     PROCESS_CPU = Counter "process_cpu_seconds" [], "CPU time used, user and system";
     PROCESS_RSS = Gauge "process_resident_memory_bytes" [], "Memory that is resident";

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    readings::{Pool, Quota, Slots, Tenant},
+    readings::{Pool, Quota, Slots, Tenant, Workers},
     series::{ALL, Kind},
     *,
 };
@@ -40,6 +40,20 @@ fn readings() -> Readings {
         streams: 3,
         slots: Slots { running: 4, waiting: 5, max: 6 },
         pool: Pool { threads: 7, running: 8, queued: 9 },
+        workers: Workers {
+            platform: 2,
+            tenant: 1,
+            credit: 24,
+            leases: 7,
+            waiting: 6,
+            unserved: 5,
+            dispatches: 40,
+            succeeded: 30,
+            failed: 2,
+            late: 1,
+            lost: 3,
+            reports_dropped: 8,
+        },
         tenants: vec![("active", 10), ("suspended", 11)],
         by_tenant: vec![tenant("acme"), tenant(OTHER)],
         upstreams: vec![upstream()],
@@ -121,7 +135,20 @@ fn values_stand_where_they_belong() {
         "tollgate_upstream_duration_seconds_count{upstream=\"reports\"} 1",
         "http_requests_total{method=\"GET\",route=\"/health\",status=\"200\"} 1",
         "messages_processed_total 2",
-        "message_queue_depth 14",
+        "message_queue_depth 25",
+        "active_workers_total 3",
+        "tollgate_workers{scope=\"platform\"} 2",
+        "tollgate_workers{scope=\"tenant\"} 1",
+        "tollgate_worker_credit 24",
+        "tollgate_worker_leases 7",
+        "tollgate_worker_queue_items{served=\"yes\"} 6",
+        "tollgate_worker_queue_items{served=\"no\"} 5",
+        "tollgate_worker_dispatches_total 40",
+        "tollgate_worker_answers_total{outcome=\"succeeded\"} 30",
+        "tollgate_worker_answers_total{outcome=\"failed\"} 2",
+        "tollgate_worker_late_answers_total 1",
+        "tollgate_worker_leases_lost_total 3",
+        "tollgate_worker_reports_dropped_total 8",
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
     }

@@ -249,6 +249,11 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
         self.flows.get(key).and_then(of).unwrap_or(0)
     }
 
+    /// How many wait, by tenant and class.
+    pub fn classes(&self) -> impl Iterator<Item = (&K, &C, usize)> {
+        self.flows.iter().flat_map(|(key, f)| f.classes.iter().map(move |c| (key, &c.class, c.len)))
+    }
+
     /// Takes out everything, in the order of its coming.
     pub fn drain(&mut self) -> impl Iterator<Item = (K, T)> + use<K, T, C> {
         let mut all = BTreeMap::new();

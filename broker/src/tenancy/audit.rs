@@ -57,6 +57,8 @@ pub(crate) struct Found {
     pub connections: HashMap<u32, u64>,
     /// Batches that are open.
     pub batches: HashMap<u32, u64>,
+    /// Streams of tenants' workers.
+    pub consumers: HashMap<u32, u64>,
     /// Whether a batch is open that is no one tenant's: it may hold something of any.
     pub mixed_batches: bool,
     /// Items that hold a slot.
@@ -115,9 +117,12 @@ impl Tenant {
                 drifts.push(Drift { holder, quota, counted, found });
             }
         };
-        let (connections, batches) = (of(&all.connections), of(&all.batches));
-        for (quota, found) in [(Quota::Connections, connections), (Quota::BatchesInFlight, batches)]
-        {
+        let batches = of(&all.batches);
+        for (quota, found) in [
+            (Quota::Connections, of(&all.connections)),
+            (Quota::BatchesInFlight, batches),
+            (Quota::Consumers, of(&all.consumers)),
+        ] {
             check(quota.name(), self.count_of(quota).map_or(0, |c| c.now()), found);
         }
         // What items hold ends with their batch at the latest.

@@ -178,8 +178,7 @@ impl Admitted {
         let spiffe_id = identity.spiffe_id(trust.trust.domain());
         let (caller, permit, holder) = admit(&services, &identity, &spiffe_id)?;
         let tenant = identity.tenant().cloned();
-        let works = matches!(caller, Caller::Worker(_));
-        let who = (spiffe_id, tenant, holder.clone(), works);
+        let who = (spiffe_id, tenant, holder.clone(), identity.role());
         let entered = services.live.enter(connections_max, who, conn);
         let entered = entered.ok_or_else(full)?;
         let limits = &services.config.limits;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tollgate_protocol::{
     ALPN, BrokerFrame, Code, Extensions,
-    describe::{Describe, Limits, Subject, Usage, UsageLine, Version},
+    describe::{Describe, Limits, Subject, Usage, UsageLine, Version, workers_extension},
     limits::BATCH_ITEMS_HARD_MAX,
 };
 
@@ -30,8 +30,15 @@ pub(super) fn answer(peer: &Peer, ask: &Describe<'_>, out: &mut Output) -> Resul
         }
         Subject::Recipes => {
             let of = tenant.as_ref().map(|t| t.index());
-            for entry in peer.services.engine.directory.list(of) {
-                out.frame(&BrokerFrame::Recipe(entry.describe()));
+            let entries = peer.services.engine.directory.list(of);
+            let standings = peer.services.workers.standings(of);
+            for entry in entries {
+                let mut recipe = entry.describe();
+                let standing = standings.get(&entry.index());
+                let workers = standing.map(|s| u32::try_from(s.workers).unwrap_or(u32::MAX));
+                let extensions = workers.map(workers_extension).unwrap_or_default();
+                recipe.extensions = extensions.as_extensions();
+                out.frame(&BrokerFrame::Recipe(recipe));
             }
         }
         Subject::Limits => {

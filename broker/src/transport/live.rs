@@ -13,6 +13,7 @@ use std::{
 
 use foldhash::HashMap;
 use tokio::sync::Notify;
+use tollgate_certs::Role;
 use tollgate_protocol::id::TenantId;
 
 use crate::{
@@ -38,8 +39,7 @@ struct Seen {
     identity: String,
     tenant: Option<TenantId>,
     holder: Holder,
-    /// A worker's: it stays for the sake of others.
-    works: bool,
+    role: Role,
     since: SystemTime,
     conn: quinn::Connection,
     streams: AtomicU32,
@@ -56,7 +56,9 @@ pub struct ConnectionInfo {
     pub id: u64,
     /// The SPIFFE ID of its certificate.
     pub identity: String,
-    /// The tenant, unless it is a gateway's.
+    /// What its holder is.
+    pub role: Role,
+    /// The tenant, unless it is a gateway's or a platform worker's.
     pub tenant: Option<String>,
     /// Where it comes from, now.
     pub address: SocketAddr,
@@ -82,7 +84,7 @@ impl Live {
     pub(super) fn enter(
         &self,
         max: usize,
-        (identity, tenant, holder, works): (String, Option<TenantId>, Holder, bool),
+        (identity, tenant, holder, role): (String, Option<TenantId>, Holder, Role),
         conn: &quinn::Connection,
     ) -> Option<Entered> {
         let id = self.0.next.fetch_add(1, Relaxed);
@@ -91,7 +93,7 @@ impl Live {
             identity,
             tenant,
             holder,
-            works,
+            role,
             since,
             datagrams: AtomicU64::new(conn.stats().udp_rx.datagrams),
             heard_ms: AtomicU64::new(unix_ms(since)),
@@ -118,7 +120,10 @@ impl Live {
 
     /// Waits until there are none but workers, or until `deadline`.
     pub(crate) async fn wait_only_workers(&self, deadline: Instant) {
-        self.wait_until(deadline, |live| live.open().values().all(|seen| seen.works)).await;
+        // They stay for the sake of others.
+        let works =
+            |seen: &Arc<Seen>| matches!(seen.role, Role::TenantWorker | Role::PlatformWorker);
+        self.wait_until(deadline, |live| live.open().values().all(works)).await;
     }
 
     async fn wait_until(&self, deadline: Instant, done: impl Fn(&Live) -> bool) {
@@ -163,6 +168,7 @@ impl Live {
         let info = |(id, s): (u64, Arc<Seen>)| ConnectionInfo {
             id,
             identity: s.identity.clone(),
+            role: s.role,
             tenant: s.tenant.as_ref().map(ToString::to_string),
             address: s.conn.remote_address(),
             connected_at: s.since,

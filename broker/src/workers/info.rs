@@ -1,9 +1,14 @@
-//! What is told about workers: to operators, to metrics.
+//! What is told about workers: to operators, to metrics, to the audit.
 
 use std::time::SystemTime;
 
-use super::{Workers, state::State};
-use crate::batch::Owner;
+use foldhash::HashMap;
+
+use super::{
+    Workers,
+    state::{RecipeId, Serving, State},
+};
+use crate::{batch::Owner, metrics::readings};
 
 /// A worker that is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +23,7 @@ pub struct WorkerInfo {
     pub connection: u64,
     /// When it came.
     pub since: SystemTime,
-    /// What it serves.
+    /// What it serves, in the order in which it was registered.
     pub recipes: Vec<String>,
     /// Calls it takes at once.
     pub credit: u32,
@@ -32,33 +37,26 @@ pub struct WorkerInfo {
     pub draining: bool,
 }
 
-/// A recipe of workers, and what stands before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerRecipe {
-    /// Its name.
-    pub name: String,
-    /// Whose it is, by the tenant's index; none is everyone's.
-    pub tenant: Option<u32>,
+/// How a recipe of workers stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Whose it is.
+    pub owner: Owner,
     /// Workers that serve it now.
     pub workers: usize,
-    /// Items that wait for them, with those of the recipes that share the line.
+    /// Items that wait for them.
     pub waiting: usize,
-    /// The mean running time of a call, in microseconds; 0 as long as none is known.
-    pub mean_us: u64,
+    /// The mean running time of a call, in microseconds; none as long as none is known.
+    pub mean_us: Option<u64>,
 }
 
-/// Sums over all workers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What there is now of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
-    pub workers: u64,
-    pub recipes: u64,
+    /// Those that wait.
     pub waiting: usize,
+    /// Those that workers have and have not answered.
     pub leased: usize,
-    pub dispatched: u64,
-    pub answered: u64,
-    pub late: u64,
-    pub lost: u64,
-    pub reports_dropped: u64,
 }
 
 impl Workers {
@@ -69,30 +67,29 @@ impl Workers {
         all
     }
 
-    /// The recipes of workers, by name.
-    pub(crate) fn recipes(&self) -> Vec<WorkerRecipe> {
-        let mut all = self.with(|state, _| state.known());
-        all.sort_unstable_by(|a, b| (&a.name, a.tenant).cmp(&(&b.name, b.tenant)));
-        all
+    /// How the recipes of workers stand, by the indexes of their entries. With a tenant, only its
+    /// own items count as waiting. An index is another entry's once nobody has its entry: hold the
+    /// entries while this is asked.
+    pub(crate) fn standings(&self, tenant: Option<u32>) -> HashMap<u32, Standing> {
+        self.with(|state, _| state.standings(tenant))
     }
 
+    /// What there is now of calls.
     pub(crate) fn counts(&self) -> Counts {
         self.with(|state, _| Counts {
-            workers: state.sessions.len() as u64,
-            recipes: state.recipes.len() as u64,
             waiting: state.pools.values().map(|p| p.queue.len()).sum(),
             leased: state.sessions.values().map(|s| s.leases.len()).sum(),
-            dispatched: state.dispatched,
-            answered: state.answered,
-            late: state.late,
-            lost: state.lost,
-            reports_dropped: state.reports_dropped,
         })
     }
 
+    /// What metrics show.
+    pub(crate) fn readings(&self) -> readings::Workers {
+        self.with(|state, _| state.readings())
+    }
+
     /// Streams of workers, of each tenant that has any.
-    pub(crate) fn by_tenant(&self) -> foldhash::HashMap<u32, u64> {
-        let mut counts = foldhash::HashMap::default();
+    pub(crate) fn by_tenant(&self) -> HashMap<u32, u64> {
+        let mut counts = HashMap::default();
         self.with(|state, _| {
             for serving in state.sessions.values() {
                 if let Owner::Tenant(tenant) = serving.owner {
@@ -106,8 +103,8 @@ impl Workers {
 
 impl State {
     fn list(&self) -> Vec<WorkerInfo> {
-        let name = |id: &u32| self.recipes.get(id).map(|known| known.entry.name().to_string());
-        let info = |(id, s): (&u64, &super::state::Serving)| WorkerInfo {
+        let name = |id: &RecipeId| Some(self.recipes.get(id)?.entry.name().to_string());
+        let info = |(id, s): (&u64, &Serving)| WorkerInfo {
             id: *id,
             identity: s.identity.to_string(),
             tenant: s.tenant.clone(),
@@ -123,17 +120,51 @@ impl State {
         self.sessions.iter().map(info).collect()
     }
 
-    fn known(&self) -> Vec<WorkerRecipe> {
-        let info = |known: &super::state::Known| WorkerRecipe {
-            name: known.entry.name().to_string(),
-            tenant: match known.owner {
-                Owner::Everyone => None,
-                Owner::Tenant(tenant) => Some(tenant),
-            },
-            workers: known.serving.len(),
-            waiting: self.pools.get(&known.pool).map_or(0, |p| p.queue.len()),
-            mean_us: known.mean_ns / 1_000,
+    fn standings(&self, tenant: Option<u32>) -> HashMap<u32, Standing> {
+        let mut waiting: HashMap<RecipeId, usize> = HashMap::default();
+        for (key, class, n) in self.pools.values().flat_map(|pool| pool.queue.classes()) {
+            if tenant.is_none_or(|t| t == *key) {
+                *waiting.entry(class.recipe).or_default() += n;
+            }
+        }
+        let known = self.recipes.iter().map(|(id, known)| {
+            let standing = Standing {
+                owner: known.owner,
+                workers: known.serving.len(),
+                waiting: waiting.get(id).copied().unwrap_or(0),
+                mean_us: (known.mean_ns > 0).then_some(known.mean_ns / 1_000),
+            };
+            (known.entry.index(), standing)
+        });
+        known.collect()
+    }
+
+    fn readings(&self) -> readings::Workers {
+        let mut read = readings::Workers {
+            dispatches: self.dispatched,
+            succeeded: self.succeeded,
+            failed: self.failed,
+            late: self.late,
+            lost: self.lost,
+            reports_dropped: self.reports_dropped,
+            ..readings::Workers::default()
         };
-        self.recipes.values().map(info).collect()
+        for serving in self.sessions.values() {
+            match serving.owner {
+                Owner::Everyone => read.platform += 1,
+                Owner::Tenant(_) => read.tenant += 1,
+            }
+            if !serving.draining {
+                read.credit += u64::from(serving.credit);
+            }
+            read.leases += serving.leases.len() as u64;
+        }
+        for (_, class, n) in self.pools.values().flat_map(|pool| pool.queue.classes()) {
+            match self.is_served(class.recipe) {
+                true => read.waiting += n as u64,
+                false => read.unserved += n as u64,
+            }
+        }
+        read
     }
 }

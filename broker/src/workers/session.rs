@@ -283,7 +283,10 @@ impl Workers {
         match lease.cell.take() {
             None => state.late += 1,
             Some(cell) => {
-                state.answered += 1;
+                match &answer {
+                    Ok(_) => state.succeeded += 1,
+                    Err(_) => state.failed += 1,
+                }
                 cell.moves(Place::Nowhere);
                 let outcome = match answer {
                     Ok(reply) => Ok(reply),

@@ -42,7 +42,9 @@ pub(super) struct State {
     /// Reports that came too often.
     pub reports_dropped: u64,
     pub dispatched: u64,
-    pub answered: u64,
+    /// Answers that somebody waited for: results, and errors.
+    pub succeeded: u64,
+    pub failed: u64,
 }
 
 /// A recipe that workers serve, or served a while ago.

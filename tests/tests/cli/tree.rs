@@ -26,6 +26,7 @@ const DATA: &[(&str, &str)] = &[
     ("tenant delete", "globex --force --yes"),
     ("profile list", ""),
     ("connection list", ""),
+    ("worker list", ""),
     ("revocation add", "--serial 4f1d0a6b"),
     ("revocation list", ""),
     ("revocation remove", "{revocation}"),

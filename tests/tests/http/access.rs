@@ -6,12 +6,12 @@ use tollgate_tests::Rig;
 
 use super::Http;
 
-const OPERATOR: &str = "operator-0123456789abcdef";
-const ACME: &str = "acme-0123456789abcdef";
-const ACME_WORKER: &str = "acme-worker-0123456789abcdef";
+pub(super) const OPERATOR: &str = "operator-0123456789abcdef";
+pub(super) const ACME: &str = "acme-0123456789abcdef";
+pub(super) const ACME_WORKER: &str = "acme-worker-0123456789abcdef";
 
 /// A broker that wants tokens.
-async fn guarded() -> Rig {
+pub(super) async fn guarded() -> Rig {
     Rig::with(|config| {
         let dir = config.data_dir.clone().expect("a directory");
         let file = |name: &str, token: &str| {

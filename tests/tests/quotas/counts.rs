@@ -2,9 +2,18 @@
 
 use std::time::Instant;
 
-use tollgate_broker::tenancy::Quota;
-use tollgate_protocol::{BrokerFrame, Code, batch::Scope, close::CloseCode};
-use tollgate_tests::{Rig, eventually, raw::Told};
+use tollgate_broker::tenancy::{Drift, Holder, Quota};
+use tollgate_protocol::{
+    BrokerFrame, ClientFrame, Code, WorkerFrame,
+    batch::Scope,
+    close::CloseCode,
+    work::{RecipeSpec, WorkOpen},
+};
+use tollgate_tests::{
+    Rig, eventually,
+    raw::{Raw, Told},
+    worker::{RawWorker, Said},
+};
 
 use super::{at_most, limit};
 
@@ -44,6 +53,70 @@ async fn no_connections_at_all_when_there_are_none_to_have() {
     assert_eq!(over.closed().await, Some(CloseCode::QuotaExceeded.number().into()));
     limit(&rig, "acme", |q| q.connections = tollgate_broker::tenancy::Limit::UNLIMITED).await;
     assert!(rig.raw("acme").await.serves().await, "a change acts at once");
+}
+
+#[tokio::test]
+async fn a_tenants_workers_up_to_its_consumers_and_not_one_more() {
+    let (rig, _stage) = Rig::staged(|_| {}).await;
+    limit(&rig, "acme", |q| q.consumers = at_most(2)).await;
+    let tenant = rig.broker.tenants().get("acme").expect("there is one");
+    let used = || tenant.used(Quota::Consumers, Instant::now());
+    let mut first = rig.worker(Some("acme"), 1).await;
+    let mut second = rig.worker(Some("acme"), 1).await;
+    first.register(RecipeSpec::new("a")).await;
+    second.register(RecipeSpec::new("b")).await;
+    assert_eq!(used(), 2);
+    let over = rig.worker(Some("acme"), 1).await.error().await;
+    assert_eq!(over.code(), Some(Code::QuotaExceeded), "{over:?}");
+    assert_eq!(over.quota, quota("consumers", 2, 2));
+    // A worker that leaves makes room.
+    assert!(over.retryable && over.side_effect_free, "{over:?}");
+    // A stream is one, on whichever connection; another tenant and the platform have their own.
+    let mut stream = first.raw.stream().await;
+    stream.frame(&ClientFrame::Work(WorkOpen::new(1))).await;
+    let (endpoint, conn) = (first.raw.endpoint.clone(), first.raw.conn.clone());
+    let mut beside = RawWorker { raw: Raw { endpoint, conn }, stream };
+    assert_eq!(beside.error().await.quota, quota("consumers", 2, 2));
+    for other in [Some("globex"), None] {
+        rig.worker(other, 1).await.register(RecipeSpec::new("c")).await;
+    }
+    assert_eq!(
+        rig.broker.workers().iter().filter(|w| w.tenant.as_deref() == Some("acme")).count(),
+        2
+    );
+    // One drains, one is lost: both give theirs back.
+    first.say(&WorkerFrame::Drain).await;
+    assert_eq!(first.next().await, Said::End);
+    eventually("a drained one is given back", || used() == 1).await;
+    let mut third = rig.worker(Some("acme"), 1).await;
+    third.register(RecipeSpec::new("a")).await;
+    assert_eq!(used(), 2);
+    drop((second, third));
+    eventually("lost ones are given back", || used() == 0).await;
+    limit(&rig, "acme", |q| q.consumers = at_most(0)).await;
+    let none = rig.worker(Some("acme"), 1).await.error().await;
+    assert_eq!(none.quota, quota("consumers", 0, 0));
+}
+
+#[tokio::test]
+async fn the_audit_counts_the_streams_of_a_tenants_workers() {
+    let (rig, _stage) = Rig::staged(|config| config.tenancy.audit_interval_ms = 100).await;
+    let tenant = rig.broker.tenants().get("acme").expect("there is one");
+    let mut held = Vec::new();
+    for name in ["a", "b"] {
+        let mut worker = rig.worker(Some("acme"), 1).await;
+        worker.register(RecipeSpec::new(name)).await;
+        held.push(worker);
+    }
+    // A permit that nobody gives back: what was found beside it are the two streams.
+    std::mem::forget(tenant.consumer());
+    let holder = Holder::Tenant(tenant.id().clone());
+    let drift = Drift { holder, quota: "consumers", counted: 3, found: 2 };
+    eventually("it is found", || rig.broker.tenants().drifts() == [drift.clone()]).await;
+    held.pop();
+    let drift = Drift { counted: 2, found: 1, ..drift };
+    eventually("who leaves is not counted", || rig.broker.tenants().drifts() == [drift.clone()])
+        .await;
 }
 
 #[tokio::test]

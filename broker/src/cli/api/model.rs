@@ -125,6 +125,33 @@ pub(in crate::cli) struct Connection {
     pub streams: u64,
 }
 
+/// A worker.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Worker {
+    pub id: Value,
+    pub identity: String,
+    #[serde(default)]
+    pub address: Option<String>,
+    pub connected_at: String,
+    pub recipes: Vec<String>,
+    pub credit: u64,
+    pub leased: u64,
+    pub answered: u64,
+    pub failed: u64,
+    pub draining: bool,
+}
+
+/// All workers together.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct WorkerTotal {
+    pub workers: u64,
+    pub credit: u64,
+    pub leased: u64,
+    pub waiting: u64,
+    pub waiting_unserved: u64,
+}
+
 /// Something that was revoked.
 #[derive(Debug, Deserialize)]
 pub(in crate::cli) struct Revocation {

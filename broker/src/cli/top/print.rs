@@ -10,6 +10,7 @@ use crate::cli::{
     api::model::Level,
     format::{self, count},
     output::{self, printable, say},
+    worker,
 };
 
 /// The columns, in the order of what they can be sorted by.
@@ -18,6 +19,9 @@ pub(super) const HEADER: [&str; 9] =
 
 pub(super) fn table(picture: &Picture) -> io::Result<()> {
     say!("{}", headline(picture))?;
+    if let Some(workers) = workers(picture) {
+        say!("{workers}")?;
+    }
     let rows: Vec<[String; 9]> = picture
         .rows
         .iter()
@@ -52,6 +56,12 @@ pub(super) fn headline(picture: &Picture) -> String {
             n => format!("{n} batches"),
         }
     )
+}
+
+/// All workers in a line, where there are any or they are waited for.
+pub(super) fn workers(picture: &Picture) -> Option<String> {
+    let total = &picture.workers;
+    (total.workers + total.waiting > 0).then(|| worker::headline(total))
 }
 
 /// A row's cells as text.
@@ -118,6 +128,13 @@ pub(super) fn document(picture: &Picture) -> Value {
         "tenants_total": picture.tenants,
         "truncated": picture.more,
         "total": total,
+        "workers": {
+            "connected": picture.workers.workers,
+            "credit": picture.workers.credit,
+            "leased": picture.workers.leased,
+            "waiting": picture.workers.waiting,
+            "waiting_unserved": picture.workers.waiting_unserved,
+        },
         "tenants": picture.rows.iter().map(tenant).collect::<Vec<_>>(),
     })
 }

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::HashMap, time::Duration};
 use clap::ValueEnum;
 
 use super::sample::Sample;
-use crate::cli::api::model::{Level, Stats, Usage};
+use crate::cli::api::model::{Level, Stats, Usage, WorkerTotal};
 
 /// What rows are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -88,6 +88,8 @@ pub(super) struct Picture {
     pub interval: Option<Duration>,
     /// Of all tenants that were looked at, shown or not.
     pub total: Row,
+    /// All workers together.
+    pub workers: WorkerTotal,
     pub tenants: usize,
     pub more: bool,
     pub rows: Vec<Row>,
@@ -116,7 +118,8 @@ impl Picture {
             }
         };
         let rows: Vec<Row> = now.usage.iter().map(row).collect();
-        Picture { interval, total: total(&rows), tenants: rows.len(), more: now.more, rows }
+        let (total, tenants) = (total(&rows), rows.len());
+        Picture { interval, total, workers: now.workers, tenants, more: now.more, rows }
     }
 
     /// Leaves only the tenants with this in their id, in this order.
@@ -233,6 +236,7 @@ pub(super) mod tests {
             at,
             usage: model::items(&read(usage.collect())).expect("usage"),
             stats: model::items(&read(stats.collect())).expect("stats"),
+            workers: WorkerTotal { workers: 2, credit: 16, leased: 5, ..WorkerTotal::default() },
             more: false,
         }
     }

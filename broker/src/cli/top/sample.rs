@@ -1,4 +1,4 @@
-//! A look at a broker: what its tenants use and did, at one moment.
+//! A look at a broker: what its tenants use and did, and its workers, at one moment.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cli::api::{
     Api,
-    model::{self, Stats, Usage},
+    model::{self, Stats, Usage, WorkerTotal},
 };
 
 /// What was seen.
@@ -15,6 +15,7 @@ pub(super) struct Sample {
     pub at: Instant,
     pub usage: Vec<Usage>,
     pub stats: Vec<Stats>,
+    pub workers: WorkerTotal,
     /// There are more tenants than were asked for.
     pub more: bool,
 }
@@ -24,7 +25,9 @@ impl Sample {
     pub(super) async fn take(api: &Api, tenants_max: usize) -> anyhow::Result<Sample> {
         let (usage, more) = read(api, "usage", tenants_max).await?;
         let (stats, _) = read(api, "stats", tenants_max).await?;
-        Ok(Sample { at: Instant::now(), usage, stats, more })
+        let page = api.get(&["workers"], &[("limit", "1".to_owned())]).await?;
+        let workers = model::read(&page["total"])?;
+        Ok(Sample { at: Instant::now(), usage, stats, workers, more })
     }
 }
 

@@ -1,4 +1,4 @@
-//! How the live view looks: a line of totals, a table, a line of keys.
+//! How the live view looks: lines of totals, a table, a line of keys.
 
 use ratatui::{
     Frame,
@@ -9,7 +9,7 @@ use ratatui::{
 };
 
 use super::{
-    print::{HEADER, cells, headline},
+    print::{HEADER, cells, headline, workers},
     rows::{self, Sort},
     screen::Screen,
 };
@@ -17,10 +17,13 @@ use crate::cli::{api::model::Level, output::printable};
 
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
+    let workers = workers(&screen.picture).map(|line| Line::from(line).dim());
+    let lines = 2 + u16::from(workers.is_some());
     let [top, body, bottom] =
-        Layout::vertical([Constraint::Length(2), Constraint::Fill(1), Constraint::Length(1)])
+        Layout::vertical([Constraint::Length(lines), Constraint::Fill(1), Constraint::Length(1)])
             .areas(frame.area());
-    frame.render_widget(Paragraph::new(vec![title(screen), total(screen)]), top);
+    let above = [title(screen), total(screen)].into_iter().chain(workers);
+    frame.render_widget(Paragraph::new(above.collect::<Vec<_>>()), top);
     table(frame, body, screen);
     frame.render_widget(Paragraph::new(keys(screen)), bottom);
 }
@@ -147,6 +150,7 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::{super::rows::tests::sample, *};
+    use crate::cli::api::model::WorkerTotal;
 
     fn drawn(screen: &mut Screen, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
@@ -167,22 +171,26 @@ mod tests {
 
     #[test]
     fn the_view_shows_tenants_by_load() {
-        let lines = drawn(&mut screen(), 110, 8);
+        let lines = drawn(&mut screen(), 110, 9);
         assert_eq!(lines[0], "tollgate top  http://127.0.0.1:8080");
         assert!(
             lines[1].starts_with("2 tenants, 12 connections, 6 batches in flight"),
             "{lines:?}"
         );
+        assert_eq!(lines[2], "2 workers, 5 of 16 calls taken, 0 items waiting");
         for name in HEADER {
-            assert!(lines[2].contains(name), "{lines:?}");
+            assert!(lines[3].contains(name), "{lines:?}");
         }
-        assert!(lines[2].contains("ITEMS/S▼"), "{lines:?}");
-        assert!(lines[3].starts_with("globex") && lines[3].contains("42.0k"), "{lines:?}");
+        assert!(lines[3].contains("ITEMS/S▼"), "{lines:?}");
+        assert!(lines[4].starts_with("globex") && lines[4].contains("42.0k"), "{lines:?}");
         assert!(
-            lines[4].starts_with("acme") && lines[4].contains("100.0 % connections"),
+            lines[5].starts_with("acme") && lines[5].contains("100.0 % connections"),
             "{lines:?}"
         );
-        assert!(lines[7].contains("s sort") && lines[7].contains("q quit"), "{lines:?}");
+        assert!(lines[8].contains("s sort") && lines[8].contains("q quit"), "{lines:?}");
+        let mut alone = screen();
+        alone.picture.workers = WorkerTotal::default();
+        assert!(drawn(&mut alone, 110, 8)[2].starts_with("TENANT"), "no workers, no line");
     }
 
     #[test]

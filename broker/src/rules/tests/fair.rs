@@ -154,6 +154,26 @@ fn a_tenant_is_asked_for_once_a_class_however_much_waits() {
 }
 
 #[test]
+fn what_waits_is_counted_by_tenant_and_class() {
+    let mut f: Fair<u32, (), char> = Fair::new(TURNS);
+    let mut ids = Vec::new();
+    for (key, class) in [(1, 'a'), (1, 'a'), (1, 'b'), (2, 'a')] {
+        ids.push(f.push(Claim { key, class, weight: 1, priority: 3, cost: 1 }, 0, ()));
+    }
+    let counted = |f: &Fair<u32, (), char>| {
+        let mut all: Vec<_> = f.classes().map(|(key, class, n)| (*key, *class, n)).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(counted(&f), [(1, 'a', 2), (1, 'b', 1), (2, 'a', 1)]);
+    f.remove(ids[2]);
+    f.remove(ids[3]);
+    assert_eq!(counted(&f), [(1, 'a', 2)]);
+    f.drain().for_each(drop);
+    assert_eq!(counted(&f), []);
+}
+
+#[test]
 fn what_is_drained_comes_in_the_order_of_its_coming() {
     let mut f: Fair<u32, u32, u8> = Fair::new(TURNS);
     for n in 0..100 {

@@ -136,6 +136,7 @@ async fn audited(found: Found) -> (Registry, Arc<Tenant>, Subscription) {
     let found = Arc::new(found);
     let recount = move || Found {
         connections: found.connections.clone(),
+        consumers: found.consumers.clone(),
         gateways: found.gateways.clone(),
         ..Found::default()
     };
@@ -164,6 +165,26 @@ async fn a_permit_that_was_lost_is_found() {
     let Kind::Drift { quota, counted, .. } = kind(told.next().await) else { panic!("a drift") };
     assert_eq!((quota, counted), ("bytes_in_flight", 100));
     assert_eq!(registry.drift(), 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_counted_and_not_there_is_found() {
+    let (registry, acme) = registry(&Config::default()).await;
+    let events = Events::default();
+    let mut told = events.subscribe(None);
+    let mut found = Found::default();
+    found.consumers.insert(acme.index(), 1);
+    let found = Arc::new(found);
+    let recount = move || Found { consumers: found.consumers.clone(), ..Found::default() };
+    tokio::spawn(audit::watch(registry.clone(), events, 10_000, recount));
+    let _works = acme.consumer();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((registry.drift(), told.try_next()), (0, None));
+    forget(acme.consumer());
+    let Kind::Drift { quota, counted, found, .. } = kind(told.next().await) else {
+        panic!("a drift")
+    };
+    assert_eq!((quota, counted, found), ("consumers", 2, 1));
 }
 
 #[tokio::test(start_paused = true)]
