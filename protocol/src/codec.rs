@@ -11,7 +11,8 @@ pub struct DecodeError {
     pub field: &'static str,
     /// What is wrong with it.
     pub problem: Problem,
-    /// The item that the frame names, when its id could still be read.
+    /// The item, or on a stream of work the lease, that the frame names, when its number could
+    /// still be read.
     pub item: Option<u64>,
 }
 

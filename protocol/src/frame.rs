@@ -1,4 +1,5 @@
-//! The frames of both directions: one enum each, a variant a message.
+//! The frames of both directions: one enum each, a variant a message. A stream of work goes on in
+//! the enums of `work::frame`.
 //!
 //! ```text
 //!  0        4              5
@@ -22,6 +23,7 @@ use crate::{
     codec::{DecodeError, Problem, Reader, Result, put_u64},
     describe::{Describe, Limits, Recipe, Usage, Version},
     limits::PREFIX_BYTES,
+    work::{Deliver, Fetch, WorkOpen},
 };
 
 /// What the first frame of a stream asks for.
@@ -89,8 +91,10 @@ impl fmt::Display for Operation {
 pub enum ClientFrame<'a> {
     /// 0: opens a batch.
     Batch(BatchOpen<'a>),
-    /// 1 to 7: an operation whose number is reserved and whose content is not defined yet.
+    /// 1 to 6: an operation whose number is reserved and whose content is not defined yet.
     Reserved(Operation),
+    /// 7: opens a stream of work; [`WorkerFrame`](crate::work::WorkerFrame)s follow.
+    Work(WorkOpen<'a>),
     /// 8: asks about the broker.
     Describe(Describe<'a>),
     /// 9: one sub-request of a batch.
@@ -104,6 +108,10 @@ pub enum ClientFrame<'a> {
     Cancel(CancelScope),
     /// 12: let a durable batch go on alone. Not available yet.
     Detach,
+    /// 13: asks for the payload of a call that was dispatched apart.
+    Fetch(Fetch),
+    /// 14: answers a call with a payload that follows in raw bytes.
+    Deliver(Deliver<'a>),
 }
 
 impl<'a> ClientFrame<'a> {
@@ -119,11 +127,14 @@ impl<'a> ClientFrame<'a> {
             9 => ClientFrame::Request(Request::read(&mut r)?),
             0 => ClientFrame::Batch(BatchOpen::read(&mut r)?),
             // The content of a reserved operation can not be judged, so it is not looked at.
-            n @ 1..=7 => return Ok(ClientFrame::Reserved(Operation::ALL[n as usize])),
+            n @ 1..=6 => return Ok(ClientFrame::Reserved(Operation::ALL[n as usize])),
+            7 => ClientFrame::Work(WorkOpen::read(&mut r)?),
             8 => ClientFrame::Describe(Describe::read(&mut r)?),
             10 => ClientFrame::Seal { items: r.u64("items")? },
             11 => ClientFrame::Cancel(CancelScope::read(&mut r)?),
             12 => ClientFrame::Detach,
+            13 => ClientFrame::Fetch(Fetch::read(&mut r)?),
+            14 => ClientFrame::Deliver(Deliver::read(&mut r)?),
             n => return Err(unknown(n)),
         };
         r.finish()?;
@@ -135,11 +146,14 @@ impl<'a> ClientFrame<'a> {
         match self {
             ClientFrame::Batch(_) => "Batch",
             ClientFrame::Reserved(op) => op.name(),
+            ClientFrame::Work(_) => "Work",
             ClientFrame::Describe(_) => "Describe",
             ClientFrame::Request(_) => "Request",
             ClientFrame::Seal { .. } => "Seal",
             ClientFrame::Cancel(_) => "Cancel",
             ClientFrame::Detach => "Detach",
+            ClientFrame::Fetch(_) => "Fetch",
+            ClientFrame::Deliver(_) => "Deliver",
         }
     }
 
@@ -150,6 +164,10 @@ impl<'a> ClientFrame<'a> {
                 x.put(out);
             }
             ClientFrame::Reserved(op) => out.push(*op as u8),
+            ClientFrame::Work(x) => {
+                out.push(7);
+                x.put(out);
+            }
             ClientFrame::Describe(x) => {
                 out.push(8);
                 x.put(out);
@@ -167,6 +185,14 @@ impl<'a> ClientFrame<'a> {
                 scope.put(out);
             }
             ClientFrame::Detach => out.push(12),
+            ClientFrame::Fetch(x) => {
+                out.push(13);
+                x.put(out);
+            }
+            ClientFrame::Deliver(x) => {
+                out.push(14);
+                x.put(out);
+            }
         }
     }
 }
@@ -296,7 +322,7 @@ impl<'a> BrokerFrame<'a> {
     }
 }
 
-fn unknown(n: u32) -> DecodeError {
+pub(crate) fn unknown(n: u32) -> DecodeError {
     DecodeError::new("frame", Problem::UnknownVariant(n.into()))
 }
 
@@ -357,14 +383,14 @@ pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut
 }
 
 #[inline]
-fn begin(out: &mut Vec<u8>) -> usize {
+pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX_BYTES]);
     start
 }
 
 #[inline]
-fn end(out: &mut [u8], start: usize, follows: usize) {
+pub(crate) fn end(out: &mut [u8], start: usize, follows: usize) {
     let len = out.len() - start - PREFIX_BYTES + follows;
     // Frames are bounded by FRAME_BYTES_HARD_MAX and a few bounded fields: far below 4 GiB.
     let len = u32::try_from(len).expect("a frame is shorter than 4 GiB");

@@ -15,6 +15,7 @@ pub mod id;
 pub mod limits;
 mod pairs;
 mod splitter;
+pub mod work;
 
 pub use code::Code;
 pub use codec::{DecodeError, Problem};
@@ -24,6 +25,7 @@ pub use frame::{
 pub use pairs::truncate;
 pub use pairs::{Extension, Extensions, ExtensionsBuf, Pairs, PairsBuf};
 pub use splitter::{FrameTooLarge, Run, Splitter};
+pub use work::{DispatchFrame, WorkerFrame, encode_answer_head, encode_dispatch_head};
 
 /// The ALPN protocol name of this version of the protocol.
 pub const ALPN: &[u8] = b"tollgate/1";

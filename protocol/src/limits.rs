@@ -52,6 +52,13 @@ pub const SUMMARY_CODES_MAX: usize = 256;
 pub const USAGE_LINES_MAX: usize = 64;
 /// The version string of a broker, in bytes.
 pub const VERSION_BYTES_MAX: usize = 128;
+/// Calls that a worker takes at once on one stream.
+pub const WORK_CREDIT_MAX: u32 = 65_536;
+/// Recipes that a worker registers on one stream.
+pub const WORK_RECIPES_MAX: usize = 256;
+/// The largest payload within a frame of a stream of work, either way, in bytes: a larger one
+/// travels on a stream of its own.
+pub const WORK_INLINE_BYTES_MAX: usize = 64 << 10;
 
 const _: () = assert!(FRAME_BYTES_DEFAULT <= FRAME_BYTES_HARD_MAX);
 const _: () = assert!(PAIR_KEY_BYTES_MAX + PAIR_VALUE_BYTES_MAX < PAIRS_BYTES_MAX);
@@ -59,4 +66,9 @@ const _: () = assert!(PAIR_KEY_BYTES_MAX + PAIR_VALUE_BYTES_MAX < PAIRS_BYTES_MA
 const _: () = assert!(
     2 * PAIRS_BYTES_MAX + EXTENSIONS_MAX * (EXTENSION_BYTES_MAX + 8) + MESSAGE_BYTES_MAX
         < FRAME_BYTES_DEFAULT / 4
+);
+// Whatever a worker says fits the default frame: a payload or a schema, and the largest head.
+const _: () = assert!(
+    WORK_INLINE_BYTES_MAX + PAIRS_BYTES_MAX + MESSAGE_BYTES_MAX < FRAME_BYTES_DEFAULT / 2
+        && SCHEMA_BYTES_MAX + DESCRIPTION_BYTES_MAX < FRAME_BYTES_DEFAULT / 2
 );

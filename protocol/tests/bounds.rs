@@ -6,10 +6,13 @@ use support::{
     model::{
         BatchOpen, Blob, Body, Broker, Client, Describe, Ext, Failure, ItemResult, Map, Notice,
         NoticeKind, Progress, Recipe, Request, Subject, Summary, Throttled, UsageLine,
+        work::{self, Dispatch, Worker},
     },
     vectors,
 };
-use tollgate_protocol::{BrokerFrame, ClientFrame, DecodeError, Problem, encode, limits};
+use tollgate_protocol::{
+    BrokerFrame, ClientFrame, DecodeError, DispatchFrame, Problem, WorkerFrame, encode, limits,
+};
 
 /// A bound that a size is held against: `make(max)` is a frame, `make(max + 1)` is refused.
 #[track_caller]
@@ -24,6 +27,20 @@ fn broker(field: &str, max: usize, make: impl Fn(usize) -> Broker) {
     BrokerFrame::decode(&make(max).bytes()).expect("the bound itself is allowed");
     let over = make(max + 1).bytes();
     refused(field, max, &BrokerFrame::decode(&over).expect_err("one over is refused"));
+}
+
+#[track_caller]
+fn worker(field: &str, max: usize, make: impl Fn(usize) -> Worker) {
+    WorkerFrame::decode(&make(max).bytes()).expect("the bound itself is allowed");
+    let over = make(max + 1).bytes();
+    refused(field, max, &WorkerFrame::decode(&over).expect_err("one over is refused"));
+}
+
+#[track_caller]
+fn dispatch(field: &str, max: usize, make: impl Fn(usize) -> Dispatch) {
+    DispatchFrame::decode(&make(max).bytes()).expect("the bound itself is allowed");
+    let over = make(max + 1).bytes();
+    refused(field, max, &DispatchFrame::decode(&over).expect_err("one over is refused"));
 }
 
 #[track_caller]
@@ -137,6 +154,76 @@ fn the_fields_of_the_brokers_frames_end_at_their_bounds() {
 }
 
 #[test]
+fn the_fields_of_what_opens_a_workers_streams_end_at_their_bounds() {
+    client("credit", 65_536, |n| {
+        Client::Work(work::WorkOpen { credit: n as u32, extensions: vec![] })
+    });
+    client("extensions", 16, |n| {
+        Client::Work(work::WorkOpen { credit: 1, extensions: exts(n, 9) })
+    });
+    client("metadata", 64, |n| {
+        Client::Deliver(work::Deliver { metadata: pairs(n, 1, 1), ..vectors::work::deliver() })
+    });
+}
+
+#[test]
+fn the_fields_of_a_workers_frames_end_at_their_bounds() {
+    let spec = vectors::work::spec_every_field;
+    let register = |f: &dyn Fn(&mut work::RecipeSpec)| {
+        let mut s = spec();
+        f(&mut s);
+        Worker::Register(s)
+    };
+    worker("name", 128, |n| register(&|s| s.name = x(n)));
+    worker("description", 4_096, |n| register(&|s| s.description = x(n)));
+    worker("schema", 65_536, |n| register(&|s| s.schema = Some(x(n))));
+    worker("extensions", 16, |n| register(&|s| s.extensions = exts(n, 0)));
+    worker("add", 65_536, |n| Worker::Credit { add: n as u32 });
+    worker("message", 4_096, |n| {
+        Worker::Progress(work::CallProgress { message: x(n), ..vectors::work::progress() })
+    });
+    let answer = vectors::work::answer;
+    worker("metadata", 16_384, |n| {
+        Worker::Answer(work::Answer { metadata: map_of(n), ..answer() })
+    });
+    worker("payload", 65_536, |n| {
+        Worker::Answer(work::Answer { payload: Blob(vec![7; n]), ..answer() })
+    });
+    let failed = vectors::work::failed;
+    worker("message", 4_096, |n| Worker::Failed(work::Failed { message: x(n), ..failed() }));
+    worker("app_code", 128, |n| Worker::Failed(work::Failed { app_code: Some(x(n)), ..failed() }));
+    worker("details", 64, |n| Worker::Failed(work::Failed { details: pairs(n, 1, 1), ..failed() }));
+}
+
+#[test]
+fn the_fields_of_the_brokers_frames_to_workers_end_at_their_bounds() {
+    let with = |f: &dyn Fn(&mut work::Call)| {
+        let mut call = vectors::work::call();
+        f(&mut call);
+        Dispatch::Dispatch(call)
+    };
+    dispatch("tenant", 63, |n| with(&|c| c.tenant = x(n)));
+    dispatch("traceparent", 256, |n| with(&|c| c.traceparent = Some(x(n))));
+    dispatch("metadata", 64, |n| with(&|c| c.metadata = pairs(n, 1, 1)));
+    dispatch("payload", 65_536, |n| with(&|c| c.payload = Blob(vec![7; n])));
+    dispatch("message", 4_096, |n| {
+        Dispatch::Notice(Notice { kind: NoticeKind::Draining, at_unix_ms: 1, message: x(n) })
+    });
+    dispatch("message", 4_096, |n| Dispatch::Error { code: 9, failure: vectors::failure(&x(n)) });
+}
+
+#[test]
+fn a_lease_whose_answer_is_out_of_bounds_is_named() {
+    let answer = work::Answer { payload: Blob(vec![7; 65_537]), ..vectors::work::answer() };
+    let long = Worker::Answer(work::Answer { lease: 300, ..answer });
+    let e = WorkerFrame::decode(&long.bytes()).expect_err("too long");
+    assert_eq!((e.item, e.is_out_of_bounds(), e.field), (Some(300), true, "payload"));
+    // A failure of lease 300 that ends within its message.
+    let e = WorkerFrame::decode(&[4, 0xac, 0x02, 17, 0, 9, b'x']).expect_err("cut");
+    assert_eq!((e.item, e.is_out_of_bounds(), e.field), (Some(300), false, "message"));
+}
+
+#[test]
 fn an_item_out_of_bounds_is_named_and_a_malformed_one_is_not_forgiven() {
     let long = Client::Request(Request { tenant: Some(x(64)), ..vectors::request(300, "echo") });
     let e = ClientFrame::decode(&long.bytes()).expect_err("too long");
@@ -156,11 +243,17 @@ fn an_item_out_of_bounds_is_named_and_a_malformed_one_is_not_forgiven() {
 
 #[test]
 fn unknown_variants_and_wrong_directions_are_refused() {
-    for frame in [&[][..], &[13], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
+    for frame in [&[][..], &[15], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
         assert!(ClientFrame::decode(frame).is_err(), "{frame:?}");
     }
     for frame in [&[5][..], &[6], &[14], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
         assert!(BrokerFrame::decode(frame).is_err(), "{frame:?}");
+    }
+    for frame in [&[][..], &[6], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
+        assert!(WorkerFrame::decode(frame).is_err(), "{frame:?}");
+    }
+    for frame in [&[6][..], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
+        assert!(DispatchFrame::decode(frame).is_err(), "{frame:?}");
     }
 }
 
@@ -216,6 +309,12 @@ fn no_changed_byte_is_read_as_something_it_does_not_say() {
     }
     for (name, model) in vectors::broker() {
         check(name, &model.bytes(), |frame| Some(encoded(&BrokerFrame::decode(frame).ok()?)));
+    }
+    for (name, model) in vectors::work::worker() {
+        check(name, &model.bytes(), |frame| Some(encoded(&WorkerFrame::decode(frame).ok()?)));
+    }
+    for (name, model) in vectors::work::dispatch() {
+        check(name, &model.bytes(), |frame| Some(encoded(&DispatchFrame::decode(frame).ok()?)));
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use support::vectors;
-use tollgate_protocol::{BrokerFrame, ClientFrame, Splitter};
+use tollgate_protocol::{BrokerFrame, ClientFrame, DispatchFrame, Splitter, WorkerFrame};
 
 struct Counting;
 
@@ -68,6 +68,18 @@ fn decoding_hostile_numbers_allocates_next_to_nothing() {
     for (name, model) in vectors::client() {
         hostile(&model.bytes(), |frame| {
             let cost = allocated(|| drop(ClientFrame::decode(frame)));
+            assert_eq!(cost, 0, "{name}");
+        });
+    }
+    for (name, model) in vectors::work::worker() {
+        hostile(&model.bytes(), |frame| {
+            let cost = allocated(|| drop(WorkerFrame::decode(frame)));
+            assert_eq!(cost, 0, "{name}");
+        });
+    }
+    for (name, model) in vectors::work::dispatch() {
+        hostile(&model.bytes(), |frame| {
+            let cost = allocated(|| drop(DispatchFrame::decode(frame)));
             assert_eq!(cost, 0, "{name}");
         });
     }

@@ -6,11 +6,15 @@ mod support;
 use proptest::prelude::*;
 use support::{
     arbitrary,
-    model::{Body, Broker, Client},
+    model::{
+        Body, Broker, Client,
+        work::{Dispatch, Worker},
+    },
     with_prefix,
 };
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame, encode, encode_request_head, encode_result_head,
+    BrokerFrame, ClientFrame, DispatchFrame, WorkerFrame, encode, encode_answer_head,
+    encode_dispatch_head, encode_request_head, encode_result_head,
 };
 
 proptest! {
@@ -36,6 +40,68 @@ proptest! {
             encode(&frame, &mut out);
             prop_assert_eq!(&out[1..], &with_prefix(&bytes)[..]);
             prop_assert_eq!(BrokerFrame::decode(&bytes), Ok(frame));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn worker_frames_are_as_postcard_writes_them(model in arbitrary::work::worker()) {
+        let bytes = model.bytes();
+        model.with(|frame| {
+            let mut out = vec![0xee];
+            encode(&frame, &mut out);
+            prop_assert_eq!(&out[1..], &with_prefix(&bytes)[..]);
+            prop_assert_eq!(WorkerFrame::decode(&bytes), Ok(frame));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn dispatch_frames_are_as_postcard_writes_them(model in arbitrary::work::dispatch()) {
+        let bytes = model.bytes();
+        model.with(|frame| {
+            let mut out = vec![0xee];
+            encode(&frame, &mut out);
+            prop_assert_eq!(&out[1..], &with_prefix(&bytes)[..]);
+            prop_assert_eq!(DispatchFrame::decode(&bytes), Ok(frame));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_cut_worker_frame_is_never_a_frame(model in arbitrary::work::worker(), cut in any::<prop::sample::Index>()) {
+        let bytes = model.bytes();
+        prop_assert!(WorkerFrame::decode(&bytes[..cut.index(bytes.len())]).is_err());
+    }
+
+    #[test]
+    fn a_cut_dispatch_frame_is_never_a_frame(model in arbitrary::work::dispatch(), cut in any::<prop::sample::Index>()) {
+        let bytes = model.bytes();
+        // Cut to nothing, it is the empty frame.
+        let cut = cut.index(bytes.len());
+        prop_assert_eq!(DispatchFrame::decode(&bytes[..cut]).is_err(), cut > 0);
+    }
+
+    #[test]
+    fn a_dispatch_head_and_its_payload_are_the_dispatch(call in arbitrary::work::call()) {
+        let payload = call.payload.0.clone();
+        let whole = with_prefix(&Dispatch::Dispatch(call.clone()).bytes());
+        call.with(|call| {
+            let mut out = Vec::new();
+            encode_dispatch_head(&call, payload.len(), &mut out);
+            prop_assert_eq!([out, payload].concat(), whole);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn an_answer_head_and_its_payload_are_the_answer(answer in arbitrary::work::answer()) {
+        let payload = answer.payload.0.clone();
+        let whole = with_prefix(&Worker::Answer(answer.clone()).bytes());
+        answer.with(|answer| {
+            let mut out = Vec::new();
+            encode_answer_head(&answer, payload.len(), &mut out);
+            prop_assert_eq!([out, payload].concat(), whole);
             Ok(())
         })?;
     }

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, sync::Once};
 
 use serde_json::{Value, json};
 use support::{model::hex, model::unhex, vectors, with_prefix};
-use tollgate_protocol::{BrokerFrame, ClientFrame, encode};
+use tollgate_protocol::{BrokerFrame, ClientFrame, DispatchFrame, WorkerFrame, encode};
 
 /// A vector: its name, its bytes with the prefix, and what `vectors.json` says about it.
 struct Vector {
@@ -34,6 +34,13 @@ fn all() -> Vec<Vector> {
     all.push(Vector::new("broker", "alive", &[], &Value::Null));
     for (name, frame) in vectors::broker() {
         all.push(Vector::new("broker", name, &frame.bytes(), &value(serde_json::to_value(&frame))));
+    }
+    for (name, frame) in vectors::work::worker() {
+        all.push(Vector::new("worker", name, &frame.bytes(), &value(serde_json::to_value(&frame))));
+    }
+    for (name, frame) in vectors::work::dispatch() {
+        let json = value(serde_json::to_value(&frame));
+        all.push(Vector::new("dispatch", name, &frame.bytes(), &json));
     }
     all
 }
@@ -124,6 +131,33 @@ fn every_broker_vector_decodes_to_its_value_and_back() {
 }
 
 #[test]
+fn every_vector_of_a_worker_decodes_to_its_value_and_back() {
+    for (name, model) in vectors::work::worker() {
+        let wire = on_file("worker", name);
+        model.with(|expected| {
+            assert_eq!(WorkerFrame::decode(&wire[4..]), Ok(expected.clone()), "{name}");
+            let mut out = Vec::new();
+            encode(&expected, &mut out);
+            assert_eq!(out, wire, "{name}");
+        });
+    }
+}
+
+#[test]
+fn every_vector_to_a_worker_decodes_to_its_value_and_back() {
+    assert_eq!(DispatchFrame::decode(&on_file("broker", "alive")[4..]), Ok(DispatchFrame::Alive));
+    for (name, model) in vectors::work::dispatch() {
+        let wire = on_file("dispatch", name);
+        model.with(|expected| {
+            assert_eq!(DispatchFrame::decode(&wire[4..]), Ok(expected.clone()), "{name}");
+            let mut out = Vec::new();
+            encode(&expected, &mut out);
+            assert_eq!(out, wire, "{name}");
+        });
+    }
+}
+
+#[test]
 fn no_cut_of_a_vector_is_taken_for_a_frame() {
     for (name, model) in vectors::client() {
         let whole = model.bytes();
@@ -138,6 +172,18 @@ fn no_cut_of_a_vector_is_taken_for_a_frame() {
             assert!(BrokerFrame::decode(&whole[..cut]).is_err(), "{name} cut at {cut}");
         }
     }
+    for (name, model) in vectors::work::worker() {
+        let whole = model.bytes();
+        for cut in 0..whole.len() {
+            assert!(WorkerFrame::decode(&whole[..cut]).is_err(), "{name} cut at {cut}");
+        }
+    }
+    for (name, model) in vectors::work::dispatch() {
+        let whole = model.bytes();
+        for cut in 1..whole.len() {
+            assert!(DispatchFrame::decode(&whole[..cut]).is_err(), "{name} cut at {cut}");
+        }
+    }
 }
 
 #[test]
@@ -150,5 +196,13 @@ fn bytes_after_a_vector_are_refused() {
     for (name, model) in vectors::broker() {
         let more = [model.bytes(), vec![0]].concat();
         assert!(BrokerFrame::decode(&more).is_err(), "{name}");
+    }
+    for (name, model) in vectors::work::worker() {
+        let more = [model.bytes(), vec![0]].concat();
+        assert!(WorkerFrame::decode(&more).is_err(), "{name}");
+    }
+    for (name, model) in vectors::work::dispatch() {
+        let more = [model.bytes(), vec![0]].concat();
+        assert!(DispatchFrame::decode(&more).is_err(), "{name}");
     }
 }

@@ -157,6 +157,9 @@ impl Stream {
                 }
             }
             Ok(ClientFrame::Reserved(op)) => not_built(op),
+            Ok(ClientFrame::Work(_) | ClientFrame::Fetch(_) | ClientFrame::Deliver(_)) => {
+                not_built(Operation::Work)
+            }
             Ok(other) => Failure::new(
                 Code::InvalidAction,
                 format!(

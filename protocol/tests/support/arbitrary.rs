@@ -1,5 +1,7 @@
 //! Arbitrary frames, every value within its bounds.
 
+pub mod work;
+
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
 
 use super::model::{
@@ -47,7 +49,6 @@ pub fn client() -> impl Strategy<Value = Client> {
         Client::Consume,
         Client::Topic,
         Client::Group,
-        Client::Work,
         Client::Detach,
     ]);
     prop_oneof![
@@ -61,6 +62,7 @@ pub fn client() -> impl Strategy<Value = Client> {
         4 => request().prop_map(Client::Request),
         1 => num().prop_map(|items| Client::Seal { items }),
         1 => select(CancelScope::ALL).prop_map(Client::Cancel),
+        2 => work::client(),
     ]
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Numbers and layouts come from the order of variants and fields here, never from the crate.
 
+pub mod work;
+
 use serde::{Serialize, Serializer};
 use tollgate_protocol::{
     BrokerFrame, ClientFrame, Extension, Extensions, ExtensionsBuf, Operation, Pairs, PairsBuf,
@@ -143,12 +145,14 @@ pub enum Client {
     Consume,
     Topic,
     Group,
-    Work,
+    Work(work::WorkOpen),
     Describe(Describe),
     Request(Request),
     Seal { items: u64 },
     Cancel(CancelScope),
     Detach,
+    Fetch(work::Fetch),
+    Deliver(work::Deliver),
 }
 
 impl Client {
@@ -173,7 +177,7 @@ impl Client {
             Client::Consume => f(ClientFrame::Reserved(Operation::Consume)),
             Client::Topic => f(ClientFrame::Reserved(Operation::Topic)),
             Client::Group => f(ClientFrame::Reserved(Operation::Group)),
-            Client::Work => f(ClientFrame::Reserved(Operation::Work)),
+            Client::Work(x) => x.with(|x| f(ClientFrame::Work(x))),
             Client::Describe(x) => f(ClientFrame::Describe(describe::Describe {
                 subject: x.subject.real(),
                 tenant: x.tenant.as_deref(),
@@ -191,6 +195,8 @@ impl Client {
             Client::Seal { items } => f(ClientFrame::Seal { items: *items }),
             Client::Cancel(scope) => f(ClientFrame::Cancel(scope.real())),
             Client::Detach => f(ClientFrame::Detach),
+            Client::Fetch(x) => f(ClientFrame::Fetch(x.real())),
+            Client::Deliver(x) => x.with(|x| f(ClientFrame::Deliver(x))),
         }
     }
 

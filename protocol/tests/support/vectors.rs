@@ -1,5 +1,7 @@
 //! The golden vectors: one for every frame and for every variant worth showing.
 
+pub mod work;
+
 use super::model::{
     Accepted, BatchOpen, Blob, Body, Broker, CancelScope, Client, Describe, Durability, Encoding,
     Ended, Ext, Failure, Id16, ItemResult, Limits, Map, Mode, Notice, NoticeKind, Order, Progress,
@@ -7,7 +9,7 @@ use super::model::{
 };
 
 pub fn client() -> Vec<(&'static str, Client)> {
-    vec![
+    let mut all = vec![
         ("batch_default", Client::Batch(batch())),
         ("batch_every_field", Client::Batch(batch_every_field())),
         ("reserved_attach", Client::Attach),
@@ -16,7 +18,6 @@ pub fn client() -> Vec<(&'static str, Client)> {
         ("reserved_consume", Client::Consume),
         ("reserved_topic", Client::Topic),
         ("reserved_group", Client::Group),
-        ("reserved_work", Client::Work),
         ("describe_recipes", describe(Subject::Recipes, None)),
         ("describe_limits", describe(Subject::Limits, None)),
         ("describe_usage_of_a_tenant", describe(Subject::Usage, Some("acme".into()))),
@@ -30,7 +31,9 @@ pub fn client() -> Vec<(&'static str, Client)> {
         ("cancel_pending", Client::Cancel(CancelScope::Pending)),
         ("cancel_all", Client::Cancel(CancelScope::All)),
         ("detach", Client::Detach),
-    ]
+    ];
+    all.extend(work::client());
+    all
 }
 
 pub fn broker() -> Vec<(&'static str, Broker)> {
