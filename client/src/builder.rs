@@ -17,7 +17,7 @@ use crate::{
     error::ConnectError,
     link::{Dialing, Link},
     retry::{Backoff, RetryPolicy},
-    transport::Transport,
+    transport::{SocketBuffers, Transport},
 };
 
 /// Everything about a client but whom it talks to and as whom.
@@ -155,6 +155,15 @@ impl ClientBuilder {
     /// (only with [`confirm`](Self::confirm)), `Timeout` when nobody answers, `Config` when the
     /// settings cannot be used or no credentials were given.
     pub async fn connect(self) -> Result<Client, ConnectError> {
+        let (link, retry, buffers) = self.into_link()?;
+        link.connect().await?;
+        Ok(Client::new(link, retry, buffers))
+    }
+
+    /// Opens the socket, if it is to be this client's own; nothing is sent yet.
+    pub(crate) fn into_link(
+        self,
+    ) -> Result<(Link, RetryPolicy, Option<SocketBuffers>), ConnectError> {
         let ClientBuilder { addr, server_name, credentials, endpoint, config } = self;
         let credentials =
             credentials.ok_or_else(|| ConnectError::Config("no credentials were given".into()))?;
@@ -177,8 +186,7 @@ impl ClientBuilder {
             receive_frame_max: config.frame_bytes_max.min(limits::FRAME_BYTES_HARD_MAX),
         };
         let link = Link::new(dialing, config.reconnect, &credentials)?;
-        link.connect().await?;
-        Ok(Client::new(link, config.retry, buffers))
+        Ok((link, config.retry, buffers))
     }
 }
 

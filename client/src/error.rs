@@ -160,6 +160,18 @@ pub enum Violation {
         /// What was counted.
         counted: u64,
     },
+    /// A call whose number is not the next one, or a cancellation of one that never was.
+    #[error("lease {0} was not to be expected")]
+    StrangeLease(u64),
+    /// A recipe that was not registered, or is numbered out of turn.
+    #[error("recipe {0} was not to be expected")]
+    StrangeRecipe(u32),
+    /// More calls than the worker takes at once.
+    #[error("more calls than the {0} that the worker takes at once")]
+    OverCredit(u32),
+    /// A payload that is to be fetched apart, and is here or larger than any can be.
+    #[error("the payload of lease {0} cannot be fetched apart")]
+    Apart(u64),
     /// Bytes after the final frame.
     #[error("{0} bytes follow the final frame")]
     AfterEnd(usize),

@@ -3,6 +3,7 @@
 //! [`Client`] is where everything begins. [`Client::execute`] runs a whole batch,
 //! [`Client::call`] one typed item, and [`Client::batch`] opens a batch whose items and events
 //! come one by one. Items fail one by one: a failure is a result, an error is about the batch.
+//! [`Worker`] is the other side: it serves recipes, in this process, for a broker.
 //! Nothing here runs a broker, and nothing is retried that may have happened.
 //!
 //! ```no_run
@@ -63,6 +64,7 @@ mod link;
 mod request;
 mod retry;
 mod transport;
+pub mod worker;
 
 pub use batch::{Batch, BatchBuilder, BatchEvents, BatchResult, BatchSender};
 pub use builder::{ClientBuilder, Config};
@@ -75,6 +77,7 @@ pub use item::{Failure, ItemResult, Metadata, QuotaRefusal, ReadError};
 pub use request::Request;
 pub use retry::{Backoff, RetryPolicy};
 pub use transport::{SocketBuffers, Transport};
+pub use worker::Worker;
 
 pub use tollgate_certs::ClientCredentials;
 pub use tollgate_protocol::{

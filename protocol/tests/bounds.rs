@@ -6,7 +6,7 @@ use support::{
     model::{
         BatchOpen, Blob, Body, Broker, Client, Describe, Ext, Failure, ItemResult, Map, Notice,
         NoticeKind, Progress, Recipe, Request, Subject, Summary, Throttled, UsageLine,
-        work::{self, Dispatch, Worker},
+        work::{self, ToWorker, Worker},
     },
     vectors,
 };
@@ -37,7 +37,7 @@ fn worker(field: &str, max: usize, make: impl Fn(usize) -> Worker) {
 }
 
 #[track_caller]
-fn dispatch(field: &str, max: usize, make: impl Fn(usize) -> Dispatch) {
+fn dispatch(field: &str, max: usize, make: impl Fn(usize) -> ToWorker) {
     DispatchFrame::decode(&make(max).bytes()).expect("the bound itself is allowed");
     let over = make(max + 1).bytes();
     refused(field, max, &DispatchFrame::decode(&over).expect_err("one over is refused"));
@@ -200,16 +200,16 @@ fn the_fields_of_the_brokers_frames_to_workers_end_at_their_bounds() {
     let with = |f: &dyn Fn(&mut work::Call)| {
         let mut call = vectors::work::call();
         f(&mut call);
-        Dispatch::Dispatch(call)
+        ToWorker::Dispatch(call)
     };
     dispatch("tenant", 63, |n| with(&|c| c.tenant = x(n)));
     dispatch("traceparent", 256, |n| with(&|c| c.traceparent = Some(x(n))));
     dispatch("metadata", 64, |n| with(&|c| c.metadata = pairs(n, 1, 1)));
     dispatch("payload", 65_536, |n| with(&|c| c.payload = Blob(vec![7; n])));
     dispatch("message", 4_096, |n| {
-        Dispatch::Notice(Notice { kind: NoticeKind::Draining, at_unix_ms: 1, message: x(n) })
+        ToWorker::Notice(Notice { kind: NoticeKind::Draining, at_unix_ms: 1, message: x(n) })
     });
-    dispatch("message", 4_096, |n| Dispatch::Error { code: 9, failure: vectors::failure(&x(n)) });
+    dispatch("message", 4_096, |n| ToWorker::Error { code: 9, failure: vectors::failure(&x(n)) });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use support::{
     arbitrary,
     model::{
         Body, Broker, Client,
-        work::{Dispatch, Worker},
+        work::{ToWorker, Worker},
     },
     with_prefix,
 };
@@ -87,7 +87,7 @@ proptest! {
     #[test]
     fn a_dispatch_head_and_its_payload_are_the_dispatch(call in arbitrary::work::call()) {
         let payload = call.payload.0.clone();
-        let whole = with_prefix(&Dispatch::Dispatch(call.clone()).bytes());
+        let whole = with_prefix(&ToWorker::Dispatch(call.clone()).bytes());
         call.with(|call| {
             let mut out = Vec::new();
             encode_dispatch_head(&call, payload.len(), &mut out);

@@ -1,43 +1,28 @@
 //! `PROTOCOL.md` says what the code does: its tables and its walk-through are generated here and
 //! must stand in it to the letter. `UPDATE_VECTORS=1` writes them anew.
 
+mod support;
+
 use std::fmt::Write as _;
 
+use support::spec::{Walk, hold};
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame, Code, Extensions, Frame, Pairs,
+    BrokerFrame, ClientFrame, Code, Extensions, Pairs,
     batch::{
         Accepted, BatchOpen, Body, Ended, Failure, ItemResult, Number, Progress, Request, Summary,
     },
     close::{CloseCode, StreamCode},
-    encode,
     id::BatchId,
 };
 
-const SPEC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/PROTOCOL.md");
-
 #[test]
 fn the_specification_holds_the_tables_and_the_bytes_of_the_code() {
-    let old = std::fs::read_to_string(SPEC).expect("PROTOCOL.md is readable");
-    let mut new = old.clone();
-    put_section(&mut new, "codes", &codes());
-    put_section(&mut new, "stream codes", &stream_codes());
-    put_section(&mut new, "close codes", &close_codes());
-    put_section(&mut new, "walk", &walk());
-    if std::env::var_os("UPDATE_VECTORS").is_some() {
-        std::fs::write(SPEC, &new).expect("PROTOCOL.md is writable");
-    } else {
-        for (at, (found, expected)) in old.lines().zip(new.lines()).enumerate() {
-            assert_eq!(found, expected, "PROTOCOL.md line {}", at + 1);
-        }
-        assert_eq!(old.len(), new.len());
-    }
-}
-
-fn put_section(text: &mut String, name: &str, content: &str) {
-    let (begin, end) = (format!("<!-- begin: {name} -->\n"), format!("<!-- end: {name} -->"));
-    let from = text.find(&begin).expect("the section begins") + begin.len();
-    let to = text.find(&end).expect("the section ends");
-    text.replace_range(from..to, &format!("\n{content}\n"));
+    hold(&[
+        ("codes", codes()),
+        ("stream codes", stream_codes()),
+        ("close codes", close_codes()),
+        ("walk", walk()),
+    ]);
 }
 
 fn codes() -> String {
@@ -360,52 +345,4 @@ fn walk() -> String {
         ],
     );
     t.end()
-}
-
-#[derive(Default)]
-struct Walk {
-    text: String,
-    in_block: bool,
-}
-
-/// Bytes shown on one line; enough for a UUID.
-const LINE_BYTES: usize = 16;
-
-impl Walk {
-    fn say(&mut self, line: &str) {
-        self.close();
-        writeln!(self.text, "{line}\n").expect("writing to a string");
-    }
-
-    fn close(&mut self) {
-        if std::mem::take(&mut self.in_block) {
-            self.text.push_str("```\n\n");
-        }
-    }
-
-    fn end(mut self) -> String {
-        self.close();
-        self.text.trim_end().to_owned() + "\n"
-    }
-
-    /// Every byte of the frame, cut into the parts named; the parts must cover it.
-    fn frame(&mut self, frame: &impl Frame, parts: &[(usize, &str)]) {
-        let mut wire = Vec::new();
-        encode(frame, &mut wire);
-        self.text.push_str(if std::mem::replace(&mut self.in_block, true) {
-            "\n"
-        } else {
-            "```text\n"
-        });
-        let length = format!("length: {}", wire.len() - 4);
-        let mut rest = &wire[..];
-        for (len, what) in [(4, &*length)].into_iter().chain(parts.iter().copied()) {
-            let (part, after) = rest.split_at(len);
-            rest = after;
-            let hex: Vec<_> = part.iter().map(|b| format!("{b:02x}")).collect();
-            writeln!(self.text, "{:<w$} | {what}", hex.join(" "), w = LINE_BYTES * 3 - 1)
-                .expect("writing to a string");
-        }
-        assert!(rest.is_empty(), "{} bytes are not explained: {rest:02x?}", rest.len());
-    }
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tollgate_interop import codes, wire
+from tollgate_interop import codes, wire, work
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "protocol"
 SPECIFICATION = (PROTOCOL / "PROTOCOL.md").read_text(encoding="utf-8")
@@ -17,9 +17,19 @@ VECTORS: list[dict[str, Any]] = json.loads((PROTOCOL / "vectors" / "vectors.json
 BYTES = [pytest.param(v["direction"], bytes.fromhex(v["hex"]), id=v["name"]) for v in VECTORS]
 
 
-def decode(direction: str, framed: bytes) -> wire.ClientFrame | wire.BrokerFrame:
+READ = {
+    "client": wire.decode_client, "broker": wire.decode_broker,
+    "worker": work.decode_worker, "dispatch": work.decode_dispatch,
+}
+WRITE = {
+    "client": wire.encode, "broker": wire.encode,
+    "worker": work.encode_worker, "dispatch": work.encode_dispatch,
+}
+
+
+def decode(direction: str, framed: bytes) -> Any:
     [body] = wire.Splitter().feed(framed)
-    return wire.decode_client(body) if direction == "client" else wire.decode_broker(body)
+    return READ[direction](body)
 
 
 def as_json(value: Any) -> Any:
@@ -35,7 +45,7 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def frame_as_json(frame: wire.ClientFrame | wire.BrokerFrame) -> Any:
+def frame_as_json(frame: Any) -> Any:
     if isinstance(frame, wire.Alive):
         return None
     if isinstance(frame, wire.Reserved):
@@ -54,7 +64,7 @@ def test_a_vector_both_ways(vector: dict[str, Any]) -> None:
     framed = bytes.fromhex(vector["hex"])
     frame = decode(vector["direction"], framed)
     assert frame_as_json(frame) == vector["frame"]
-    assert wire.encode(frame) == framed
+    assert WRITE[vector["direction"]](frame) == framed
 
 
 def test_every_file_is_in_the_list_and_holds_its_bytes() -> None:
@@ -65,9 +75,16 @@ def test_every_file_is_in_the_list_and_holds_its_bytes() -> None:
 
 
 def test_every_variant_has_a_vector() -> None:
-    seen = {type(decode(vector["direction"], bytes.fromhex(vector["hex"]))) for vector in VECTORS}
-    known = {*wire.CLIENT_FRAMES.values(), *wire.BROKER_FRAMES.values()}
-    assert seen == known | {wire.Alive, wire.Reserved}
+    seen = {
+        (vector["direction"], type(decode(vector["direction"], bytes.fromhex(vector["hex"]))))
+        for vector in VECTORS
+    }
+    frames = {
+        "client": wire.CLIENT_FRAMES, "broker": wire.BROKER_FRAMES,
+        "worker": work.WORKER_FRAMES, "dispatch": work.DISPATCH_FRAMES,
+    }
+    known = {(direction, kind) for direction, kinds in frames.items() for kind in kinds.values()}
+    assert seen == known | {("broker", wire.Alive), ("client", wire.Reserved)}
 
 
 @pytest.mark.parametrize("direction, framed", BYTES)
@@ -137,7 +154,9 @@ def test_longer_varints_are_read_up_to_ten_bytes_and_what_fits() -> None:
 @pytest.mark.parametrize("direction, text, kind, field", [
     ("client", "0a" + "80" * 10 + "00", wire.Malformed, "items"),
     ("client", "0b02", wire.Malformed, "scope"),
-    ("client", "0d", wire.Malformed, ""),
+    ("client", "0f", wire.Malformed, ""),
+    ("client", "0d 00", wire.Malformed, "lease"),
+    ("client", "07 818004 00", wire.OutOfBounds, "credit"),
     ("client", "0804 00 00", wire.Malformed, "subject"),
     ("client", "0801 02 00", wire.Malformed, "tenant"),
     ("client", "0801 01 01 ff 00", wire.OutOfBounds, "tenant"),
@@ -151,6 +170,14 @@ def test_longer_varints_are_read_up_to_ten_bytes_and_what_fits() -> None:
     ("broker", "0e", wire.Malformed, ""),
     ("broker", "0402 00 00", wire.Malformed, "kind"),
     ("broker", "0801 00 02", wire.Malformed, "retryable"),
+    ("worker", "", wire.Malformed, ""),
+    ("worker", "06", wire.Malformed, ""),
+    ("worker", "01 818004", wire.OutOfBounds, "add"),
+    ("worker", "03 01 00 818004" + "00" * 65_537, wire.OutOfBounds, "payload"),
+    ("worker", "04 01 11 02 00", wire.Malformed, "permanent"),
+    ("dispatch", "06", wire.Malformed, ""),
+    ("dispatch", "05 00", wire.Malformed, ""),
+    ("dispatch", "01 01 00 01 01 01" + "00" * 16 + "40" + "61" * 64, wire.OutOfBounds, "tenant"),
 ])
 def test_wrong_frames(direction: str, text: str, kind: type[wire.WireError], field: str) -> None:
     body = bytes.fromhex(text)
@@ -192,6 +219,30 @@ def test_the_batch_in_hex_of_the_specification() -> None:
     assert frames[2] == wire.Request(id=2, recipe="delay", timeout_ms=2000, payload=b'{"ms":300}')
     assert isinstance(frames[7], wire.Result)
     assert frames[7].failure.message == "no such recipe"
+
+
+def test_the_call_in_hex_of_the_specification() -> None:
+    frames: list[Any] = []
+    blocks = r"^(Worker|Broker),.*?```text\n(.*?)```"
+    for who, block in re.findall(blocks, between("work walk"), re.S | re.M):
+        splitter = wire.Splitter()
+        data = bytes.fromhex(" ".join(line.split("|")[0] for line in block.splitlines()))
+        for body in splitter.feed(data):
+            if not frames:
+                frames.append(wire.decode_client(body))
+            elif who == "Worker":
+                frames.append(work.decode_worker(body))
+            else:
+                frames.append(work.decode_dispatch(body))
+        assert not splitter.within_a_frame
+    assert [type(frame) for frame in frames] == [
+        wire.Work, work.Register, work.Registered, work.Dispatch,
+        work.Progress, work.Answer, work.Drain, wire.End,
+    ]
+    assert frames[1] == work.Register(
+        name="words.count", encoding=wire.Encoding.Json, timeout_ms=2000, idempotent=True,
+    )
+    assert frames[5] == work.Answer(lease=1, payload=b"2")
 
 
 @pytest.mark.parametrize("table, kind", [

@@ -7,3 +7,5 @@ mod frames;
 mod hostile;
 mod retries;
 mod support;
+mod worker;
+mod worker_ends;

@@ -2,6 +2,8 @@
 //!
 //! It answers questions by itself and hands every batch to the test's own function.
 
+pub mod bench;
+
 use std::{
     future::Future,
     net::{Ipv4Addr, SocketAddr},
@@ -198,12 +200,16 @@ impl Drop for Broker {
 }
 
 async fn serve(mut peer: Peer, script: Script) {
-    match peer.next().await {
+    match peer.first().await {
         In::Open(open) => {
             peer.open = Some(open);
             script(peer).await;
         }
         In::Describe(subject) => peer.answer(subject).await,
+        first @ (In::Work { .. } | In::Fetch { .. } | In::Deliver { .. }) => {
+            peer.first = Some(first);
+            script(peer).await;
+        }
         other => panic!("a stream begins with {other:?}"),
     }
 }
@@ -212,6 +218,9 @@ async fn serve(mut peer: Peer, script: Script) {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum In {
     Open(Opened),
+    Work { credit: u32 },
+    Fetch { work: u64, lease: u64 },
+    Deliver { work: u64, lease: u64, size: u64 },
     Request { id: u64, recipe: String, payload: Bytes },
     Seal(u64),
     Cancel(CancelScope),
@@ -238,14 +247,29 @@ pub struct Opened {
 pub struct Peer {
     pub connection: Connection,
     pub open: Option<Opened>,
+    /// What opened a worker's stream.
+    pub first: Option<In>,
     pub send: SendStream,
-    recv: RecvStream,
-    splitter: Splitter,
+    pub recv: RecvStream,
+    pub splitter: Splitter,
 }
 
 impl Peer {
     fn new(connection: Connection, send: SendStream, recv: RecvStream) -> Self {
-        Peer { connection, open: None, send, recv, splitter: Splitter::new(16 << 20) }
+        Peer { connection, open: None, first: None, send, recv, splitter: Splitter::new(16 << 20) }
+    }
+
+    /// The first frame, read to its end and no further: what follows may be raw bytes.
+    async fn first(&mut self) -> In {
+        let mut prefix = [0; 4];
+        if self.recv.read_exact(&mut prefix).await.is_err() {
+            return In::Lost;
+        }
+        let mut frame = vec![0; u32::from_be_bytes(prefix) as usize];
+        match self.recv.read_exact(&mut frame).await {
+            Ok(()) => own(ClientFrame::decode(&frame).expect("a frame")),
+            Err(_) => In::Lost,
+        }
     }
 
     pub async fn next(&mut self) -> In {
@@ -361,6 +385,9 @@ fn own(frame: ClientFrame<'_>) -> In {
         ClientFrame::Seal { items } => In::Seal(items),
         ClientFrame::Cancel(scope) => In::Cancel(scope),
         ClientFrame::Describe(d) => In::Describe(d.subject),
+        ClientFrame::Work(w) => In::Work { credit: w.credit },
+        ClientFrame::Fetch(f) => In::Fetch { work: f.work, lease: f.lease },
+        ClientFrame::Deliver(d) => In::Deliver { work: d.work, lease: d.lease, size: d.size },
         other => panic!("{other:?} is not expected"),
     }
 }

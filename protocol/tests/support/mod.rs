@@ -5,6 +5,7 @@
 
 pub mod arbitrary;
 pub mod model;
+pub mod spec;
 pub mod vectors;
 
 /// A frame with its prefix.

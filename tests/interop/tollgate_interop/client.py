@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic import events
@@ -141,6 +142,10 @@ class Client:
         """Opens a stream. Without stream credit, what is written waits for it."""
         return Operation(self._protocol)
 
+    def open_raw(self) -> "RawStream":
+        """Opens a stream whose answer is bytes."""
+        return RawStream(self._protocol)
+
     async def batch(self, opening: wire.Batch | None = None) -> "BatchStream":
         """Opens a batch. What the broker grants is the first of its events."""
         stream = BatchStream(self._protocol)
@@ -255,9 +260,9 @@ class Operation:
 
     # Writing
 
-    async def send(self, *frames: wire.ClientFrame) -> None:
+    async def send(self, *frames: Any) -> None:
         """Sends frames, all in one write."""
-        await self.write(b"".join(wire.encode(frame) for frame in frames))
+        await self.write(b"".join(self._encode(frame) for frame in frames))
 
     async def write(self, data: bytes) -> None:
         """Sends bytes as they are, and waits while too many are under way."""
@@ -305,9 +310,17 @@ class Operation:
         if self._finished:
             raise RuntimeError("this side of the stream is over")
 
+    # How frames are written and read: a stream of work has its own.
+
+    def _encode(self, frame: Any) -> bytes:
+        return wire.encode(frame)
+
+    def _decode(self, data: bytes) -> Any:
+        return wire.decode_broker(data)
+
     # Reading
 
-    async def receive(self) -> wire.BrokerFrame:
+    async def receive(self) -> Any:
         """The next frame that says something. Any end of the stream is a `Cut` or worse."""
         while True:
             data = await self._next()
@@ -316,7 +329,7 @@ class Operation:
             if len(data) > self.frame_bytes_max:
                 raise self.fault(f"a frame of {len(data)} bytes")
             try:
-                frame = wire.decode_broker(data)
+                frame = self._decode(data)
                 _check(frame)
             except wire.WireError as error:
                 raise self.fault(str(error)) from error
@@ -392,6 +405,29 @@ class Operation:
         # When this side is open at the broker's FIN, its STOP_SENDING is still to come.
         if self._ended and (self._finished or self.stopped is not None):
             self._protocol.streams.pop(self.stream_id, None)
+
+
+class RawStream(Operation):
+    """A stream whose answer is bytes, not frames."""
+
+    def __init__(self, protocol: _Protocol) -> None:
+        super().__init__(protocol)
+        self._bytes = bytearray()
+
+    async def read_to_end(self) -> bytes:
+        """What comes until the broker's FIN. Any other end of the stream raises."""
+        while not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._fault:
+            raise self._fault
+        return bytes(self._bytes)
+
+    def _on_data(self, data: bytes) -> None:
+        self._bytes += data
+        if len(self._bytes) > wire.FRAME_BYTES_MOST:
+            self._on_end(self.fault("more bytes than any payload has"))
+        self._changed.set()
 
 
 class BatchStream(Operation):

@@ -1,4 +1,4 @@
-"""Frames as bytes and as values: sections 3 to 6 of PROTOCOL.md.
+"""Frames as bytes and as values: sections 3 to 6 of PROTOCOL.md. Those of workers are in `work`.
 
 Each frame is a dataclass. The annotation of a field names its encoding and its bound, in the
 order of the specification's tables, and `encode` and `decode_*` follow these annotations.
@@ -113,14 +113,19 @@ class Codec(Generic[T]):
 
 
 class Uint(Codec[int]):
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, most: int | None = None) -> None:
         self.bits = bits
+        self.most = (1 << bits) - 1 if most is None else most
 
     def put(self, sink: Sink, value: int) -> None:
+        sink.bound(value <= self.most, f"{value} is more than {self.most}")
         sink.varint(value, self.bits)
 
     def get(self, source: Source) -> int:
-        return source.varint(self.bits)
+        value = source.varint(self.bits)
+        if value > self.most:
+            raise OutOfBounds(f"{value} is more than {self.most}")
+        return value
 
 
 class Byte(Codec[int]):
@@ -375,7 +380,6 @@ class Operation(IntEnum):
     Consume = 4
     Topic = 5
     Group = 6
-    Work = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,7 +437,29 @@ class Detach:
     pass
 
 
-ClientFrame: TypeAlias = Batch | Reserved | Describe | Request | Seal | Cancel | Detach
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    credit: Annotated[int, Uint(32, most=65_536)]
+    extensions: Extensions = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    work: U64
+    lease: U64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deliver:
+    work: U64
+    lease: U64
+    size: U64
+    metadata: Metadata = ()
+
+
+ClientFrame: TypeAlias = (
+    Batch | Reserved | Describe | Request | Seal | Cancel | Detach | Work | Fetch | Deliver
+)
 
 
 # Section 6: frames of the broker
@@ -661,7 +687,8 @@ BrokerFrame: TypeAlias = (
 )
 
 CLIENT_FRAMES: dict[int, type] = {
-    0: Batch, 8: Describe, 9: Request, 10: Seal, 11: Cancel, 12: Detach,
+    0: Batch, 7: Work, 8: Describe, 9: Request, 10: Seal, 11: Cancel, 12: Detach, 13: Fetch,
+    14: Deliver,
 }
 BROKER_FRAMES: dict[int, type] = {
     0: Accepted, 1: Progress, 2: Result, 3: Throttled, 4: Notice, 7: Summary, 8: Error,
@@ -676,23 +703,34 @@ _NUMBERS = {
 
 def encode(frame: ClientFrame | BrokerFrame, checked: bool = True) -> bytes:
     """The frame's bytes, prefix included. Unchecked, it may break the bounds of its fields."""
-    sink = Sink(checked)
     if isinstance(frame, Reserved):
+        sink = Sink(checked)
         sink.varint(frame.operation)
-        sink.data += frame.rest
-    elif not isinstance(frame, Alive):
-        sink.varint(_NUMBERS[type(frame)])
-        Struct(type(frame)).put(sink, frame)
-    return len(sink.data).to_bytes(PREFIX_BYTES, "big") + bytes(sink.data)
+        return framed(bytes(sink.data) + frame.rest)
+    if isinstance(frame, Alive):
+        return framed(b"")
+    return encode_as(_NUMBERS[type(frame)], frame, checked)
+
+
+def encode_as(number: int, frame: object, checked: bool = True) -> bytes:
+    """A frame under this number."""
+    sink = Sink(checked)
+    sink.varint(number)
+    Struct(type(frame)).put(sink, frame)
+    return framed(bytes(sink.data))
+
+
+def framed(data: bytes) -> bytes:
+    return len(data).to_bytes(PREFIX_BYTES, "big") + data
 
 
 def decode_client(data: bytes) -> ClientFrame:
     """The client's frame in `data`, which is a whole frame without its prefix."""
     source = Source(data)
     number = source.varint()
-    if Operation.Attach <= number <= Operation.Work:
+    if Operation.Attach <= number <= Operation.Group:
         return Reserved(Operation(number), source.take(source.left))
-    return cast(ClientFrame, _decode(CLIENT_FRAMES, number, source))
+    return cast(ClientFrame, decode_as(CLIENT_FRAMES, number, source))
 
 
 def decode_broker(data: bytes) -> BrokerFrame:
@@ -700,10 +738,11 @@ def decode_broker(data: bytes) -> BrokerFrame:
     if not data:
         return Alive()
     source = Source(data)
-    return cast(BrokerFrame, _decode(BROKER_FRAMES, source.varint(), source))
+    return cast(BrokerFrame, decode_as(BROKER_FRAMES, source.varint(), source))
 
 
-def _decode(frames: dict[int, type], number: int, source: Source) -> object:
+def decode_as(frames: dict[int, type], number: int, source: Source) -> object:
+    """What follows the number of one of these frames, to the end."""
     if number not in frames:
         raise Malformed(f"variant {number} is unknown")
     frame: object = Struct(frames[number]).get(source)

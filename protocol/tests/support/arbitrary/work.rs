@@ -6,7 +6,7 @@ use super::{
     super::model::{
         Client, Encoding, Id16,
         work::{
-            Answer, Call, CallProgress, Deliver, Dispatch, Failed, Fetch, RecipeSpec, WorkOpen,
+            Answer, Call, CallProgress, Deliver, Failed, Fetch, RecipeSpec, ToWorker, WorkOpen,
             Worker,
         },
     },
@@ -91,14 +91,14 @@ fn spec() -> impl Strategy<Value = RecipeSpec> {
     )
 }
 
-pub fn dispatch() -> impl Strategy<Value = Dispatch> {
+pub fn dispatch() -> impl Strategy<Value = ToWorker> {
     prop_oneof![
-        1 => num32().prop_map(|recipe| Dispatch::Registered { recipe }),
-        4 => call().prop_map(Dispatch::Dispatch),
-        1 => num().prop_map(|lease| Dispatch::Cancel { lease }),
-        1 => notice().prop_map(Dispatch::Notice),
-        1 => (any::<u16>(), failure()).prop_map(|(code, failure)| Dispatch::Error { code, failure }),
-        1 => Just(Dispatch::End),
+        1 => num32().prop_map(|recipe| ToWorker::Registered { recipe }),
+        4 => call().prop_map(ToWorker::Dispatch),
+        1 => num().prop_map(|lease| ToWorker::Cancel { lease }),
+        1 => notice().prop_map(ToWorker::Notice),
+        1 => (any::<u16>(), failure()).prop_map(|(code, failure)| ToWorker::Error { code, failure }),
+        1 => Just(ToWorker::End),
     ]
 }
 

@@ -201,7 +201,7 @@ impl Call {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub enum Dispatch {
+pub enum ToWorker {
     Registered { recipe: u32 },
     Dispatch(Call),
     Cancel { lease: u64 },
@@ -210,22 +210,22 @@ pub enum Dispatch {
     End,
 }
 
-impl Dispatch {
+impl ToWorker {
     /// The crate's frame with these values.
     pub fn with<R>(&self, f: impl FnOnce(DispatchFrame<'_>) -> R) -> R {
         match self {
-            Dispatch::Registered { recipe } => f(DispatchFrame::Registered { recipe: *recipe }),
-            Dispatch::Dispatch(x) => x.with(|x| f(DispatchFrame::Dispatch(x))),
-            Dispatch::Cancel { lease } => f(DispatchFrame::Cancel { lease: *lease }),
-            Dispatch::Notice(x) => f(DispatchFrame::Notice(batch::Notice {
+            ToWorker::Registered { recipe } => f(DispatchFrame::Registered { recipe: *recipe }),
+            ToWorker::Dispatch(x) => x.with(|x| f(DispatchFrame::Dispatch(x))),
+            ToWorker::Cancel { lease } => f(DispatchFrame::Cancel { lease: *lease }),
+            ToWorker::Notice(x) => f(DispatchFrame::Notice(batch::Notice {
                 kind: x.kind.real(),
                 at_unix_ms: x.at_unix_ms,
                 message: &x.message,
             })),
-            Dispatch::Error { code, failure } => {
+            ToWorker::Error { code, failure } => {
                 failure.with(|failure| f(DispatchFrame::Error { code: *code, failure }))
             }
-            Dispatch::End => f(DispatchFrame::End),
+            ToWorker::End => f(DispatchFrame::End),
         }
     }
 

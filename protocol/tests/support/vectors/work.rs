@@ -4,7 +4,7 @@ use super::{
     super::model::{
         Client, Encoding, Id16, Notice, NoticeKind,
         work::{
-            Answer, Call, CallProgress, Deliver, Dispatch, Failed, Fetch, RecipeSpec, WorkOpen,
+            Answer, Call, CallProgress, Deliver, Failed, Fetch, RecipeSpec, ToWorker, WorkOpen,
             Worker,
         },
     },
@@ -47,28 +47,28 @@ pub fn worker() -> Vec<(&'static str, Worker)> {
     ]
 }
 
-pub fn dispatch() -> Vec<(&'static str, Dispatch)> {
+pub fn dispatch() -> Vec<(&'static str, ToWorker)> {
     vec![
-        ("registered", Dispatch::Registered { recipe: 0 }),
-        ("registered_last", Dispatch::Registered { recipe: 255 }),
-        ("dispatch", Dispatch::Dispatch(call())),
-        ("dispatch_every_field", Dispatch::Dispatch(call_every_field())),
+        ("registered", ToWorker::Registered { recipe: 0 }),
+        ("registered_last", ToWorker::Registered { recipe: 255 }),
+        ("dispatch", ToWorker::Dispatch(call())),
+        ("dispatch_every_field", ToWorker::Dispatch(call_every_field())),
         (
             "dispatch_apart",
-            Dispatch::Dispatch(Call { apart: Some(1 << 20), payload: blob(b""), ..call() }),
+            ToWorker::Dispatch(Call { apart: Some(1 << 20), payload: blob(b""), ..call() }),
         ),
-        ("cancel", Dispatch::Cancel { lease: 300 }),
+        ("cancel", ToWorker::Cancel { lease: 300 }),
         (
             "notice_draining",
-            Dispatch::Notice(Notice {
+            ToWorker::Notice(Notice {
                 kind: NoticeKind::Draining,
                 at_unix_ms: 1_700_000_030_000,
                 message: "shutting down".into(),
             }),
         ),
-        ("error", Dispatch::Error { code: 9, failure: failure("another spec is registered") }),
-        ("error_quota", Dispatch::Error { code: 13, failure: failure_every_field() }),
-        ("end", Dispatch::End),
+        ("error", ToWorker::Error { code: 9, failure: failure("another spec is registered") }),
+        ("error_quota", ToWorker::Error { code: 13, failure: failure_every_field() }),
+        ("end", ToWorker::End),
     ]
 }
 
