@@ -35,7 +35,7 @@ mod usage;
 pub use auth::TokenError;
 pub use config::{BadHttp, Config, TokenOf, TokenRole};
 pub use server::HttpError;
-pub(crate) use server::Server;
+pub(crate) use server::{Listener, Server};
 
 #[cfg(test)]
 mod tests;

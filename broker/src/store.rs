@@ -121,6 +121,20 @@ impl Store {
         self.failed().now_or_never()
     }
 
+    /// Resolves when nobody uses the store any more, this handle and its scopes among them: its
+    /// threads have ended then, and the directory may be opened again.
+    pub fn released(&self) -> impl Future<Output = ()> + Send + use<> {
+        let released = match &self.backend {
+            Backend::Memory(_) => None,
+            Backend::Embedded(store) => Some(store.released()),
+        };
+        async move {
+            if let Some(released) = released {
+                released.await;
+            }
+        }
+    }
+
     /// Where it lies, when it lies anywhere.
     pub fn path(&self) -> Option<&Path> {
         match &self.backend {

@@ -95,6 +95,13 @@ impl Embedded {
         self.core.health.failed().await
     }
 
+    /// Resolves once the directory is given back.
+    pub(super) fn released(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut held = self.core.held.subscribe();
+        // Nothing is ever sent: only its end is told.
+        async move { while held.changed().await.is_ok() {} }
+    }
+
     /// The scopes that hold anything. Reads from the index.
     pub(super) fn scopes(&self, after: Option<ScopeId>, count_max: usize) -> Vec<ScopeId> {
         let known = self.core.scopes.all();

@@ -31,8 +31,10 @@ pub(super) struct Core {
     pub supply: Arc<Supply>,
     pub health: Health,
     pub boot: u64,
-    /// The directory is ours as long as this is open: it is closed last, after redb.
+    /// The directory is ours as long as this is open: it is closed after redb.
     pub _lock: Option<std::fs::File>,
+    /// Dropped last: whoever waits for the directory sees that it is free.
+    pub held: watch::Sender<()>,
 }
 
 impl Core {

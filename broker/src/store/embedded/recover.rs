@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     super::{Config, OpenError, ScopeId},
@@ -75,6 +75,7 @@ pub(super) fn open(
         boot,
         disk: disk.clone(),
         _lock: lock,
+        held: watch::Sender::new(()),
     });
     core.inbox.begin_at(from);
     for (scope, what) in damaged {
