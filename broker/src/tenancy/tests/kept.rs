@@ -40,7 +40,7 @@ async fn tenants_come_back_as_they_were() {
     r.create_named("acme", Settings::default()).await.expect("free");
     r.update("acme", None, |s| s.weight = 7).await.expect("it exists");
     r.create_named("gone", Settings::default()).await.expect("free");
-    r.delete_now("gone").await.expect("it exists");
+    r.delete_now("gone", None).await.expect("it exists");
     let acme = r.get("acme").expect("created");
 
     let again = open(&store).await;
@@ -152,12 +152,12 @@ async fn a_checkpoint_is_only_a_quicker_start() {
     for id in ["a", "b", "c", "d"] {
         r.create_named(id, Settings::default()).await.expect("free");
     }
-    r.delete_now("b").await.expect("it exists");
+    r.delete_now("b", None).await.expect("it exists");
     r.checkpoint().await;
     let ends = store.system().ends(TENANTS).await.expect("readable");
     assert_eq!((ends.first, ends.first == ends.next), (ends.next, true), "all is in the view");
     r.update("a", None, |s| s.weight = 2).await.expect("it exists");
-    r.delete_now("c").await.expect("it exists");
+    r.delete_now("c", None).await.expect("it exists");
     r.create_named("b", odd()).await.expect("free again");
     let again = open(&store).await;
     let state = |r: &Registry| -> Vec<_> {
@@ -264,7 +264,7 @@ async fn what_changes_is_told_once_it_is_kept() {
     r.update("acme", None, |_| ()).await.expect("it exists");
     r.suspend("acme", None).await.expect("it exists");
     r.activate("acme", None).await.expect("it exists");
-    r.delete_now("acme").await.expect("it exists");
+    r.delete_now("acme", None).await.expect("it exists");
     let kinds: Vec<_> = std::iter::from_fn(|| next().map(|(_, kind)| kind)).collect();
     let expected = ["created", "updated", "suspended", "activated", "suspended", "deleted"];
     assert_eq!(kinds, expected.map(|kind| format!("tenant_{kind}")));

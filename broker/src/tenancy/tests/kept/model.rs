@@ -125,7 +125,7 @@ async fn run(ops: Vec<Op>) {
             Op::Suspend(id) => r.suspend(IDS[id], None).await.ok().map(drop),
             Op::Activate(id) => r.activate(IDS[id], None).await.ok().map(drop),
             Op::Delete(id) => r.delete(IDS[id], None).await.ok(),
-            Op::DeleteNow(id) => r.delete_now(IDS[id]).await.ok(),
+            Op::DeleteNow(id) => r.delete_now(IDS[id], None).await.ok(),
             Op::Checkpoint => {
                 r.checkpoint().await;
                 Some(())
