@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tollgate_broker::MetricsFormat;
+use tollgate_broker::{
+    MetricsFormat,
+    tenancy::{Limit, Settings},
+};
 use tollgate_client::Request;
 use tollgate_protocol::Code;
 use tollgate_tests::{Rig, eventually, process::Served};
@@ -71,6 +74,34 @@ async fn every_item_is_counted_once_and_where_it_belongs() {
     }
     let expires = value(&page, "tollgate_certificate_expiry_timestamp_seconds").expect("a date");
     assert!(expires > 1.7e9, "{expires}");
+}
+
+#[tokio::test]
+async fn levels_of_quotas_are_those_that_are_configured() {
+    for (warning, critical, level) in [(40, 60, 1.0), (30, 50, 2.0), (60, 80, 0.0)] {
+        let rig = Rig::with(|config| {
+            config.tenancy.alerts.warning_percent = warning;
+            config.tenancy.alerts.critical_percent = critical;
+        })
+        .await;
+        let two = |s: &mut Settings| s.overrides.connections = Some(Limit::at_most(2));
+        rig.broker.tenants().update("acme", None, two).await.expect("the tenant");
+        let half = rig.client("acme").await;
+        half.execute([Request::new("echo", "hello")]).await.expect("a batch");
+        let of = "{tenant=\"acme\",quota=\"connections\"}";
+        shows(&rig, &format!("tollgate_quota_utilisation_ratio{of}"), 0.5).await;
+        shows(&rig, &format!("tollgate_quota_level{of}"), level).await;
+    }
+}
+
+#[tokio::test]
+async fn a_count_that_nothing_stands_behind_is_drift() {
+    let rig = Rig::with(|config| config.tenancy.audit_interval_ms = 100).await;
+    let acme = rig.broker.tenants().get("acme").expect("the tenant");
+    let held = acme.connection().expect("room");
+    shows(&rig, "tollgate_quota_drift", 1.0).await;
+    drop(held);
+    shows(&rig, "tollgate_quota_drift", 0.0).await;
 }
 
 #[tokio::test]

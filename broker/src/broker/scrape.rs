@@ -112,7 +112,7 @@ fn quotas(tenant: &Tenant, now: Instant) -> Vec<QuotaReading> {
     shown
         .map(|line| {
             let percent = line.utilisation();
-            let (name, level) = (line.quota.name(), level(percent));
+            let (name, level) = (line.quota.name(), line.level as u8);
             QuotaReading { name, utilisation: percent / 100.0, level }
         })
         .collect()
@@ -129,15 +129,6 @@ fn most(tenants: &[Arc<Tenant>], now: Instant) -> Vec<QuotaReading> {
         }
     }
     most
-}
-
-/// Warning from 80 %, critical from 95 %.
-fn level(percent: f64) -> u8 {
-    match percent {
-        95.0.. => 2,
-        80.0.. => 1,
-        _ => 0,
-    }
 }
 
 const ALWAYS_SHOWN: [Quota; 4] =
