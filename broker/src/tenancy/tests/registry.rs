@@ -201,20 +201,39 @@ async fn a_profile_acts_at_once_on_all_who_have_it() {
     assert_eq!(quotas(&t), (Some(10), Some(3)));
     let mut changes = t.subscribe();
     let part = Overrides { connections: Some(Limit::at_most(7)), ..Overrides::NOTHING };
-    r.set_profiles(&[("free".to_owned(), part)].into());
+    r.set_profiles(&[("free".to_owned(), part)].into()).await;
     assert!(changes.changed().now_or_never().is_some(), "who listens is told");
     assert_eq!(quotas(&t), (Some(7), Some(3)));
     assert_eq!(r.get("globex").expect("created").quotas(), Quotas::DEFAULT);
     assert_eq!(r.profiles().get("free").expect("built in").connections.bound(), Some(7));
 
-    r.set_profiles(&[("gold".to_owned(), part)].into());
+    r.set_profiles(&[("gold".to_owned(), part)].into()).await;
     r.update("acme", None, |s| s.profile = "gold".into()).await.expect("there is one now");
-    r.set_profiles(&[].into());
+    r.set_profiles(&[].into()).await;
     assert_eq!(quotas(&t), (Some(500), Some(3)), "one whose profile is gone has the default's");
     r.update("acme", None, |s| s.weight = 2).await.expect("it can still be changed");
-    r.set_profiles(&[("gold".to_owned(), part)].into());
+    r.set_profiles(&[("gold".to_owned(), part)].into()).await;
     assert_eq!(quotas(&t), (Some(7), Some(3)));
     assert_eq!(t.record().revision, 4, "profiles are no change of the tenant");
+}
+
+#[tokio::test]
+async fn others_have_their_turn_while_profiles_change() {
+    let ids: Vec<String> = (0..2_000).map(|n| format!("t{n}")).collect();
+    let r = with(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let other = async {
+        for turn in 1.. {
+            tokio::task::yield_now().await;
+            if r.all().iter().all(|t| t.quotas().topics.bound() == Some(7)) {
+                return turn;
+            }
+        }
+        0
+    };
+    let part = Overrides { topics: Some(Limit::at_most(7)), ..Overrides::NOTHING };
+    let parts = [("default".to_owned(), part)].into();
+    let (turns, ()) = tokio::join!(other, r.set_profiles(&parts));
+    assert!(turns > 4, "{turns} turns");
 }
 
 #[tokio::test]
