@@ -69,8 +69,8 @@ struct Params {
 /// Follow what happens
 ///
 /// Server-sent events: `event` is the kind, `data` one JSON object a line. With `Last-Event-ID` those
-/// since then come first, as far as they are kept (`events.kept_max`). An event `lost` says how many
-/// are missing, at least: look at the state itself then. A comment every 15 seconds shows that the
+/// since then come first, as far as they are kept (`events.kept_max`); 0 stands before the first of this
+/// process. An event `lost` says how many are missing, at least: look at the state itself then. A comment every 15 seconds shows that the
 /// stream lives.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events",
     params(Params, ("last-event-id" = Option<String>, Header,
