@@ -13,6 +13,7 @@ mod config;
 mod connections;
 mod events;
 mod extract;
+mod figures;
 mod guard;
 mod health;
 mod io;

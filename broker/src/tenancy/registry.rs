@@ -36,6 +36,7 @@ mod known;
 mod ledger;
 mod set_profiles;
 mod staging;
+mod totals;
 mod update;
 
 pub use create::NewTenant;
@@ -45,6 +46,7 @@ use known::Known;
 use ledger::Ledger;
 pub use ledger::RestoreError;
 use staging::Staging;
+use totals::Totals;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -71,6 +73,7 @@ struct Inner {
     gateways: Mutex<Map<String, Arc<Gateway>>>,
     gateway_default: GatewayLimits,
     book: Book,
+    totals: Totals,
 }
 
 /// What a registry begins with.
@@ -176,6 +179,7 @@ impl Registry {
             gateways: Mutex::new(gateways),
             gateway_default: config.gateway_default,
             book: Book::new(),
+            totals: Totals::default(),
         }))
     }
 
