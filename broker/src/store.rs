@@ -36,6 +36,7 @@ pub use error::{
     TrimError,
 };
 pub use memory::Faults;
+use port::Space;
 pub use port::{
     Change, Ends, Fence, KEY_BYTES_MAX, Offset, Page, Pair, ScopeId, Stored, Stream,
     VALUE_BYTES_MAX,
@@ -192,13 +193,41 @@ impl Scope {
         fence: &Fence,
         records: Vec<Record>,
     ) -> Result<Vec<Offset>, CommitError> {
+        self.commit_to(Space::Free, fence, records).await
+    }
+
+    /// As [`commit`](Self::commit), and on a full disk out of the store's reserve, as long as that
+    /// lasts: for small records that lead to space being given back, or that take a right away.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Panics
+    /// With a fence of another scope.
+    pub async fn commit_from_reserve(
+        &self,
+        fence: &Fence,
+        records: Vec<Record>,
+    ) -> Result<Vec<Offset>, CommitError> {
+        self.commit_to(Space::Reserve, fence, records).await
+    }
+
+    async fn commit_to(
+        &self,
+        space: Space,
+        fence: &Fence,
+        records: Vec<Record>,
+    ) -> Result<Vec<Offset>, CommitError> {
         assert_eq!(fence.scope, self.id, "a fence is for its own scope");
         if records.is_empty() {
             return Ok(Vec::new());
         }
         match &self.backend {
-            Backend::Memory(memory) => memory.commit(fence, records).await,
-            Backend::Embedded(store) => store.commit(fence, records).await,
+            Backend::Memory(memory) => memory.commit(space, fence, records).await,
+            Backend::Embedded(store) => store.commit(space, fence, records).await,
         }
     }
 

@@ -93,8 +93,10 @@ impl Ledger {
         Ok(())
     }
 
+    /// Finds room on a full disk, too: a right is taken away even then.
     async fn commit(&mut self, record: Record) -> Result<(), NotKept> {
-        let offsets = self.scope.commit(&self.fence, vec![record]).await.map_err(|e| match e {
+        let kept = self.scope.commit_from_reserve(&self.fence, vec![record]).await;
+        let offsets = kept.map_err(|e| match e {
             CommitError::Full { .. } => NotKept::Full,
             other => NotKept::Failed(other.to_string()),
         })?;

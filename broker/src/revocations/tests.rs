@@ -123,6 +123,9 @@ async fn without_room_nothing_is_revoked() {
     let home = Home { store, ..Home::new() };
     let (all, trust) = home.open().await;
     disk.full(true);
+    let some = all.revoke(entry("00ab"), String::new()).await.expect("the reserve is for this");
+    all.reinstate(some.id).await.expect("and for that");
+    disk.full_to_the_last();
     let error = all.revoke(entry(LOST), String::new()).await.expect_err("no room");
     assert_eq!(error.code(), Code::StorageFull);
     assert!(all.is_empty() && !denies(trust.current()));

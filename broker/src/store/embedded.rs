@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Change, CheckpointError, ClaimError, CommitError, Config, DropError, Ends, Fence, Offset,
-    OpenError, Page, Pair, Poisoned, ReadError, Record, ScopeId, Stored, Stream, TrimError,
+    OpenError, Page, Pair, Poisoned, ReadError, Record, ScopeId, Space, Stored, Stream, TrimError,
 };
 use committer::{Committer, refuse, size_of};
 use core::{Core, ViewTask, corrupt, unreadable};
@@ -41,6 +41,7 @@ mod plant;
 mod queue;
 mod read;
 mod recover;
+mod reserve;
 mod scan;
 mod scope;
 
@@ -140,6 +141,7 @@ impl Embedded {
 
     pub(super) async fn commit(
         &self,
+        space: Space,
         fence: &Fence,
         records: Vec<Record>,
     ) -> Result<Vec<Offset>, CommitError> {
@@ -162,7 +164,7 @@ impl Embedded {
         let permit = self.core.room.clone().acquire_many_owned(bytes).await;
         let permit = permit.map_err(|_| CommitError::Poisoned(self.lost()))?;
         let (done, wait) = oneshot::channel();
-        let task = Task::Commit { epoch: fence.epoch, records, permit, done };
+        let task = Task::Commit { space, epoch: fence.epoch, records, permit, done };
         self.push(fence.scope, task, size);
         wait.await.unwrap_or_else(|_| Err(CommitError::Unknown(self.lost())))
     }

@@ -11,6 +11,7 @@ use super::{
     index::{Index, IndexError, Position, ViewChange},
     journal::Supply,
     queue::Queue,
+    reserve::Reserve,
     scope::{ScopeState, Scopes},
 };
 
@@ -19,6 +20,8 @@ use super::{
 pub(super) struct Core {
     pub config: Config,
     pub disk: Arc<dyn Disk>,
+    /// For the index.
+    pub reserve: Reserve,
     pub index: Index,
     pub scopes: Scopes,
     pub files: Open,

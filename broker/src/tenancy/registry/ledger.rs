@@ -132,11 +132,16 @@ impl Ledger {
         self.notes().dropping.iter().copied().collect()
     }
 
-    /// Keeps changes, all or none.
+    /// Keeps changes, all or none. Those that create nothing find room on a full disk.
     pub(super) async fn commit(&self, changes: &[&Change]) -> Result<(), NotKept> {
         let records: Vec<_> = changes.iter().map(|change| record(change)).collect();
         let bodies: Vec<_> = records.iter().map(|r| (r.kind.layout(), r.body.clone())).collect();
-        let offsets = self.scope.commit(&self.fence, records).await.map_err(|e| match e {
+        let kept = if changes.iter().any(|change| change.verb == Verb::Create) {
+            self.scope.commit(&self.fence, records).await
+        } else {
+            self.scope.commit_from_reserve(&self.fence, records).await
+        };
+        let offsets = kept.map_err(|e| match e {
             CommitError::Full { .. } => NotKept::Full,
             other => NotKept::Failed(other.to_string()),
         })?;

@@ -3,7 +3,7 @@
 //! A change is decided upon what the changes before it will have made, whether they are kept yet or
 //! not. What cannot be kept takes what was decided upon it along. Readers see only what is kept.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use tokio::sync::oneshot;
 use tollgate_protocol::id::TenantId;
@@ -46,7 +46,9 @@ struct Ahead {
 /// One thing that waits to be kept.
 #[derive(Debug)]
 struct Waiting {
-    /// None: only what comes before it.
+    /// Whose change.
+    tenant: TenantId,
+    /// None: only what comes before it of the same tenant.
     change: Option<Change>,
     answer: oneshot::Sender<Result<(), NotKept>>,
 }
@@ -106,19 +108,37 @@ impl Staging {
         self.creating
     }
 
-    /// The changes that are to be kept in one go, the oldest; none ends the flushing.
+    /// The changes that are to be kept in one go, the oldest; none ends the flushing. Those that
+    /// create tenants and those that do not are kept apart: they may take different room.
     fn next_group(&mut self) -> Option<Vec<Waiting>> {
         if self.queue.is_empty() {
             self.flushing = false;
             return None;
         }
-        let mut bytes = 0;
+        let (mut bytes, mut creates) = (0, None);
         let fits = |w: &&Waiting| {
-            bytes += w.change.as_ref().map_or(0, ledger::weight);
-            bytes <= GROUP_BYTES_MAX
+            let Some(change) = &w.change else { return true };
+            bytes += ledger::weight(change);
+            let does = change.verb == Verb::Create;
+            bytes <= GROUP_BYTES_MAX && *creates.get_or_insert(does) == does
         };
         let n = self.queue.iter().take(GROUP_MAX).take_while(fits).count().max(1);
         Some(self.queue.drain(..n).collect())
+    }
+
+    /// Forgets changes that could not be kept, and what was decided upon them: all that is on its
+    /// way of the same tenants.
+    fn forget(&mut self, group: Vec<Waiting>) -> Vec<Waiting> {
+        let tenants: HashSet<TenantId> = group.iter().map(|w| w.tenant.clone()).collect();
+        let queue = std::mem::take(&mut self.queue);
+        let (upon, others): (Vec<_>, _) =
+            queue.into_iter().partition(|w| tenants.contains(&w.tenant));
+        self.queue = others;
+        self.ahead.retain(|id, _| !tenants.contains(id));
+        let lost: Vec<Waiting> = group.into_iter().chain(upon).collect();
+        let creates = |w: &&Waiting| w.change.as_ref().is_some_and(|c| c.verb == Verb::Create);
+        self.creating -= lost.iter().filter(creates).count();
+        lost
     }
 
     /// Nothing is on its way, and the next tenant has this number.
@@ -167,19 +187,20 @@ impl Registry {
             change: change.number,
             leaving: matches!(change.verb, Verb::BeginLeaving { .. }),
         };
-        staging.ahead.insert(change.tenant.id.clone(), ahead);
-        self.wait(staging, Some(change))
+        let tenant = change.tenant.id.clone();
+        staging.ahead.insert(tenant.clone(), ahead);
+        self.wait(staging, tenant, Some(change))
     }
 
-    /// Waits for everything that is on its way.
-    pub(super) fn follow(&self, staging: &mut Staging) -> Landed {
-        self.wait(staging, None)
+    /// Waits for everything of a tenant that is on its way.
+    pub(super) fn follow(&self, staging: &mut Staging, tenant: &TenantId) -> Landed {
+        self.wait(staging, tenant.clone(), None)
     }
 
-    fn wait(&self, staging: &mut Staging, change: Option<Change>) -> Landed {
+    fn wait(&self, staging: &mut Staging, tenant: TenantId, change: Option<Change>) -> Landed {
         let (answer, landed) = oneshot::channel();
         if !staging.stopped {
-            staging.queue.push(Waiting { change, answer });
+            staging.queue.push(Waiting { tenant, change, answer });
             if !std::mem::replace(&mut staging.flushing, true) {
                 self.spawn(Flush(self.clone()).run());
             }
@@ -266,7 +287,7 @@ impl Flush {
             let Some(group) = self.0.staging().next_group() else { return };
             match self.0.keep(&group).await {
                 Ok(()) => {
-                    for Waiting { change, answer } in group {
+                    for Waiting { change, answer, .. } in group {
                         change.iter().for_each(|change| self.0.publish(change));
                         // Whoever asked may have gone.
                         let _ = answer.send(Ok(()));
@@ -274,13 +295,8 @@ impl Flush {
                     self.0.checkpoint_when_due();
                 }
                 Err(error) => {
-                    let rest = {
-                        let mut staging = self.0.staging();
-                        staging.ahead.clear();
-                        staging.creating = 0;
-                        std::mem::take(&mut staging.queue)
-                    };
-                    for Waiting { answer, .. } in group.into_iter().chain(rest) {
+                    let lost = self.0.staging().forget(group);
+                    for Waiting { answer, .. } in lost {
                         let _ = answer.send(Err(error.clone()));
                     }
                 }

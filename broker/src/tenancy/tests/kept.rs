@@ -64,7 +64,7 @@ async fn without_room_nothing_changes_until_there_is_room() {
     let (store, disk) = Store::memory_with_faults();
     let r = open(&store).await;
     let acme = r.create_named("acme", Settings::default()).await.expect("free");
-    disk.full(true);
+    disk.full_to_the_last();
     let outcomes =
         join_all((0..5).map(|n| r.update("acme", None, move |s| s.weight = 10 + n))).await;
     for outcome in outcomes {
@@ -77,6 +77,31 @@ async fn without_room_nothing_changes_until_there_is_room() {
     r.update("acme", Some(1), |s| s.weight = 3).await.expect("there is room again");
     assert_eq!((acme.weight(), acme.record().revision), (3, 2));
     r.create_named("new", Settings::default()).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_is_created_and_everything_else_goes_on() {
+    let (store, disk) = Store::memory_with_faults();
+    let r = open(&store).await;
+    for id in ["acme", "globex", "hooli"] {
+        r.create_named(id, Settings::default()).await.expect("free");
+    }
+    disk.full(true);
+    r.suspend("acme", None).await.expect("out of the reserve");
+    r.delete("acme", None).await.expect("out of the reserve");
+    r.delete_now("globex", None).await.expect("out of the reserve");
+    // What is refused takes along what was decided upon it, and nothing else.
+    let (new, upon, other) = tokio::join!(
+        r.create_named("new", Settings::default()),
+        r.update("new", None, |s| s.weight = 2),
+        r.update("hooli", None, |s| s.weight = 3),
+    );
+    assert_eq!(new.map(drop), Err(CreateError::NotKept(NotKept::Full)));
+    assert_eq!(upon.map(drop), Err(UpdateError::NotKept(NotKept::Full)));
+    assert_eq!(other.expect("out of the reserve").weight(), 3);
+    let again = open(&store).await;
+    assert_eq!(again.all().iter().map(|t| t.id().as_str()).collect::<Vec<_>>(), ["hooli"]);
+    assert_eq!(again.get("hooli").expect("kept").weight(), 3);
 }
 
 #[tokio::test]
