@@ -16,6 +16,8 @@ pub mod system {
     pub const TENANTS: Stream = Stream(1);
     /// What was revoked through the API.
     pub const REVOCATIONS: Stream = Stream(2);
+    /// With which keys tenants were created: what is older than a day is trimmed.
+    pub const TENANT_KEYS: Stream = Stream(3);
 }
 
 /// What a record is.
@@ -30,6 +32,8 @@ pub enum Kind {
     Revocation,
     /// A revocation was taken back.
     RevocationRemoved,
+    /// A tenant was created with an idempotency key.
+    TenantKey,
 }
 
 /// A row of the table of kinds.
@@ -47,6 +51,7 @@ const TABLE: &[Row] = &[
     Row { kind: Kind::TenantDeleted, tag: 2, layout: 1 },
     Row { kind: Kind::Revocation, tag: 3, layout: 1 },
     Row { kind: Kind::RevocationRemoved, tag: 4, layout: 1 },
+    Row { kind: Kind::TenantKey, tag: 5, layout: 1 },
 ];
 
 impl Kind {
@@ -103,6 +108,7 @@ mod tests {
         (2, "TenantDeleted", 1),
         (3, "Revocation", 1),
         (4, "RevocationRemoved", 1),
+        (5, "TenantKey", 1),
     ];
 
     #[test]

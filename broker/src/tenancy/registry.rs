@@ -34,6 +34,7 @@ mod delete;
 mod errors;
 mod known;
 mod ledger;
+mod once;
 mod set_profiles;
 mod staging;
 mod totals;
@@ -45,6 +46,8 @@ pub use errors::{CreateError, DeleteError, NotKept, UpdateError};
 use known::Known;
 use ledger::Ledger;
 pub use ledger::RestoreError;
+pub use once::Once;
+pub(super) use once::Used;
 use staging::Staging;
 use totals::Totals;
 
@@ -110,7 +113,7 @@ impl Registry {
             common: Arc::new(Common::of(config)),
             known: Known::default(),
             profiles: Profiles::new(&config.profiles),
-            staging: Staging::beginning_with(1),
+            staging: Staging::beginning_with(1, Vec::new()),
             ledger: None,
             events: Events::default(),
             runtime: None,
@@ -135,7 +138,7 @@ impl Registry {
         let profiles = Profiles::new(&config.profiles);
         let common = Arc::new(Common::of(config));
         let mut known = Known::default();
-        let ledger = Ledger::open(store, fence, |stored| {
+        let (ledger, keys) = Ledger::open(store, fence, |stored| {
             known.insert(restored(stored, &profiles, common.clone()));
         })
         .await?;
@@ -144,7 +147,7 @@ impl Registry {
             common,
             known,
             profiles,
-            staging: Staging::beginning_with(ledger.next_number()),
+            staging: Staging::beginning_with(ledger.next_number(), keys),
             ledger: Some(ledger.clone()),
             events,
             runtime: Some(Handle::current()),

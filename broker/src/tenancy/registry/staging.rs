@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::SystemTime};
 use tokio::sync::oneshot;
 use tollgate_protocol::id::TenantId;
 
-use super::{Map, NotKept, Registry, ledger};
+use super::{Map, NotKept, Registry, Used, ledger, once::Keys};
 use crate::{
     events,
     tenancy::{
@@ -32,6 +32,8 @@ pub(super) struct Staging {
     changes: u64,
     /// The number of the next tenant.
     next_number: u32,
+    /// With which keys tenants were created.
+    pub keys: Keys,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub(super) struct Change {
     pub verb: Verb,
     pub tenant: Arc<Tenant>,
     pub record: Record,
+    /// The key that it was asked for with.
+    pub used: Option<Used>,
     number: u64,
 }
 
@@ -76,7 +80,7 @@ pub(super) enum Verb {
 
 impl Change {
     pub(super) fn new(verb: Verb, tenant: Arc<Tenant>, record: Record) -> Change {
-        Change { verb, tenant, record, number: 0 }
+        Change { verb, tenant, record, used: None, number: 0 }
     }
 }
 
@@ -136,14 +140,19 @@ impl Staging {
         self.queue = others;
         self.ahead.retain(|id, _| !tenants.contains(id));
         let lost: Vec<Waiting> = group.into_iter().chain(upon).collect();
+        for used in lost.iter().filter_map(|w| w.change.as_ref()?.used.as_ref()) {
+            self.keys.free(&used.once.key);
+        }
         let creates = |w: &&Waiting| w.change.as_ref().is_some_and(|c| c.verb == Verb::Create);
         self.creating -= lost.iter().filter(creates).count();
         lost
     }
 
-    /// Nothing is on its way, and the next tenant has this number.
-    pub(super) fn beginning_with(next_number: u32) -> Staging {
-        Staging { next_number, ..Staging::default() }
+    /// Nothing is on its way, the next tenant has this number, and these keys were used.
+    pub(super) fn beginning_with(next_number: u32, used: Vec<Used>) -> Staging {
+        let mut keys = Keys::default();
+        used.into_iter().for_each(|used| keys.insert(used));
+        Staging { next_number, keys, ..Staging::default() }
     }
 
     /// A number that no tenant has had; none when all are used up.
@@ -187,6 +196,9 @@ impl Registry {
             change: change.number,
             leaving: matches!(change.verb, Verb::BeginLeaving { .. }),
         };
+        if let Some(used) = &change.used {
+            staging.keys.insert(used.clone());
+        }
         let tenant = change.tenant.id.clone();
         staging.ahead.insert(tenant.clone(), ahead);
         self.wait(staging, tenant, Some(change))

@@ -105,6 +105,38 @@ async fn on_a_full_disk_nothing_is_created_and_everything_else_goes_on() {
 }
 
 #[tokio::test]
+async fn a_key_creates_one_tenant_also_across_restarts() {
+    let (store, disk) = Store::memory_with_faults();
+    let r = open(&store).await;
+    let once = |key: &str, n: u8| Once { key: key.into(), digest: [n; 32] };
+    let new = |id: &str| NewTenant { id: TenantId::parse(id).ok(), ..NewTenant::default() };
+    let (first, second) = tokio::join!(
+        r.create_once(new("acme"), once("a", 1)),
+        r.create_once(new("acme"), once("a", 1)),
+    );
+    let first = first.expect("free");
+    assert!(Arc::ptr_eq(&first, &second.expect("the same")), "asked for twice at once");
+    let other = r.create_once(new("globex"), once("a", 2)).await;
+    assert_eq!(other.map(drop), Err(CreateError::KeyUsed));
+    disk.full(true);
+    let refused = r.create_once(new("globex"), once("b", 2)).await;
+    assert_eq!(refused.map(drop), Err(CreateError::NotKept(NotKept::Full)));
+    disk.full(false);
+    r.create_once(new("globex"), once("b", 3)).await.expect("the key was free again");
+
+    let (store, _) = disk.power_cut(0);
+    let r = open(&store).await;
+    let again = r.create_once(new("acme"), once("a", 1)).await.expect("the same");
+    assert_eq!(again.index(), first.index());
+    let other = r.create_once(new("hooli"), once("b", 2)).await;
+    assert_eq!(other.map(drop), Err(CreateError::KeyUsed));
+    r.delete_now("acme", None).await.expect("it exists");
+    r.create_named("acme", Settings::default()).await.expect("free again");
+    let gone = r.create_once(new("acme"), once("a", 1)).await;
+    assert_eq!(gone.map(drop), Err(CreateError::KeyGone), "not its successor");
+}
+
+#[tokio::test]
 async fn a_failed_sync_is_final_and_what_was_kept_shows_at_the_next_start() {
     let (store, disk) = Store::memory_with_faults();
     let r = open(&store).await;
