@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::HashMap, time::Duration};
 
 use clap::ValueEnum;
 
-use super::sample::Sample;
+use super::sample::{Gateway, Sample};
 use crate::cli::api::model::{Level, Stats, Usage};
 
 /// What rows are sorted by.
@@ -90,6 +90,8 @@ pub(super) struct Picture {
     pub total: Row,
     pub tenants: usize,
     pub more: bool,
+    /// What gateways have open; what they do is their tenants'.
+    pub gateways: Vec<(String, Gateway)>,
     pub rows: Vec<Row>,
 }
 
@@ -116,7 +118,9 @@ impl Picture {
             }
         };
         let rows: Vec<Row> = now.usage.iter().map(row).collect();
-        Picture { interval, total: total(&rows), tenants: rows.len(), more: now.more, rows }
+        let gateways = now.gateways.iter().map(|(name, open)| (name.clone(), *open)).collect();
+        let (total, tenants) = (total(&rows), rows.len());
+        Picture { interval, total, tenants, more: now.more, gateways, rows }
     }
 
     /// Leaves only the tenants with this in their id, in this order.
@@ -233,6 +237,7 @@ pub(super) mod tests {
             at,
             usage: model::items(&read(usage.collect())).expect("usage"),
             stats: model::items(&read(stats.collect())).expect("stats"),
+            gateways: Default::default(),
             more: false,
         }
     }
