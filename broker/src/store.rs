@@ -29,6 +29,7 @@ mod memory;
 mod model;
 mod port;
 pub mod record;
+mod stats;
 
 pub use config::Config;
 pub use error::{
@@ -42,6 +43,7 @@ pub use port::{
     VALUE_BYTES_MAX,
 };
 pub use record::{Kind, Record};
+pub(crate) use stats::Look;
 
 /// A store. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -133,6 +135,14 @@ impl Store {
             if let Some(released) = released {
                 released.await;
             }
+        }
+    }
+
+    /// How it is, when it is on a disk. Asks the disk.
+    pub(crate) fn look(&self) -> Option<Look> {
+        match &self.backend {
+            Backend::Memory(_) => None,
+            Backend::Embedded(store) => Some(store.look()),
         }
     }
 

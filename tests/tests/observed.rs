@@ -9,7 +9,7 @@ use tollgate_broker::{
 };
 use tollgate_client::Request;
 use tollgate_protocol::Code;
-use tollgate_tests::{Rig, eventually, process::Served};
+use tollgate_tests::{Rig, eventually, process::Served, settings};
 
 /// The value of a row of the page, if it is there.
 fn value(page: &str, row: &str) -> Option<f64> {
@@ -92,6 +92,27 @@ async fn levels_of_quotas_are_those_that_are_configured() {
         shows(&rig, &format!("tollgate_quota_utilisation_ratio{of}"), 0.5).await;
         shows(&rig, &format!("tollgate_quota_level{of}"), level).await;
     }
+}
+
+#[tokio::test]
+async fn what_the_store_does_is_counted() {
+    let rig = Rig::start().await;
+    let before = page(&rig);
+    rig.broker.tenants().create_named("hooli", settings()).await.expect("free");
+    let after = page(&rig);
+    for row in [
+        "tollgate_store_groups_total",
+        "tollgate_store_entries_total",
+        "tollgate_store_written_bytes_total",
+        "tollgate_store_sync_seconds_count",
+    ] {
+        let at = |page| value(page, row).unwrap_or_else(|| panic!("{row} is missing"));
+        assert!(at(&after) > at(&before), "{row}");
+    }
+    let free = value(&after, "tollgate_store_free_bytes").expect("a number");
+    assert!(free > value(&after, "tollgate_store_reserve_bytes").expect("a number"));
+    assert_eq!(value(&after, "tollgate_store_checkpoints_put_off_total"), Some(0.0));
+    assert!(value(&after, "tollgate_store_checkpoint_age_seconds").is_some());
 }
 
 #[tokio::test]

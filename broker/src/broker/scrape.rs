@@ -4,7 +4,7 @@
 //! lately, never at all tenants.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -16,8 +16,11 @@ use crate::{
     config,
     metrics::{
         Format, Readings,
-        readings::{Pool, Quota as QuotaReading, Slots, Tenant as TenantReading},
+        readings::{
+            Pool, Quota as QuotaReading, Slots, Store as StoreReading, Tenant as TenantReading,
+        },
     },
+    store,
     tenancy::{Bounds, Quantiles, Quota, Row, Tenant},
 };
 
@@ -48,6 +51,7 @@ impl Services {
             store_bytes: self.store.system().bytes(),
             // Ready once it has failed, and only then.
             store_poisoned: self.store.failed().now_or_never().is_some(),
+            store: self.store.look().map(stored),
             streams: self.live.streams(),
             slots: Slots {
                 running: slots.running(),
@@ -84,6 +88,20 @@ impl Services {
 fn expires(trust: &Snapshot) -> Option<SystemTime> {
     let leaf = trust.server.chain().first()?;
     validity(leaf).ok().map(|v| v.not_after)
+}
+
+fn stored(store: store::Look) -> StoreReading {
+    let stats = &store.stats;
+    StoreReading {
+        groups: stats.groups.load(Relaxed),
+        entries: stats.entries.load(Relaxed),
+        written: stats.bytes.load(Relaxed),
+        syncs: stats.syncs.clone(),
+        free: store.free,
+        reserve: store.reserve,
+        checkpoint_age: stats.checkpoint_age(),
+        put_off: stats.put_off.load(Relaxed),
+    }
 }
 
 fn reading(row: Row, quotas: Vec<QuotaReading>) -> TenantReading {

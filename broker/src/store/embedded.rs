@@ -17,7 +17,7 @@ use std::{fs, io, path::Path, sync::Arc, thread};
 use tokio::sync::oneshot;
 
 use super::{
-    Change, CheckpointError, ClaimError, CommitError, Config, DropError, Ends, Fence, Offset,
+    Change, CheckpointError, ClaimError, CommitError, Config, DropError, Ends, Fence, Look, Offset,
     OpenError, Page, Pair, Poisoned, ReadError, Record, ScopeId, Space, Stored, Stream, TrimError,
 };
 use committer::{Committer, refuse, size_of};
@@ -94,6 +94,13 @@ impl Embedded {
 
     pub(super) async fn failed(&self) -> Poisoned {
         self.core.health.failed().await
+    }
+
+    /// How it is. A disk that does not tell what is free has nothing.
+    pub(super) fn look(&self) -> Look {
+        let free = self.core.disk.free().unwrap_or(0);
+        let reserve = self.core.config.free_bytes;
+        Look { stats: self.core.stats.clone(), free, reserve }
     }
 
     /// Resolves once the directory is given back.

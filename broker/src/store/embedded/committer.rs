@@ -4,7 +4,7 @@
 //! What arrives during a sync is the next group. Never touches redb or segments: that is the
 //! keeper's, behind it. Large records are the exception: they go straight to their file.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -144,8 +144,10 @@ impl Committer {
         }
         let entries = std::mem::take(&mut group.entries);
         let head = Head { number: self.journal.end().number, entries };
+        let begun = Instant::now();
         match self.journal.append(&head, &group.bodies) {
             Ok(Ok(())) => {
+                self.core.stats.group(head.entries.len(), head.extent(), begun.elapsed());
                 self.publish(group);
                 Ok(())
             }

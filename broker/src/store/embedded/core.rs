@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
-    super::{CheckpointError, Config, Corrupt, Poisoned, ReadError, ScopeId, Stream},
+    super::{CheckpointError, Config, Corrupt, Poisoned, ReadError, ScopeId, Stream, stats::Stats},
     disk::Disk,
     files::Open,
     index::{Index, IndexError, Position, ViewChange},
@@ -33,6 +33,7 @@ pub(super) struct Core {
     pub inbox: Inbox,
     pub supply: Arc<Supply>,
     pub health: Health,
+    pub stats: Arc<Stats>,
     pub boot: u64,
     /// The directory is ours as long as this is open: it is closed after redb.
     pub _lock: Option<std::fs::File>,

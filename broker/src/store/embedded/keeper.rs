@@ -8,7 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -227,8 +227,11 @@ impl Keeper {
         self.core.reserve.take().map_err(|error| Stop::of("the reserve", &error))?;
         let free = self.core.disk.free().map_err(|error| Stop::of("free space", &error))?;
         let wanted = INDEX_BYTES + rows as u64 * ROW_BYTES + 2 * bytes as u64;
-        let short = || Stop::Full(format!("{free} bytes are free, a checkpoint wants {wanted}"));
-        if free < wanted { Err(short()) } else { Ok(()) }
+        if free >= wanted {
+            return Ok(());
+        }
+        self.core.stats.put_off.fetch_add(1, Relaxed);
+        Err(Stop::Full(format!("{free} bytes are free, a checkpoint wants {wanted}")))
     }
 
     /// Changes views: all that wait, in one step.
@@ -328,6 +331,7 @@ impl Keeper {
         self.core.index.update(&update)?;
         self.touched.clear();
         self.core.inbox.begin_at(mark);
+        self.core.stats.checkpoint();
         for name in spent {
             self.core.files.close(|open| *open == name);
             if let Err(error) = self.core.disk.remove(&name.path()) {

@@ -77,6 +77,7 @@ pub(super) fn open(
         queue: Queue::default(),
         inbox: Inbox::default(),
         health: Health::default(),
+        stats: Arc::default(),
         boot,
         disk: disk.clone(),
         _lock: lock,
