@@ -51,7 +51,7 @@ impl Services {
             store_bytes: self.store.system().bytes(),
             // Ready once it has failed, and only then.
             store_poisoned: self.store.failed().now_or_never().is_some(),
-            store: self.store.look().map(stored),
+            store: self.store.look().as_ref().map(stored),
             streams: self.live.streams(),
             slots: Slots {
                 running: slots.running(),
@@ -90,7 +90,7 @@ fn expires(trust: &Snapshot) -> Option<SystemTime> {
     validity(leaf).ok().map(|v| v.not_after)
 }
 
-fn stored(store: store::Look) -> StoreReading {
+fn stored(store: &store::Look) -> StoreReading {
     let stats = &store.stats;
     StoreReading {
         groups: stats.groups.load(Relaxed),

@@ -1,6 +1,9 @@
 //! The listener with TLS: operators' and tenants' certificates, and their end.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use reqwest::{Certificate, Identity as Presented};
 use serde_json::Value;
@@ -80,7 +83,10 @@ async fn a_batch_is_told_that_the_certificate_it_came_with_is_about_to_expire() 
             config.limits.expiry_notice_ms = ahead_ms;
         })
         .await;
-        let hour = IssueOptions { validity: Duration::from_secs(3_600), ..IssueOptions::default() };
+        let hour = IssueOptions {
+            validity: Duration::from_secs(3_600),
+            not_before: SystemTime::now() - Duration::from_secs(60),
+        };
         let (client, base) = client_for(&rig, Some(&client_identity("acme")), &hour);
         let batch = client
             .post(format!("{base}/api/v1/tenants/acme/batches"))

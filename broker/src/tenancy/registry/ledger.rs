@@ -277,7 +277,7 @@ impl Notes {
         if spent < KEYS_TRIM {
             return None;
         }
-        self.keys.drain(..spent).last().map(|(offset, _)| offset.next())
+        self.keys.drain(..spent).next_back().map(|(offset, _)| offset.next())
     }
 
     /// Notes a change that is kept.
