@@ -160,6 +160,20 @@ pub struct Broker {
     authority: Option<DevAuthority>,
 }
 
+/// Who is trusted, and what keeps that up to date.
+struct Trust {
+    rotator: Rotator,
+    certificates: rotate::Handle,
+    domain: TrustDomain,
+    authority: Option<DevAuthority>,
+}
+
+/// The listeners: bound, not serving yet.
+struct Doors {
+    endpoint: Endpoint,
+    http: Option<http::Listener>,
+}
+
 /// What a broker is doing now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
@@ -196,13 +210,41 @@ impl Broker {
         }
         let authority = dev_ca::when_needed(&config, &domain)?;
         let paths = paths(&config, authority.as_ref(), domain)?;
-        let (mut rotator, certificates) = Rotator::new(paths.clone())?;
-        let events = Events::new(&config.events);
+        let (rotator, certificates) = Rotator::new(paths.clone())?;
+        let (snapshot, data_dir) = (certificates.current(), config.data_dir.as_deref());
+        let endpoint = Endpoint::bind(config.listen, &config.limits, &snapshot, data_dir)?;
+        let http = config.http.enabled.then(|| {
+            let (paths, trust) = (paths.clone(), certificates.subscribe());
+            http::Listener::bind(&config.http, paths, trust)
+        });
+        let doors = Doors { endpoint, http: http.transpose()? };
+        let trust = Trust { rotator, certificates, domain: paths.domain, authority };
+        // Last: only now does something begin that has to be brought to its end.
         let store = open_store(&config).await?;
+        let released = store.released();
+        let started = Broker::start_on(store, config, catalog, trust, doors).await;
+        if started.is_err() {
+            // Whoever tries again finds the directory free.
+            released.await;
+        }
+        started
+    }
+
+    /// What can only be judged with what the store holds.
+    async fn start_on(
+        store: Store,
+        config: Config,
+        catalog: Catalog,
+        trust: Trust,
+        doors: Doors,
+    ) -> Result<Broker, StartError> {
+        let Trust { mut rotator, certificates, domain, authority } = trust;
+        let Doors { mut endpoint, http } = doors;
+        let events = Events::new(&config.events);
         let fence = store.system().claim().await?;
         let opened = Registry::open(&config.tenancy, store.clone(), fence.clone(), events.clone());
         let tenants = opened.await?;
-        let (domain, trust) = (paths.domain.clone(), certificates.clone());
+        let trust = certificates.clone();
         let revocations =
             Revocations::open(&store, fence.clone(), domain, trust, events.clone()).await?;
         rotator.deny(revocations.entries().collect())?;
@@ -217,9 +259,7 @@ impl Broker {
         let workers =
             Workers::open(&config.workers, (&store, fence), directory, slots, metered, told);
         let workers = workers.await?;
-        let snapshot = certificates.current();
-        let endpoint =
-            Endpoint::bind(config.listen, &config.limits, &snapshot, config.data_dir.as_deref())?;
+        endpoint.trust(&config.limits, &certificates.current())?;
         let local_addr = endpoint
             .local_addr()
             .map_err(|source| EndpointError::Bind { addr: config.listen, source })?;
@@ -246,6 +286,8 @@ impl Broker {
             stop: CancellationToken::new(),
             config: Arc::new(config),
         });
+        let http = http.map(|listener| listener.serve(&services)).transpose()?;
+        // Nothing fails from here on.
         let memory = services.memory.clone().watch(services.config.limits.memory_bytes);
         let alerts = alerts::watch(services.tenants.clone(), services.events.clone());
         let watchers = vec![
@@ -256,8 +298,6 @@ impl Broker {
             tokio::spawn(forget_recipes(services.workers.clone())),
             tokio::spawn(audit(services.clone())),
         ];
-        let http = services.config.http.enabled;
-        let http = http.then(|| http::Server::start(&services, &paths)).transpose()?;
         let endpoint = tokio::spawn(endpoint.run(services.clone()));
         Ok(Broker { services, local_addr, certificates, endpoint, watchers, http, authority })
     }
@@ -380,6 +420,11 @@ impl Broker {
             http.stop(LAST_WORDS).await;
         }
         let _ = tokio::time::timeout(LAST_WORDS, &mut this.endpoint).await;
+        for watcher in std::mem::take(&mut this.watchers) {
+            // They hold the store, which the next broker wants.
+            watcher.abort();
+            let _ = watcher.await;
+        }
     }
 }
 

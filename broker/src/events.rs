@@ -235,12 +235,15 @@ impl Events {
         id
     }
 
-    /// Tells of what happens from now on; or of everything after an event, as far as it is kept.
+    /// Tells of what happens from now on; or of everything after an event, as far as it is kept: after
+    /// 0, that is everything since the bus was made.
     pub fn subscribe(&self, after: Option<u64>) -> Subscription {
         let news = self.0.news.subscribe();
         let kept = self.0.kept.clone();
         let next = match after {
             None => lock(&kept).next,
+            // Who has seen nothing has lost nothing of an earlier process.
+            Some(0) => lock(&kept).first,
             Some(id) => id.saturating_add(1),
         };
         Subscription { kept, news, next }

@@ -13,6 +13,7 @@ mod config;
 mod connections;
 mod events;
 mod extract;
+mod figures;
 mod guard;
 mod health;
 mod io;
@@ -36,7 +37,7 @@ mod workers;
 pub use auth::TokenError;
 pub use config::{BadHttp, Config, TokenOf, TokenRole};
 pub use server::HttpError;
-pub(crate) use server::Server;
+pub(crate) use server::{Listener, Server};
 
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ mod stored;
 use ledger::Ledger;
 pub use stored::BadRecord;
 
-/// The number of a revocation: a UUID of version 7, so that they sort by time.
+/// The id of a revocation: a UUID of version 7, so that they sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RevocationId(Uuid);
 
@@ -50,7 +50,7 @@ impl FromStr for RevocationId {
 /// A revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    /// Its number.
+    /// Its id.
     pub id: RevocationId,
     /// What is revoked.
     pub entry: Entry,

@@ -30,6 +30,7 @@ mod memory;
 mod model;
 mod port;
 pub mod record;
+mod stats;
 
 pub use config::Config;
 pub use error::{
@@ -37,11 +38,13 @@ pub use error::{
     TrimError,
 };
 pub use memory::Faults;
+use port::Space;
 pub use port::{
     Change, Ends, Fence, KEY_BYTES_MAX, Offset, Page, Pair, ScopeId, Stored, Stream,
     VALUE_BYTES_MAX,
 };
 pub use record::{Kind, Record};
+pub(crate) use stats::Look;
 
 /// A store. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -122,6 +125,28 @@ impl Store {
         self.failed().now_or_never()
     }
 
+    /// Resolves when nobody uses the store any more, this handle and its scopes among them: its
+    /// threads have ended then, and the directory may be opened again.
+    pub fn released(&self) -> impl Future<Output = ()> + Send + use<> {
+        let released = match &self.backend {
+            Backend::Memory(_) => None,
+            Backend::Embedded(store) => Some(store.released()),
+        };
+        async move {
+            if let Some(released) = released {
+                released.await;
+            }
+        }
+    }
+
+    /// How it is, when it is on a disk. Asks the disk.
+    pub(crate) fn look(&self) -> Option<Look> {
+        match &self.backend {
+            Backend::Memory(_) => None,
+            Backend::Embedded(store) => Some(store.look()),
+        }
+    }
+
     /// Where it lies, when it lies anywhere.
     pub fn path(&self) -> Option<&Path> {
         match &self.backend {
@@ -179,13 +204,41 @@ impl Scope {
         fence: &Fence,
         records: Vec<Record>,
     ) -> Result<Vec<Offset>, CommitError> {
+        self.commit_to(Space::Free, fence, records).await
+    }
+
+    /// As [`commit`](Self::commit), and on a full disk out of the store's reserve, as long as that
+    /// lasts: for small records that lead to space being given back, or that take a right away.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Panics
+    /// With a fence of another scope.
+    pub async fn commit_from_reserve(
+        &self,
+        fence: &Fence,
+        records: Vec<Record>,
+    ) -> Result<Vec<Offset>, CommitError> {
+        self.commit_to(Space::Reserve, fence, records).await
+    }
+
+    async fn commit_to(
+        &self,
+        space: Space,
+        fence: &Fence,
+        records: Vec<Record>,
+    ) -> Result<Vec<Offset>, CommitError> {
         assert_eq!(fence.scope, self.id, "a fence is for its own scope");
         if records.is_empty() {
             return Ok(Vec::new());
         }
         match &self.backend {
-            Backend::Memory(memory) => memory.commit(fence, records).await,
-            Backend::Embedded(store) => store.commit(fence, records).await,
+            Backend::Memory(memory) => memory.commit(space, fence, records).await,
+            Backend::Embedded(store) => store.commit(space, fence, records).await,
         }
     }
 

@@ -51,7 +51,8 @@ pub use permit::{BytesPermit, Permit, Refusal};
 pub use profiles::Profiles;
 pub use quotas::{Limit, Overrides, Quota, Quotas};
 pub use registry::{
-    CreateError, DeleteError, Filter, NewTenant, NotKept, Open, Registry, RestoreError, UpdateError,
+    CreateError, DeleteError, Filter, NewTenant, NotKept, Once, Open, Registry, RestoreError,
+    UpdateError,
 };
 pub use settings::{BadSetting, Record, Settings, State};
 pub(crate) use stats::{Book, Bounds, Lap, Row};

@@ -155,7 +155,7 @@ impl Workers {
         let inner = Inner {
             config: config.clone(),
             directory,
-            slots: slots.clone(),
+            slots,
             metrics,
             events,
             base: Instant::now(),
@@ -164,7 +164,7 @@ impl Workers {
         };
         let workers = Workers(Arc::new(inner));
         let weak = Arc::downgrade(&workers.0);
-        slots.on_room(move || {
+        workers.0.slots.on_room(move || {
             if let Some(workers) = Workers::upgrade(&weak) {
                 workers.with(|state, after| workers.dispatch_all(state, after));
             }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tollgate_broker::MetricsFormat;
+use tollgate_broker::{
+    MetricsFormat,
+    tenancy::{Limit, Settings},
+};
 use tollgate_client::Request;
 use tollgate_protocol::{Code, work::RecipeSpec};
-use tollgate_tests::{Rig, eventually, process::Served};
+use tollgate_tests::{Rig, eventually, process::Served, settings};
 
 /// The value of a row of the page, if it is there.
 fn value(page: &str, row: &str) -> Option<f64> {
@@ -71,6 +74,56 @@ async fn every_item_is_counted_once_and_where_it_belongs() {
     }
     let expires = value(&page, "tollgate_certificate_expiry_timestamp_seconds").expect("a date");
     assert!(expires > 1.7e9, "{expires}");
+}
+
+#[tokio::test]
+async fn levels_of_quotas_are_those_that_are_configured() {
+    for (warning, critical, level) in [(40, 60, 1.0), (30, 50, 2.0), (60, 80, 0.0)] {
+        let rig = Rig::with(|config| {
+            config.tenancy.alerts.warning_percent = warning;
+            config.tenancy.alerts.critical_percent = critical;
+        })
+        .await;
+        let two = |s: &mut Settings| s.overrides.connections = Some(Limit::at_most(2));
+        rig.broker.tenants().update("acme", None, two).await.expect("the tenant");
+        let half = rig.client("acme").await;
+        let one = half.execute([Request::new("echo", "hello")]).await.expect("a batch");
+        assert_eq!(one.len(), 1);
+        let of = "{tenant=\"acme\",quota=\"connections\"}";
+        shows(&rig, &format!("tollgate_quota_utilisation_ratio{of}"), 0.5).await;
+        shows(&rig, &format!("tollgate_quota_level{of}"), level).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_does_is_counted() {
+    let rig = Rig::start().await;
+    let before = page(&rig);
+    rig.broker.tenants().create_named("hooli", settings()).await.expect("free");
+    let after = page(&rig);
+    for row in [
+        "tollgate_store_groups_total",
+        "tollgate_store_entries_total",
+        "tollgate_store_written_bytes_total",
+        "tollgate_store_sync_seconds_count",
+    ] {
+        let at = |page| value(page, row).unwrap_or_else(|| panic!("{row} is missing"));
+        assert!(at(&after) > at(&before), "{row}");
+    }
+    let free = value(&after, "tollgate_store_free_bytes").expect("a number");
+    assert!(free > value(&after, "tollgate_store_reserve_bytes").expect("a number"));
+    assert_eq!(value(&after, "tollgate_store_checkpoints_put_off_total"), Some(0.0));
+    assert!(value(&after, "tollgate_store_checkpoint_age_seconds").is_some());
+}
+
+#[tokio::test]
+async fn a_count_that_nothing_stands_behind_is_drift() {
+    let rig = Rig::with(|config| config.tenancy.audit_interval_ms = 100).await;
+    let acme = rig.broker.tenants().get("acme").expect("the tenant");
+    let held = acme.connection().expect("room");
+    shows(&rig, "tollgate_quota_drift", 1.0).await;
+    drop(held);
+    shows(&rig, "tollgate_quota_drift", 0.0).await;
 }
 
 #[tokio::test]

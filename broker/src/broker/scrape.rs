@@ -4,7 +4,7 @@
 //! lately, never at all tenants.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -16,8 +16,11 @@ use crate::{
     config,
     metrics::{
         Format, Readings,
-        readings::{Pool, Quota as QuotaReading, Slots, Tenant as TenantReading},
+        readings::{
+            Pool, Quota as QuotaReading, Slots, Store as StoreReading, Tenant as TenantReading,
+        },
     },
+    store,
     tenancy::{Bounds, Quantiles, Quota, Row, Tenant},
 };
 
@@ -48,6 +51,7 @@ impl Services {
             store_bytes: self.store.system().bytes(),
             // Ready once it has failed, and only then.
             store_poisoned: self.store.failed().now_or_never().is_some(),
+            store: self.store.look().as_ref().map(stored),
             streams: self.live.streams(),
             slots: Slots {
                 running: slots.running(),
@@ -88,6 +92,20 @@ fn expires(trust: &Snapshot) -> Option<SystemTime> {
     validity(leaf).ok().map(|v| v.not_after)
 }
 
+fn stored(store: &store::Look) -> StoreReading {
+    let stats = &store.stats;
+    StoreReading {
+        groups: stats.groups.load(Relaxed),
+        entries: stats.entries.load(Relaxed),
+        written: stats.bytes.load(Relaxed),
+        syncs: stats.syncs.clone(),
+        free: store.free,
+        reserve: store.reserve,
+        checkpoint_age: stats.checkpoint_age(),
+        put_off: stats.put_off.load(Relaxed),
+    }
+}
+
 fn reading(row: Row, quotas: Vec<QuotaReading>) -> TenantReading {
     let Quantiles { p50, p99, p999, count, .. } = row.latency_us;
     let latencies = match count {
@@ -114,7 +132,7 @@ fn quotas(tenant: &Tenant, now: Instant) -> Vec<QuotaReading> {
     shown
         .map(|line| {
             let percent = line.utilisation();
-            let (name, level) = (line.quota.name(), level(percent));
+            let (name, level) = (line.quota.name(), line.level as u8);
             QuotaReading { name, utilisation: percent / 100.0, level }
         })
         .collect()
@@ -131,15 +149,6 @@ fn most(tenants: &[Arc<Tenant>], now: Instant) -> Vec<QuotaReading> {
         }
     }
     most
-}
-
-/// Warning from 80 %, critical from 95 %.
-fn level(percent: f64) -> u8 {
-    match percent {
-        95.0.. => 2,
-        80.0.. => 1,
-        _ => 0,
-    }
 }
 
 const ALWAYS_SHOWN: [Quota; 4] =

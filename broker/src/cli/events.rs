@@ -147,12 +147,8 @@ impl Follower<'_> {
 }
 
 impl Follower<'_> {
-    /// Events are missing here: whoever follows a state has to look at it anew. Whoever asked for
-    /// everything there is knows that it is not everything there was.
+    /// Events are missing here: whoever follows a state has to look at it anew.
     fn tell_lost(&self, document: &Value) -> std::io::Result<()> {
-        if self.last.as_deref() == Some("0") {
-            return Ok(());
-        }
         match self.output {
             Output::Json => output::json_line(document),
             Output::Table => {

@@ -123,7 +123,7 @@ async fn reload(args: &Args, running: &Config, broker: &Broker, logging: &Loggin
         tracing::error!(%error, "the log level stays as it was");
     }
     config.log.level.clone_from(&running.log.level);
-    broker.tenants().set_profiles(&config.tenancy.profiles);
+    broker.tenants().set_profiles(&config.tenancy.profiles).await;
     config.tenancy.profiles.clone_from(&running.tenancy.profiles);
     let waiting = settings::differing(running, &config);
     if !waiting.is_empty() {

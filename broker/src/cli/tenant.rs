@@ -11,6 +11,7 @@ use super::{
 
 mod create;
 mod delete;
+mod figures;
 mod list;
 mod settings;
 mod show;

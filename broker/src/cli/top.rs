@@ -54,7 +54,7 @@ pub(super) struct Args {
     /// With --output json: end after so many objects
     #[arg(long, value_name = "N", conflicts_with = "once")]
     count: Option<u64>,
-    /// Tenants to ask for, by id from the first on
+    /// Tenants to ask for: those in use, then others by id
     #[arg(long, value_name = "N", default_value_t = 2_000)]
     tenants_max: usize,
     #[command(flatten, next_help_heading = "The API")]

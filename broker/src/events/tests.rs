@@ -61,6 +61,19 @@ fn who_comes_back_goes_on_after_what_it_has_seen() {
 }
 
 #[test]
+fn who_has_seen_nothing_is_told_of_what_is_lost_only() {
+    let bus = bus(4);
+    assert_eq!(bus.subscribe(Some(0)).try_next(), None);
+    let ids = happen(&bus, 4);
+    let mut told = bus.subscribe(Some(0));
+    assert_eq!((id(told.try_next()), id(told.try_next())), (ids[0], ids[1]), "all of it is kept");
+    happen(&bus, 2);
+    let mut told = bus.subscribe(Some(0));
+    assert_eq!(told.try_next(), Some(News::Lost(2)));
+    assert_eq!(id(told.try_next()), ids[2]);
+}
+
+#[test]
 fn what_another_process_published_is_known_to_be_lost() {
     let bus = bus(4);
     let before = bus.subscribe(Some(7)).try_next();

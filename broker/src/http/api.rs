@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use tokio::runtime::Handle;
 
-use super::{auth::Tokens, config::Config, events::Streams, tenants::Keys};
+use super::{auth::Tokens, config::Config, events::Streams};
 use crate::{
     broker::Services,
     tenancy::{State, Tenant},
@@ -20,8 +20,6 @@ pub(super) struct Inner {
     /// The runtime of QUIC and the engine: batches run there.
     pub engine: Handle,
     pub tokens: Arc<Tokens>,
-    /// What tenants were created with an idempotency key.
-    pub keys: Keys,
     /// Streams of events that are open.
     pub streams: Streams,
     /// The document that describes the API, as JSON.
@@ -42,8 +40,8 @@ impl Api {
         tokens: Arc<Tokens>,
         openapi: Bytes,
     ) -> Self {
-        let (keys, streams) = (Keys::default(), Streams::default());
-        Api(Arc::new(Inner { services, engine, tokens, keys, streams, openapi }))
+        let streams = Streams::default();
+        Api(Arc::new(Inner { services, engine, tokens, streams, openapi }))
     }
 
     /// The settings of the listener.

@@ -26,7 +26,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     api::Api,
     extract::{Named, Query, expect_type},
+    io::Presented,
     problem::{Answer, Document, Problem},
+    trust::Certificate,
 };
 use crate::{
     batch::{Holder, Run, refuse_durable},
@@ -160,8 +162,10 @@ async fn run(
     let run = Run::new(engine, terms, &open, now);
     let (body_in, lines_in) = mpsc::channel(CHUNKS_IN);
     let (chunks_out, mut body_out) = mpsc::channel(CHUNKS_OUT);
-    let opened =
-        Opened { tenant, run, permits: (permit, open_id), accepted, batch_id: open.batch_id };
+    let presented = request.extensions().get::<Presented>().and_then(Option::as_ref);
+    let expires = presented.map(Certificate::expires);
+    let (permits, batch_id) = ((permit, open_id), open.batch_id);
+    let opened = Opened { tenant, run, permits, accepted, batch_id, expires };
     let drive = Drive::new(Arc::clone(services), opened, lines_in, chunks_out);
     // On the engine's runtime: this thread is for everyone's requests.
     api.engine.spawn(services.batches.track_future(drive.finish()));

@@ -69,12 +69,13 @@ struct Params {
 /// Follow what happens
 ///
 /// Server-sent events: `event` is the kind, `data` one JSON object a line. With `Last-Event-ID` those
-/// since then come first, as far as they are kept (`events.kept_max`). An event `lost` says how many
-/// are missing, at least: look at the state itself then. A comment every 15 seconds shows that the
-/// stream lives. The kinds: `tenant_created`, `tenant_updated`, `tenant_suspended`,
-/// `tenant_activated`, `tenant_deleted`, `quota_warning`, `quota_critical`, `quota_normal`,
-/// `connection_opened`, `connection_closed`, `worker_joined`, `worker_left` (with `lost`, how many
-/// calls it had not answered), `revocation_added`, `revocation_removed`, `drift`, `draining`.
+/// since then come first, as far as they are kept (`events.kept_max`); 0 stands before the first of
+/// this process. An event `lost` says how many are missing, at least: look at the state itself then.
+/// A comment every 15 seconds shows that the stream lives. The kinds: `tenant_created`,
+/// `tenant_updated`, `tenant_suspended`, `tenant_activated`, `tenant_deleted`, `quota_warning`,
+/// `quota_critical`, `quota_normal`, `connection_opened`, `connection_closed`, `worker_joined`,
+/// `worker_left` (with `lost`, how many calls it had not answered), `upstream_failing`,
+/// `upstream_recovered`, `revocation_added`, `revocation_removed`, `drift`, `draining`.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events",
     params(Params, ("last-event-id" = Option<String>, Header,
         description = "The id of the last event that was seen")),

@@ -30,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// A revocation.
 #[derive(Debug, Serialize, ToSchema)]
 struct Revocation {
-    /// Its number.
+    /// Its id, a UUID.
     id: String,
     /// The certificate that is revoked, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]

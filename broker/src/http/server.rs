@@ -56,6 +56,14 @@ pub enum HttpError {
     Thread(io::Error),
 }
 
+/// A listener that is bound and not serving yet: what its configuration says was judged.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    addr: SocketAddr,
+    tokens: Arc<Tokens>,
+    trust: Option<Trust>,
+}
+
 /// The listener, while it serves. Dropping it ends it at once.
 pub(crate) struct Server {
     addr: SocketAddr,
@@ -66,20 +74,34 @@ pub(crate) struct Server {
     files: Option<rotate::Handle>,
 }
 
-impl Server {
-    /// Starts it. `paths` are the files that the broker's own TLS is made of.
+impl Listener {
+    /// Binds the address. `paths` are the files that the broker's own TLS is made of, and `shared`
+    /// is what they say.
     ///
     /// # Errors
     /// [`HttpError`].
-    pub(crate) fn start(services: &Arc<Services>, paths: &Paths) -> Result<Server, HttpError> {
-        let config = services.config.http.clone();
+    pub(crate) fn bind(
+        config: &Config,
+        paths: Paths,
+        shared: watch::Receiver<Snapshot>,
+    ) -> Result<Listener, HttpError> {
         config.check()?;
-        let tokens = Arc::new(Tokens::load(&config)?);
+        let tokens = Arc::new(Tokens::load(config)?);
+        let trust = config.is_tls().then(|| Trust::new(config, paths, shared)).transpose()?;
         let addr = config.listen;
         let bind = |source| HttpError::Bind { addr, source };
-        let listener = TcpListener::bind(addr).map_err(bind)?;
-        let addr = listener.local_addr().map_err(bind)?;
-        let tls = config.is_tls().then(|| Secured::new(&config, services, paths)).transpose()?;
+        let socket = TcpListener::bind(addr).map_err(bind)?;
+        let addr = socket.local_addr().map_err(bind)?;
+        Ok(Listener { socket, addr, tokens, trust })
+    }
+
+    /// Serves, on a thread of its own.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub(crate) fn serve(self, services: &Arc<Services>) -> Result<Server, HttpError> {
+        let Listener { socket, addr, tokens, trust } = self;
+        let tls = trust.map(|trust| trust.secure(services)).transpose()?;
         let files = tls.as_ref().and_then(|tls| tls.files.clone());
         let (routes, document) = router::routes();
         let api = Api::new(
@@ -103,7 +125,7 @@ impl Server {
                     Err(e) => return drop(ready.send(Err(e))),
                 };
                 let _ = ready.send(Ok(()));
-                if let Err(error) = runtime.block_on(serve(listener, services, tls, app, handle)) {
+                if let Err(error) = runtime.block_on(serve(socket, services, tls, app, handle)) {
                     tracing::error!(%error, "the HTTP listener has failed");
                 }
                 runtime.shutdown_background();
@@ -116,7 +138,9 @@ impl Server {
         is_ready.recv().map_err(ended_at_once).flatten().map_err(HttpError::Thread)?;
         Ok(Server { addr, tokens, handle, ended: is_ended, thread: Some(thread), files })
     }
+}
 
+impl Server {
     /// The address it listens on; the port is a real one even when 0 was configured.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
@@ -166,6 +190,14 @@ impl Drop for Ended {
     }
 }
 
+/// Who is trusted before what was revoked is known.
+enum Trust {
+    /// Whom the broker trusts.
+    Shared(watch::Receiver<Snapshot>),
+    /// The listener has files of its own.
+    Own(Rotator, rotate::Handle),
+}
+
 /// What TLS needs, and what follows its files.
 struct Secured {
     tls: Tls,
@@ -174,24 +206,36 @@ struct Secured {
     files: Option<rotate::Handle>,
 }
 
-impl Secured {
-    fn new(config: &Config, services: &Services, paths: &Paths) -> Result<Self, HttpError> {
-        let own = config.certificate.is_some() || !config.client_roots.is_empty();
-        let (rotator, files) = if own {
-            let mut paths = paths.clone();
-            if let (Some(certificate), Some(key)) = (&config.certificate, &config.key) {
-                (paths.certificate, paths.key) = (certificate.clone(), key.clone());
+impl Trust {
+    fn new(
+        config: &Config,
+        mut paths: Paths,
+        shared: watch::Receiver<Snapshot>,
+    ) -> Result<Trust, HttpError> {
+        if config.certificate.is_none() && config.client_roots.is_empty() {
+            rustls_config(&shared.borrow())?;
+            return Ok(Trust::Shared(shared));
+        }
+        if let (Some(certificate), Some(key)) = (&config.certificate, &config.key) {
+            (paths.certificate, paths.key) = (certificate.clone(), key.clone());
+        }
+        if !config.client_roots.is_empty() {
+            paths.roots.clone_from(&config.client_roots);
+        }
+        let (rotator, files) = Rotator::new(paths)?;
+        rustls_config(&files.current())?;
+        Ok(Trust::Own(rotator, files))
+    }
+
+    /// The same, without whom the broker denies.
+    fn secure(self, services: &Services) -> Result<Secured, HttpError> {
+        let (trust, rotator, files) = match self {
+            Trust::Shared(trust) => (trust, None, None),
+            Trust::Own(mut rotator, files) => {
+                rotator.deny(services.revocations.entries().collect())?;
+                (files.subscribe(), Some(rotator), Some(files))
             }
-            if !config.client_roots.is_empty() {
-                paths.roots.clone_from(&config.client_roots);
-            }
-            let (mut rotator, files) = Rotator::new(paths)?;
-            rotator.deny(services.revocations.entries().collect())?;
-            (Some(rotator), Some(files))
-        } else {
-            (None, None)
         };
-        let trust = files.as_ref().map_or_else(|| services.trust.clone(), |f| f.subscribe());
         let rustls = rustls_config(&trust.borrow())?;
         let config = RustlsConfig::from_config(Arc::new(rustls));
         Ok(Secured { tls: Tls { config, trust, holders: Holders::default() }, rotator, files })

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     api::Api,
     extract::{Named, Query},
-    page,
-    problem::{Answer, Problem},
-    tenants,
+    figures::{self, Figures, Params},
+    problem::Answer,
 };
-use crate::tenancy::{Filter, StatsSnapshot, Tenant};
+use crate::tenancy::{StatsSnapshot, Tenant};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(one)).routes(routes!(all))
@@ -92,27 +91,20 @@ impl From<&Tenant> for Stats {
     }
 }
 
+impl Figures for Stats {
+    fn tenant_id(&self) -> &str {
+        &self.tenant_id
+    }
+}
+
 /// What became of a tenant's items
 ///
 /// Since the process started.
 #[utoipa::path(get, path = "/api/v1/tenants/{id}/stats", tag = "quotas",
     params(("id" = String, Path, description = "The tenant")),
     responses((status = 200, description = "Its statistics", body = Stats)))]
-async fn one(State(api): State<Api>, Named(id): Named) -> Answer<Json<Stats>> {
-    let tenant = api.tenant(&id).ok_or_else(Problem::no_tenant)?;
-    Ok(Json(Stats::from(&*tenant)))
-}
-
-/// Which page of tenants.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Params {
-    /// How many at once.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-    /// Where the page begins: `next_cursor` of the one before.
-    cursor: Option<String>,
+async fn one(api: State<Api>, id: Named) -> Answer<Json<Stats>> {
+    figures::one(api, id).await
 }
 
 /// The statistics of all, and a page of those of each.
@@ -132,11 +124,7 @@ struct AllStats {
 #[utoipa::path(get, path = "/api/v1/stats", tag = "quotas", params(Params),
     responses((status = 200, description = "A page of statistics", body = AllStats)))]
 async fn all(State(api): State<Api>, Query(params): Query<Params>) -> Answer<Json<AllStats>> {
-    let limit = page::limit(params.limit)?;
-    let after = tenants::after(params.cursor.as_deref())?;
-    let tenants = api.services.tenants.page(after.as_ref(), limit + 1, Filter::default());
-    let items = tenants.iter().map(|t| Stats::from(&**t)).collect();
-    let page = page::Page::of(items, limit, |s: &Stats| s.tenant_id.clone());
+    let page = figures::page(&api, &params)?;
     let total = api.services.tenants.stats().into();
     Ok(Json(AllStats { total, items: page.items, next_cursor: page.next_cursor }))
 }

@@ -28,8 +28,6 @@ mod create;
 mod delete;
 mod patch;
 
-pub(super) use create::Keys;
-
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(list, create::create))

@@ -70,6 +70,11 @@ impl Certificate {
         &self.0.identity
     }
 
+    /// When it expires.
+    pub(super) fn expires(&self) -> SystemTime {
+        self.0.expires
+    }
+
     /// Cancelled when it is good no more.
     pub(super) fn ended(&self) -> &CancellationToken {
         &self.0.ended

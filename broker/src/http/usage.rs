@@ -3,19 +3,18 @@
 use std::time::{Instant, SystemTime};
 
 use axum::{Json, extract::State};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     api::Api,
     extract::{Named, Query},
-    page,
-    problem::{Answer, Problem},
-    tenants,
+    figures::{self, Figures, Params},
+    problem::Answer,
     time::rfc3339,
 };
-use crate::tenancy::{Filter, Quota, Tenant, UsageLine};
+use crate::tenancy::{Quota, Tenant, UsageLine};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(one)).routes(routes!(all))
@@ -45,7 +44,8 @@ struct Line {
     limit: i64,
     /// How much of the limit that is.
     utilisation_percent: f64,
-    /// `normal`; `warning` from 80 %; `critical` from 95 %.
+    /// `normal`; `warning` from `tenancy.alerts.warning_percent` on, 80 %; `critical` from
+    /// `tenancy.alerts.critical_percent` on, 95 %.
     level: &'static str,
 }
 
@@ -72,28 +72,21 @@ impl From<&Tenant> for Usage {
     }
 }
 
+impl Figures for Usage {
+    fn tenant_id(&self) -> &str {
+        &self.tenant_id
+    }
+}
+
 /// What a tenant uses of its quotas
 #[utoipa::path(get, path = "/api/v1/tenants/{id}/usage", tag = "quotas",
     params(("id" = String, Path, description = "The tenant")),
     responses((status = 200, description = "A line a quota", body = Usage)))]
-async fn one(State(api): State<Api>, Named(id): Named) -> Answer<Json<Usage>> {
-    let tenant = api.tenant(&id).ok_or_else(Problem::no_tenant)?;
-    Ok(Json(Usage::from(&*tenant)))
+async fn one(api: State<Api>, id: Named) -> Answer<Json<Usage>> {
+    figures::one(api, id).await
 }
 
-/// Which page of tenants.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Params {
-    /// How many at once.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-    /// Where the page begins: `next_cursor` of the one before.
-    cursor: Option<String>,
-}
-
-/// What all tenants on a page use together of a quota.
+/// What all tenants use together of a quota.
 #[derive(Debug, Serialize, ToSchema)]
 struct Total {
     /// The quota's name.
@@ -108,9 +101,9 @@ struct AllUsage {
     /// When this was.
     #[schema(format = DateTime)]
     at: String,
-    /// What the tenants on this page use together.
+    /// What all tenants use together, whatever page this is.
     total: Vec<Total>,
-    /// What each of them uses.
+    /// What each tenant on this page uses.
     items: Vec<Usage>,
     /// Where the next page begins. Null on the last one.
     next_cursor: Option<String>,
@@ -118,23 +111,17 @@ struct AllUsage {
 
 /// What all tenants use of their quotas
 ///
-/// In pages, in the order of their ids.
+/// All together, and each in pages, in the order of their ids.
 #[utoipa::path(get, path = "/api/v1/usage", tag = "quotas", params(Params),
     responses((status = 200, description = "A page of usage", body = AllUsage)))]
 async fn all(State(api): State<Api>, Query(params): Query<Params>) -> Answer<Json<AllUsage>> {
-    let limit = page::limit(params.limit)?;
-    let after = tenants::after(params.cursor.as_deref())?;
-    let tenants = api.services.tenants.page(after.as_ref(), limit + 1, Filter::default());
-    let items = tenants.iter().map(|t| Usage::from(&**t)).collect();
-    let page = page::Page::of(items, limit, |u: &Usage| u.tenant_id.clone());
-    let used = |quota: &Quota| {
-        let lines = page.items.iter().flat_map(|usage| &usage.quotas);
-        let of_it = lines.filter(|line| line.quota == quota.name());
-        Total { quota: quota.name(), current: of_it.map(|line| line.current).sum() }
-    };
+    let page = figures::page(&api, &params)?;
+    // On this thread, which is not the engine's; others have their turn in between.
+    let used = api.services.tenants.used_by_all().await;
+    let total = Quota::ALL.iter().zip(used);
     Ok(Json(AllUsage {
         at: rfc3339(SystemTime::now()),
-        total: Quota::ALL.iter().map(used).collect(),
+        total: total.map(|(quota, current)| Total { quota: quota.name(), current }).collect(),
         items: page.items,
         next_cursor: page.next_cursor,
     }))

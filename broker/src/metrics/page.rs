@@ -92,7 +92,16 @@ impl Page {
         }
         to.gauge(series::MEMORY_PRESSURE, u64::from(r.memory_pressure))?;
         to.gauge(series::STORE_BYTES, r.store_bytes)?;
-        to.gauge(series::STORE_POISONED, u64::from(r.store_poisoned))
+        to.gauge(series::STORE_POISONED, u64::from(r.store_poisoned))?;
+        let Some(s) = &r.store else { return Ok(()) };
+        to.counter(series::STORE_GROUPS, s.groups)?;
+        to.counter(series::STORE_ENTRIES, s.entries)?;
+        to.counter(series::STORE_WRITTEN, s.written)?;
+        to.histograms(series::STORE_SYNC, [(NO_LABELS, &*s.syncs)])?;
+        to.gauge(series::STORE_FREE, s.free)?;
+        to.gauge(series::STORE_RESERVE, s.reserve)?;
+        to.gauge(series::STORE_CHECKPOINT_AGE, s.checkpoint_age.as_secs_f64())?;
+        to.counter(series::STORE_PUT_OFF, s.put_off)
     }
 
     fn transport(&self, to: &mut Writer<'_>) -> fmt::Result {

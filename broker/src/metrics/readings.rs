@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::duration::Durations;
+
 /// One look at everything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Readings {
@@ -16,6 +18,8 @@ pub(crate) struct Readings {
     pub memory_pressure: u8,
     pub store_bytes: u64,
     pub store_poisoned: bool,
+    /// When it is on a disk.
+    pub store: Option<Store>,
     pub streams: u32,
     pub slots: Slots,
     pub pool: Pool,
@@ -28,6 +32,19 @@ pub(crate) struct Readings {
     pub upstreams: Vec<Upstream>,
     /// By how much quotas' counts differ from a recount.
     pub drift: u64,
+}
+
+/// A store on a disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Store {
+    pub groups: u64,
+    pub entries: u64,
+    pub written: u64,
+    pub syncs: Arc<Durations>,
+    pub free: u64,
+    pub reserve: u64,
+    pub checkpoint_age: Duration,
+    pub put_off: u64,
 }
 
 /// The bounds on what runs at once.

@@ -70,6 +70,20 @@ series! {
         "Bytes that the store keeps for the broker itself: tenants, revocations";
     STORE_POISONED = Gauge "tollgate_store_poisoned" [],
         "1 once the store has failed: nothing durable is accepted any more, and the process ends";
+    STORE_GROUPS = Counter "tollgate_store_groups" [],
+        "Groups of changes that one sync each made durable";
+    STORE_ENTRIES = Counter "tollgate_store_entries" [], "Changes in these groups";
+    STORE_WRITTEN = Counter "tollgate_store_written_bytes" [],
+        "Bytes that these groups took in the journal";
+    STORE_SYNC = Histogram "tollgate_store_sync_seconds" [],
+        "How long it took to write and sync a group";
+    STORE_FREE = Gauge "tollgate_store_free_bytes" [], "Bytes that are free on the store's disk";
+    STORE_RESERVE = Gauge "tollgate_store_reserve_bytes" [],
+        "Bytes of these that changes never use: with less, nothing more is created";
+    STORE_CHECKPOINT_AGE = Gauge "tollgate_store_checkpoint_age_seconds" [],
+        "Time since the journal was last let go up to some point, or since the start";
+    STORE_PUT_OFF = Counter "tollgate_store_checkpoints_put_off" [],
+        "Checkpoints that found no room on the disk; they are tried again";
 
     CONNECTIONS = Gauge "tollgate_connections" ["role"], "QUIC connections open";
     CONNECTIONS_OPENED = Counter "tollgate_connections_opened" ["role"],
@@ -143,7 +157,7 @@ series! {
     QUOTA_UTILISATION = Gauge "tollgate_quota_utilisation_ratio" ["tenant", "quota"],
         "How much of a quota a tenant uses, 1 is all; other: the most that any other tenant uses";
     QUOTA_LEVEL = Gauge "tollgate_quota_level" ["tenant", "quota"],
-        "0: normal, 1: from 80 % of a quota, 2: from 95 %";
+        "0: normal, 1: warning, 2: critical, from where tenancy.alerts says";
     QUOTA_DRIFT = Gauge "tollgate_quota_drift" [],
         "By how much the counts of the quotas differ from a recount; must be 0";
 

@@ -19,8 +19,13 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Ledger(Keyed);
 
-const PLACE: Place =
-    Place { stream: REVOCATIONS, put: Kind::Revocation, removed: Kind::RevocationRemoved };
+const PLACE: Place = Place {
+    stream: REVOCATIONS,
+    put: Kind::Revocation,
+    removed: Kind::RevocationRemoved,
+    // A right is taken away on a full disk, too.
+    from_reserve: true,
+};
 
 impl Ledger {
     /// Reads everything.

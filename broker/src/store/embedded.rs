@@ -17,8 +17,8 @@ use std::{fs, io, path::Path, sync::Arc, thread};
 use tokio::sync::oneshot;
 
 use super::{
-    Change, CheckpointError, ClaimError, CommitError, Config, DropError, Ends, Fence, Offset,
-    OpenError, Page, Pair, Poisoned, ReadError, Record, ScopeId, Stored, Stream, TrimError,
+    Change, CheckpointError, ClaimError, CommitError, Config, DropError, Ends, Fence, Look, Offset,
+    OpenError, Page, Pair, Poisoned, ReadError, Record, ScopeId, Space, Stored, Stream, TrimError,
 };
 use committer::{Committer, refuse, size_of};
 use core::{Core, ViewTask, corrupt, unreadable};
@@ -41,6 +41,7 @@ mod plant;
 mod queue;
 mod read;
 mod recover;
+mod reserve;
 mod scan;
 mod scope;
 
@@ -95,6 +96,20 @@ impl Embedded {
         self.core.health.failed().await
     }
 
+    /// How it is. A disk that does not tell what is free has nothing.
+    pub(super) fn look(&self) -> Look {
+        let free = self.core.disk.free().unwrap_or(0);
+        let reserve = self.core.config.free_bytes;
+        Look { stats: self.core.stats.clone(), free, reserve }
+    }
+
+    /// Resolves once the directory is given back.
+    pub(super) fn released(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut held = self.core.held.subscribe();
+        // Nothing is ever sent: only its end is told.
+        async move { while held.changed().await.is_ok() {} }
+    }
+
     /// The scopes that hold anything. Reads from the index.
     pub(super) fn scopes(&self, after: Option<ScopeId>, count_max: usize) -> Vec<ScopeId> {
         let known = self.core.scopes.all();
@@ -133,6 +148,7 @@ impl Embedded {
 
     pub(super) async fn commit(
         &self,
+        space: Space,
         fence: &Fence,
         records: Vec<Record>,
     ) -> Result<Vec<Offset>, CommitError> {
@@ -155,7 +171,7 @@ impl Embedded {
         let permit = self.core.room.clone().acquire_many_owned(bytes).await;
         let permit = permit.map_err(|_| CommitError::Poisoned(self.lost()))?;
         let (done, wait) = oneshot::channel();
-        let task = Task::Commit { epoch: fence.epoch, records, permit, done };
+        let task = Task::Commit { space, epoch: fence.epoch, records, permit, done };
         self.push(fence.scope, task, size);
         wait.await.unwrap_or_else(|_| Err(CommitError::Unknown(self.lost())))
     }

@@ -15,6 +15,8 @@ pub struct Place {
     pub put: Kind,
     /// A value was taken away.
     pub removed: Kind,
+    /// Whether changes find room on a full disk, too.
+    pub from_reserve: bool,
 }
 
 /// A value as it was kept.
@@ -132,7 +134,10 @@ impl Keyed {
     }
 
     async fn commit(&mut self, record: Record) -> Result<(), CommitError> {
-        let offsets = self.scope.commit(&self.fence, vec![record]).await?;
+        let offsets = match self.place.from_reserve {
+            true => self.scope.commit_from_reserve(&self.fence, vec![record]).await?,
+            false => self.scope.commit(&self.fence, vec![record]).await?,
+        };
         if let Some(last) = offsets.last() {
             self.upto = last.next();
         }
@@ -179,6 +184,7 @@ mod tests {
         stream: system::WORKER_RECIPES,
         put: Kind::WorkerRecipe,
         removed: Kind::WorkerRecipeForgotten,
+        from_reserve: false,
     };
 
     async fn open(store: &Store) -> (Keyed, Values) {

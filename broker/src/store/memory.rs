@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Change, CheckpointError, ClaimError, CommitError, DropError, Ends, Fence, Offset, Page, Pair,
-    Poisoned, ReadError, Record, ScopeId, Stored, Stream, TrimError,
+    Poisoned, ReadError, Record, ScopeId, Space, Stored, Stream, TrimError,
 };
 
 /// Everything that is stored, under one lock that is never held across an await.
@@ -38,6 +38,7 @@ struct State {
     held: VecDeque<Held>,
     holding: bool,
     full: bool,
+    reserve_used: bool,
     syncs: u64,
     fail_at_sync: Option<u64>,
     poisoned: Option<Poisoned>,
@@ -67,6 +68,7 @@ struct Log {
 
 #[derive(Debug)]
 struct Held {
+    space: Space,
     fence: Fence,
     records: Vec<Record>,
     done: oneshot::Sender<Result<Vec<Offset>, CommitError>>,
@@ -111,11 +113,16 @@ impl State {
     }
 
     /// One commit and its sync.
-    fn commit(&mut self, fence: &Fence, records: Vec<Record>) -> Result<Vec<Offset>, CommitError> {
+    fn commit(
+        &mut self,
+        space: Space,
+        fence: &Fence,
+        records: Vec<Record>,
+    ) -> Result<Vec<Offset>, CommitError> {
         if !self.kept.owned(fence) {
             return Err(CommitError::Fenced { scope: fence.scope });
         }
-        if self.full {
+        if self.full && (space == Space::Free || self.reserve_used) {
             return Err(CommitError::Full { reason: "a test says so".into() });
         }
         self.syncs += 1;
@@ -132,7 +139,7 @@ impl State {
         for held in std::mem::take(&mut self.held) {
             let outcome = match self.poisoned.clone() {
                 Some(poisoned) => Err(CommitError::Unknown(poisoned)),
-                None => self.commit(&held.fence, held.records),
+                None => self.commit(held.space, &held.fence, held.records),
             };
             // Its caller may have gone.
             let _ = held.done.send(outcome);
@@ -198,6 +205,7 @@ impl Memory {
 
     pub(super) async fn commit(
         &self,
+        space: Space,
         fence: &Fence,
         records: Vec<Record>,
     ) -> Result<Vec<Offset>, CommitError> {
@@ -205,14 +213,14 @@ impl Memory {
             let mut state = self.lock();
             state.sound()?;
             if !state.holding {
-                let outcome = state.commit(fence, records);
+                let outcome = state.commit(space, fence, records);
                 let poisoned = state.poisoned.clone();
                 drop(state);
                 self.tell(poisoned);
                 return outcome;
             }
             let (done, wait) = oneshot::channel();
-            state.held.push_back(Held { fence: fence.clone(), records, done });
+            state.held.push_back(Held { space, fence: fence.clone(), records, done });
             wait
         };
         let gone = || Poisoned { reason: "the power was cut".into() };
@@ -367,9 +375,16 @@ impl Faults {
         state.fail_at_sync = Some(state.syncs + after + 1);
     }
 
-    /// The disk is full, or no longer.
+    /// The disk is full but for the reserve, and that is used up.
+    pub fn full_to_the_last(&self) {
+        let mut state = self.memory.lock();
+        (state.full, state.reserve_used) = (true, true);
+    }
+
+    /// The disk is full but for the reserve, or no longer.
     pub fn full(&self, full: bool) {
-        self.memory.lock().full = full;
+        let mut state = self.memory.lock();
+        (state.full, state.reserve_used) = (full, false);
     }
 
     /// Commits wait from now on, as if the disk were slow; `false` lets them go on.

@@ -39,6 +39,15 @@ impl fmt::Display for Stream {
     }
 }
 
+/// Which room on the disk a commit may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Space {
+    /// What is free.
+    Free,
+    /// The store's reserve too.
+    Reserve,
+}
+
 /// A record's place in its stream: 0, 1, 2 … without holes, never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Offset(pub u64);

@@ -18,6 +18,8 @@ pub mod system {
     pub const REVOCATIONS: Stream = Stream(2);
     /// The recipes that workers made known.
     pub const WORKER_RECIPES: Stream = Stream(3);
+    /// With which keys tenants were created: what is older than a day is trimmed.
+    pub const TENANT_KEYS: Stream = Stream(4);
 }
 
 /// What a record is.
@@ -36,6 +38,8 @@ pub enum Kind {
     WorkerRecipe,
     /// A recipe of workers is not known any more.
     WorkerRecipeForgotten,
+    /// A tenant was created with an idempotency key.
+    TenantKey,
 }
 
 /// A row of the table of kinds.
@@ -55,6 +59,7 @@ const TABLE: &[Row] = &[
     Row { kind: Kind::RevocationRemoved, tag: 4, layout: 1 },
     Row { kind: Kind::WorkerRecipe, tag: 5, layout: 1 },
     Row { kind: Kind::WorkerRecipeForgotten, tag: 6, layout: 1 },
+    Row { kind: Kind::TenantKey, tag: 7, layout: 1 },
 ];
 
 impl Kind {
@@ -113,6 +118,7 @@ mod tests {
         (4, "RevocationRemoved", 1),
         (5, "WorkerRecipe", 1),
         (6, "WorkerRecipeForgotten", 1),
+        (7, "TenantKey", 1),
     ];
 
     #[test]

@@ -38,9 +38,9 @@ pub enum Level {
     /// Not close.
     #[default]
     Normal,
-    /// 80 % or more.
+    /// Close: from `warning_percent` on, 80 %.
     Warning,
-    /// 95 % or more.
+    /// Very close: from `critical_percent` on, 95 %.
     Critical,
 }
 

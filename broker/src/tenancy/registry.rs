@@ -5,7 +5,7 @@
 //! never leads to what another tenant of the same id had counted.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
@@ -19,7 +19,6 @@ use super::{
     Config,
     gateway::{Gateway, GatewayLimits},
     profiles::Profiles,
-    quotas::Overrides,
     settings::{Record, State},
     stats::{Book, StatsSnapshot},
     stored::StoredTenant,
@@ -35,7 +34,10 @@ mod delete;
 mod errors;
 mod known;
 mod ledger;
+mod once;
+mod set_profiles;
 mod staging;
+mod totals;
 mod update;
 
 pub use create::NewTenant;
@@ -44,7 +46,10 @@ pub use errors::{CreateError, DeleteError, NotKept, UpdateError};
 use known::Known;
 use ledger::Ledger;
 pub use ledger::RestoreError;
+pub use once::Once;
+pub(super) use once::Used;
 use staging::Staging;
+use totals::Totals;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -71,6 +76,7 @@ struct Inner {
     gateways: Mutex<Map<String, Arc<Gateway>>>,
     gateway_default: GatewayLimits,
     book: Book,
+    totals: Totals,
 }
 
 /// What a registry begins with.
@@ -107,7 +113,7 @@ impl Registry {
             common: Arc::new(Common::of(config)),
             known: Known::default(),
             profiles: Profiles::new(&config.profiles),
-            staging: Staging::beginning_with(1),
+            staging: Staging::beginning_with(1, Vec::new()),
             ledger: None,
             events: Events::default(),
             runtime: None,
@@ -132,7 +138,7 @@ impl Registry {
         let profiles = Profiles::new(&config.profiles);
         let common = Arc::new(Common::of(config));
         let mut known = Known::default();
-        let ledger = Ledger::open(store, fence, |stored| {
+        let (ledger, keys) = Ledger::open(store, fence, |stored| {
             known.insert(restored(stored, &profiles, common.clone()));
         })
         .await?;
@@ -141,7 +147,7 @@ impl Registry {
             common,
             known,
             profiles,
-            staging: Staging::beginning_with(ledger.next_number()),
+            staging: Staging::beginning_with(ledger.next_number(), keys),
             ledger: Some(ledger.clone()),
             events,
             runtime: Some(Handle::current()),
@@ -176,6 +182,7 @@ impl Registry {
             gateways: Mutex::new(gateways),
             gateway_default: config.gateway_default,
             book: Book::new(),
+            totals: Totals::default(),
         }))
     }
 
@@ -254,41 +261,6 @@ impl Registry {
         self.0.profiles.load_full()
     }
 
-    /// Replaces the profiles: the built-in ones, with what `parts` change and add. It acts at once
-    /// on every tenant, whatever is open. A tenant whose profile is gone has the quotas of
-    /// `default` until there is one of that name again.
-    pub fn set_profiles(&self, parts: &BTreeMap<String, Overrides>) {
-        let profiles = Profiles::new(parts);
-        if *self.profiles() == profiles {
-            return;
-        }
-        let publishing = self.publishing();
-        self.0.profiles.store(Arc::new(profiles));
-        drop(publishing);
-        let mut after = None;
-        loop {
-            let page = self.page(after.as_ref(), PAGE, Filter::default());
-            for tenant in &page {
-                // Whoever publishes meanwhile takes the new profiles too.
-                let _publishing = self.publishing();
-                let now = tenant.record.load_full();
-                let profiles = self.0.profiles.load();
-                let quotas = profiles.quotas(&now.settings);
-                if !profiles.has(&now.settings.profile) {
-                    let profile = &now.settings.profile;
-                    tracing::warn!(tenant = %tenant.id, %profile, "its profile is gone");
-                }
-                if *quotas != *now.quotas {
-                    tenant.put(Record { quotas, ..Record::clone(&now) });
-                }
-            }
-            match page.last() {
-                Some(last) => after = Some(last.id.clone()),
-                None => return,
-            }
-        }
-    }
-
     /// The gateway of a name. One that the configuration does not list has the default limits; it
     /// is kept, so names come from certificates only.
     pub fn gateway(&self, name: &str) -> Arc<Gateway> {
@@ -365,5 +337,5 @@ fn restored(stored: StoredTenant, profiles: &Profiles, common: Arc<Common>) -> A
     Tenant::new(id, number, common, record)
 }
 
-/// Tenants that a walk over all of them takes at once.
-const PAGE: usize = 1_024;
+/// Tenants that a walk over all of them takes before others have their turn: some 100 µs.
+const TURN: usize = 256;

@@ -14,6 +14,7 @@ use tollgate_protocol::id::{NameError, TenantId};
 
 use super::{
     quotas::{Limit, Overrides, Quota},
+    registry::{Once, Used},
     settings::{Record, Settings, State},
 };
 use crate::rules::quota::Policy;
@@ -177,6 +178,38 @@ pub(super) fn decode_deletion(layout: u8, bytes: &[u8]) -> Result<StoredDeletion
         return Err(BadRecord::Layout(layout));
     }
     whole(bytes)
+}
+
+/// Layout 1 of a key, in postcard.
+#[derive(Serialize, Deserialize)]
+struct KeyV1<'a> {
+    key: &'a str,
+    digest: [u8; 32],
+    tenant: &'a str,
+    number: u32,
+    at_ms: u64,
+}
+
+/// The bytes of a key that a tenant was created with.
+pub(super) fn encode_key(used: &Used) -> Vec<u8> {
+    let Used { once, tenant, number, at } = used;
+    let (key, tenant, at_ms) = (once.key.as_str(), tenant.as_str(), to_ms(*at));
+    let v1 = KeyV1 { key, digest: once.digest, tenant, number: *number, at_ms };
+    postcard::to_allocvec(&v1).expect("text and numbers can always be written")
+}
+
+/// Reads a key back.
+pub(super) fn decode_key(layout: u8, bytes: &[u8]) -> Result<Used, BadRecord> {
+    if layout != LAYOUT {
+        return Err(BadRecord::Layout(layout));
+    }
+    let v1: KeyV1<'_> = whole(bytes)?;
+    Ok(Used {
+        once: Once { key: v1.key.to_owned(), digest: v1.digest },
+        tenant: TenantId::parse(v1.tenant)?,
+        number: v1.number,
+        at: from_ms(v1.at_ms),
+    })
 }
 
 fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BadRecord> {

@@ -84,6 +84,20 @@ impl Endpoint {
         Ok(Endpoint { endpoint, secret, transport })
     }
 
+    /// Trusts whom a later snapshot does, from the first handshake on.
+    ///
+    /// # Errors
+    /// [`EndpointError`]; it trusts whom it did.
+    pub(crate) fn trust(
+        &mut self,
+        config: &Config,
+        snapshot: &Snapshot,
+    ) -> Result<(), EndpointError> {
+        let server = server(config, snapshot, &self.secret, &self.transport)?;
+        self.endpoint.set_server_config(Some(server));
+        Ok(())
+    }
+
     /// The address it listens on.
     ///
     /// # Errors

@@ -105,6 +105,7 @@ impl State {
             attempt,
             since: now,
             reported: None,
+            held: None,
         };
         serving.leases.insert(number, lease);
         cell.moves(Place::Leased(session, number));

@@ -39,8 +39,12 @@ pub enum BadRecord {
     Layout(u8),
 }
 
-const PLACE: Place =
-    Place { stream: WORKER_RECIPES, put: Kind::WorkerRecipe, removed: Kind::WorkerRecipeForgotten };
+const PLACE: Place = Place {
+    stream: WORKER_RECIPES,
+    put: Kind::WorkerRecipe,
+    removed: Kind::WorkerRecipeForgotten,
+    from_reserve: false,
+};
 
 /// Opens what is kept; the recipes that were known.
 pub(super) async fn open(

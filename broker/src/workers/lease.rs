@@ -23,6 +23,15 @@ pub(super) struct Lease {
     pub since: Instant,
     /// When its last report was passed on.
     pub reported: Option<Instant>,
+    /// The newest report that came too soon after it: passed on with the answer.
+    pub held: Option<Held>,
+}
+
+/// A report that is held back.
+pub(super) struct Held {
+    pub done: u64,
+    pub total: u64,
+    pub message: String,
 }
 
 /// What a worker is to be told next.

@@ -13,7 +13,7 @@ use super::{
     Workers,
     after::After,
     call::{Cell, Place},
-    lease::Outgoing,
+    lease::{Held, Outgoing},
     pools,
     state::{Serving, SessionId, State},
 };
@@ -159,10 +159,12 @@ impl Session {
                 return if lease < serving.next_lease { Ok(None) } else { Err(NotLeased(lease)) };
             };
             if open.reported.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL) {
-                state.reports_dropped += 1;
+                // The one before it is dropped for good.
+                state.reports_dropped += u64::from(open.held.is_some());
+                open.held = Some(Held { done, total, message: message.to_owned() });
                 return Ok(None);
             }
-            open.reported = Some(now);
+            (open.reported, open.held) = (Some(now), None);
             Ok(open.cell.clone().map(|cell| (cell, open.attempt)))
         })?;
         if let Some((cell, attempt)) = found {
@@ -287,6 +289,8 @@ impl Workers {
                     Ok(_) => state.succeeded += 1,
                     Err(_) => state.failed += 1,
                 }
+                let held = lease.held.take().map(|held| (cell.clone(), lease.attempt, held));
+                after.reports.extend(held);
                 cell.moves(Place::Nowhere);
                 let outcome = match answer {
                     Ok(reply) => Ok(reply),

@@ -269,7 +269,7 @@ async fn by_force_what_runs_of_a_tenant_may_finish_and_nothing_new_begins() {
     let mut batch = running(&client, &held).await;
     let conn = client.connection().expect("connected");
     let tenants = rig.broker.tenants().clone();
-    let deletion = tokio::spawn(async move { tenants.delete_now("acme").await });
+    let deletion = tokio::spawn(async move { tenants.delete_now("acme", None).await });
 
     let notice = loop {
         match batch.next().await.expect("not the end").expect("an event") {
@@ -305,7 +305,7 @@ async fn by_force_what_does_not_finish_is_cut() {
     let client = rig.client("acme").await;
     let mut batch = running(&client, &held).await;
     let conn = client.connection().expect("connected");
-    rig.broker.tenants().delete_now("acme").await.expect("acme");
+    rig.broker.tenants().delete_now("acme", None).await.expect("acme");
     assert_eq!(super::closed_connection(&conn).await.0, CloseCode::TenantDeleted);
     let error = loop {
         match batch.next().await.expect("not a regular end") {
@@ -325,7 +325,7 @@ async fn a_tenant_made_again_under_its_id_is_another_tenant() {
     let conn = client.connection().expect("connected");
 
     // In one go: those who watch may see only that something changed.
-    rig.broker.tenants().delete_now("acme").await.expect("acme");
+    rig.broker.tenants().delete_now("acme", None).await.expect("acme");
     let new = rig.broker.tenants().create_named("acme", settings()).await.expect("acme again");
 
     let (code, _) = super::closed_connection(&conn).await;

@@ -137,7 +137,7 @@ async fn tenants_that_are_not_active_are_told_so() {
     rig.broker.tenants().activate("acme", None).await.expect("acme");
     is_served(&rig.client("acme").await).await;
 
-    rig.broker.tenants().delete_now("acme").await.expect("acme");
+    rig.broker.tenants().delete_now("acme", None).await.expect("acme");
     refused(rig.builder("acme"), CloseCode::TenantDeleted, "deleted").await;
     is_served(&rig.client("globex").await).await;
 }

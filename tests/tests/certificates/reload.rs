@@ -138,9 +138,9 @@ async fn a_profile_acts_at_once_on_live_connections() {
     tenants.update("acme", None, |s| s.overrides = Overrides::NOTHING).await.expect("acme");
 
     let few = Overrides { batch_items: Some(Limit::at_most(3)), ..Overrides::NOTHING };
-    tenants.set_profiles(&BTreeMap::from([("default".to_owned(), few)]));
+    tenants.set_profiles(&BTreeMap::from([("default".to_owned(), few)])).await;
     assert_eq!(four_items(&acme).await, (3, vec![Code::BatchTooLarge]));
     assert_eq!(four_items(&globex).await, (4, vec![]), "it has this quota its own way");
-    tenants.set_profiles(&BTreeMap::new());
+    tenants.set_profiles(&BTreeMap::new()).await;
     assert_eq!(four_items(&acme).await, (4, vec![]));
 }

@@ -64,6 +64,10 @@ async fn events_are_followed_and_taken_up_again() {
     // From the event after the first.
     let mut again = Follow::open(&http, "", Some(&id)).await;
     assert_eq!(again.next().await.0, only.0);
+    // From the first, and nothing of it is lost.
+    let mut first = Follow::open(&http, "?tenant=acme", Some("0")).await;
+    assert_eq!(first.next().await.1, "tenant_created");
+    assert_eq!(first.next().await.0, id);
     let refused = http.client.get(format!("{}/api/v1/events", http.base));
     let refused = refused.header("last-event-id", "x").send().await.expect("an answer");
     super::Answered::read(refused).await.wrong("last-event-id");

@@ -250,17 +250,25 @@ async fn profiles_usage_and_statistics_are_there_for_all() {
     let profiles = http.get("/api/v1/quota-profiles").await.ok();
     let names: Vec<_> = profiles["items"].as_array().expect("a list").iter().collect();
     assert!(names.iter().any(|p| p["name"] == "enterprise" && p["quotas"]["topics"] == -1));
+    let _globex = rig.client("globex").await;
     let usage = http.get("/api/v1/usage?limit=1").await.ok();
     assert_eq!(usage["items"][0]["tenant_id"], "acme");
-    assert!(usage["next_cursor"].is_string(), "{usage}");
-    let total = usage["total"].as_array().expect("totals");
-    assert!(total.iter().any(|t| t["quota"] == "connections" && t["current"] == 1), "{usage}");
+    let next = usage["next_cursor"].as_str().expect("another page");
+    let rest = http.get(&format!("/api/v1/usage?cursor={next}")).await.ok();
+    assert_eq!(rest["items"].as_array().map(Vec::len), Some(1), "{rest}");
+    for page in [&usage, &rest] {
+        let total = page["total"].as_array().expect("totals");
+        assert!(total.iter().any(|t| t["quota"] == "connections" && t["current"] == 2), "{page}");
+    }
+    http.post("/api/v1/tenants", json!({"id": "aaa"})).await;
+    let in_use = http.get("/api/v1/usage?in_use=true&limit=1").await.ok();
+    assert_eq!(in_use["items"][0]["tenant_id"], "acme", "not one that does nothing");
     let stats = http.get("/api/v1/tenants/acme/stats").await.ok();
     assert_eq!((&stats["items_succeeded"], &stats["bytes_in"]), (&1.into(), &5.into()), "{stats}");
     assert_eq!(stats["latency_us"]["count"], 1, "{stats}");
     let all = http.get("/api/v1/stats").await.ok();
     assert_eq!(all["total"]["items_succeeded"], 1, "{all}");
-    assert_eq!(all["items"].as_array().map(Vec::len), Some(2), "{all}");
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(3), "{all}");
 }
 
 #[tokio::test]

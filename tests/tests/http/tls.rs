@@ -1,8 +1,12 @@
 //! The listener with TLS: operators' and tenants' certificates, and their end.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use reqwest::{Certificate, Identity as Presented};
+use serde_json::Value;
 use tollgate_broker::{Broker, Config, config, recipes};
 use tollgate_certs::{Identity, IssueOptions};
 use tollgate_tests::{Rig, client_identity};
@@ -11,12 +15,20 @@ use super::{Answered, plain};
 
 /// A client that presents a certificate, or none.
 fn client(rig: &Rig, holder: Option<&Identity>) -> (reqwest::Client, String) {
+    client_for(rig, holder, &IssueOptions::default())
+}
+
+fn client_for(
+    rig: &Rig,
+    holder: Option<&Identity>,
+    options: &IssueOptions,
+) -> (reqwest::Client, String) {
     let _ = plain();
     let ca = std::fs::read(rig.path("dev-ca/ca.pem")).expect("the authority");
     let mut builder = reqwest::Client::builder()
         .tls_certs_only([Certificate::from_pem(&ca).expect("a certificate")]);
     if let Some(holder) = holder {
-        let issued = rig.issue(holder, &IssueOptions::default());
+        let issued = rig.issue(holder, options);
         let pem = format!("{}{}", issued.certificate_pem, issued.key_pem);
         builder = builder.identity(Presented::from_pem(pem.as_bytes()).expect("an identity"));
     }
@@ -64,6 +76,32 @@ async fn a_suspended_tenant_is_turned_away() {
 }
 
 #[tokio::test]
+async fn a_batch_is_told_that_the_certificate_it_came_with_is_about_to_expire() {
+    for (ahead_ms, told) in [(24 * 3_600_000, true), (1, false)] {
+        let rig = Rig::with(|config| {
+            config.http.tls = true;
+            config.limits.expiry_notice_ms = ahead_ms;
+        })
+        .await;
+        let hour = IssueOptions {
+            validity: Duration::from_secs(3_600),
+            not_before: SystemTime::now() - Duration::from_secs(60),
+        };
+        let (client, base) = client_for(&rig, Some(&client_identity("acme")), &hour);
+        let batch = client
+            .post(format!("{base}/api/v1/tenants/acme/batches"))
+            .header("content-type", "application/x-ndjson")
+            .body("{\"recipe\":\"echo\",\"payload\":1}\n");
+        let answer = Answered::read(batch.send().await.expect("an answer")).await;
+        let lines = answer.body.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
+        let notices: Vec<_> = lines.filter(|l| !l["notice"].is_null()).collect();
+        assert_eq!(notices.len(), usize::from(told), "{answer:?}");
+        assert!(notices.iter().all(|l| l["notice"]["kind"] == "certificate_expiring"));
+        assert!(answer.body.contains("summary"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_of_another_authority_is_refused() {
     let (rig, other) = (secured().await, secured().await);
     let holder = Identity::operator("mallory").expect("an identity");
@@ -101,11 +139,10 @@ async fn who_is_denied_is_cut_off_and_stays_out() {
 #[tokio::test]
 async fn beyond_this_machine_tls_is_needed() {
     let dir = tempfile::tempdir().expect("a directory");
-    let start = async |name: &str, http: config::Http| {
+    let start = async |http: config::Http| {
         let config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            // Each has its own: a store that was opened for nothing lets go in its own time.
-            data_dir: Some(dir.path().join(name)),
+            data_dir: Some(dir.path().join("data")),
             http,
             ..Config::default()
         };
@@ -116,11 +153,11 @@ async fn beyond_this_machine_tls_is_needed() {
     let token = dir.path().join("token.txt");
     std::fs::write(&token, "0123456789abcdef").expect("written");
     let with_token = config::Http { operator_token_file: Some(token), ..everywhere.clone() };
-    for (name, http) in [("open", everywhere.clone()), ("token", with_token)] {
-        let error = start(name, http).await.expect_err("it is exposed").to_string();
+    for http in [everywhere.clone(), with_token] {
+        let error = start(http).await.expect_err("it is exposed").to_string();
         assert!(error.contains("http.listen") && error.contains("TLS"), "{error}");
     }
-    start("tls", config::Http { tls: true, ..everywhere })
+    start(config::Http { tls: true, ..everywhere })
         .await
         .expect("TLS, and operators' certificates");
 }

@@ -25,7 +25,7 @@ const NOT_IN_PROTOCOL: &[&str] = &["tokio", "quinn", "rustls", "socket2", "traci
 const BROKER: &[(&str, &[&str])] = &[
     ("rules", &[]),
     ("events", &[]),
-    ("store", &["rules"]),
+    ("store", &["rules", "metrics"]),
     ("tenancy", &["rules", "store", "events"]),
     ("revocations", &["store", "events", "tenancy"]),
     ("workers", &["rules", "store", "batch", "events", "metrics", "tenancy"]),

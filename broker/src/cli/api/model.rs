@@ -118,6 +118,8 @@ pub(in crate::cli) struct Profile {
 pub(in crate::cli) struct Connection {
     pub id: Value,
     pub identity: String,
+    #[serde(default)]
+    pub role: String,
     pub address: String,
     pub connected_at: String,
     pub last_seen_at: String,

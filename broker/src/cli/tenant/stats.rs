@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::figures;
 use crate::cli::{
-    api::{self, model},
+    api::model,
     format,
     output::{self, Output, printable, say},
 };
@@ -17,24 +20,16 @@ use crate::cli::{
 
 Counted since the broker started.")]
 pub(crate) struct Args {
-    /// Its id [default: all tenants]
-    id: Option<String>,
     #[command(flatten)]
-    pages: api::Pages,
-    #[command(flatten, next_help_heading = "The API")]
-    api: api::Args,
+    of: figures::Of,
 }
 
 pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<()> {
-    let api = args.api.client()?;
-    let Some(id) = &args.id else {
-        return all(&api.list(&["stats"], &[], &args.pages).await?, output);
-    };
-    let stats = api.get(&["tenants", id, "stats"], &[]).await?;
-    if output == Output::Json {
-        return Ok(output::json(&stats)?);
-    }
-    let stats: model::Stats = model::read(&stats)?;
+    args.of.show("stats", output, one, all).await
+}
+
+fn one(stats: &Value) -> anyhow::Result<()> {
+    let stats: model::Stats = model::read(stats)?;
     let latency = stats.latency_us;
     output::record(&[
         ("items succeeded", stats.items_succeeded.to_string()),
@@ -55,10 +50,7 @@ pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn all(page: &serde_json::Value, output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return Ok(output::json(page)?);
-    }
+fn all(page: &Value) -> anyhow::Result<()> {
     let mut tenants: Vec<model::Stats> = model::items(page)?;
     tenants.sort_by_key(|s| std::cmp::Reverse(s.items_succeeded + s.items_failed));
     let row = |s: &model::Stats| {
@@ -73,9 +65,7 @@ fn all(page: &serde_json::Value, output: Output) -> anyhow::Result<()> {
         ]
     };
     let rows: Vec<_> = tenants.iter().map(row).collect();
-    output::table(["TENANT", "SUCCEEDED", "FAILED", "IN", "OUT", "P50", "P99"], &rows)?;
-    api::note_the_rest(page, output);
-    Ok(())
+    Ok(output::table(["TENANT", "SUCCEEDED", "FAILED", "IN", "OUT", "P50", "P99"], &rows)?)
 }
 
 /// A latency, or that there is none.

@@ -1,12 +1,11 @@
 //! `tollgate tenant usage`: how much of its quotas a tenant uses.
 
 use console::Style;
+use serde_json::Value;
 
+use super::figures;
 use crate::cli::{
-    api::{
-        self,
-        model::{self, Level, QuotaUsage},
-    },
+    api::model::{self, Level, QuotaUsage},
     format,
     output::{self, Output, printable},
 };
@@ -18,34 +17,24 @@ use crate::cli::{
   tollgate tenant usage                                The tenants closest to a limit first
   tollgate tenant usage acme --output json | jq '.quotas[] | select(.level != \"normal\")'
 
-From 80 % of a quota on its level is `warning`, from 95 % on `critical`.")]
+All of them are listed each with the quota closest to its limit. From tenancy.alerts.warning_percent
+of a quota on (80) its level is `warning`, from critical_percent on (95) `critical`.")]
 pub(crate) struct Args {
-    /// Its id [default: all tenants, each with the quota closest to its limit]
-    id: Option<String>,
     #[command(flatten)]
-    pages: api::Pages,
-    #[command(flatten, next_help_heading = "The API")]
-    api: api::Args,
+    of: figures::Of,
 }
 
 pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<()> {
-    let api = args.api.client()?;
-    let Some(id) = &args.id else {
-        return all(&api.list(&["usage"], &[], &args.pages).await?, output);
-    };
-    let usage = api.get(&["tenants", id, "usage"], &[]).await?;
-    if output == Output::Json {
-        return Ok(output::json(&usage)?);
-    }
-    let usage: model::Usage = model::read(&usage)?;
+    args.of.show("usage", output, one, all).await
+}
+
+fn one(usage: &Value) -> anyhow::Result<()> {
+    let usage: model::Usage = model::read(usage)?;
     let rows: Vec<[String; 5]> = usage.quotas.iter().map(row).collect();
     Ok(output::table(["QUOTA", "CURRENT", "LIMIT", "USED", ""], &rows)?)
 }
 
-fn all(page: &serde_json::Value, output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return Ok(output::json(page)?);
-    }
+fn all(page: &Value) -> anyhow::Result<()> {
     let mut tenants: Vec<model::Usage> = model::items(page)?;
     let percent = |u: &model::Usage| worst(u).map_or(-1.0, utilisation);
     tenants.sort_by(|a, b| percent(b).total_cmp(&percent(a)));
@@ -56,9 +45,7 @@ fn all(page: &serde_json::Value, output: Output) -> anyhow::Result<()> {
             [printable(&usage.tenant_id), quota, current, limit, used]
         })
         .collect();
-    output::table(["TENANT", "CLOSEST TO ITS LIMIT", "CURRENT", "LIMIT", "USED"], &rows)?;
-    api::note_the_rest(page, output);
-    Ok(())
+    Ok(output::table(["TENANT", "CLOSEST TO ITS LIMIT", "CURRENT", "LIMIT", "USED"], &rows)?)
 }
 
 /// The quota that is closest to its limit, if any of it is used.

@@ -5,7 +5,10 @@ use std::{io, time::Duration};
 use console::Style;
 use serde_json::{Value, json};
 
-use super::rows::{Picture, Rates, Row};
+use super::{
+    rows::{Picture, Rates, Row},
+    sample::Gateway,
+};
 use crate::cli::{
     api::model::Level,
     format::{self, count},
@@ -38,18 +41,34 @@ pub(super) fn table(picture: &Picture) -> io::Result<()> {
             cells
         })
         .collect();
-    output::table(HEADER, &rows)
+    output::table(HEADER, &rows)?;
+    if picture.gateways.is_empty() {
+        return Ok(());
+    }
+    let row = |(name, open): &(String, Gateway)| {
+        [printable(name), open.connections.to_string(), open.streams.to_string()]
+    };
+    say!("")?;
+    let rows: Vec<_> = picture.gateways.iter().map(row).collect();
+    output::table(["GATEWAY", "CONNS", "STREAMS"], &rows)
 }
 
 /// All tenants in a line.
 pub(super) fn headline(picture: &Picture) -> String {
-    let more = if picture.more { " and more" } else { "" };
+    let more = if picture.more { " and more (--tenants-max)" } else { "" };
     let tenants = count(picture.tenants as u64, "tenant");
     let total = &picture.total;
     let [items, bytes_in, bytes_out, failures] = rates(total.rates.as_ref());
+    let gateways = match picture.gateways.len() as u64 {
+        0 => String::new(),
+        n => {
+            let open = picture.gateways.iter().map(|(_, open)| open.connections).sum();
+            format!(", {} with {}", count(n, "gateway"), count(open, "connection"))
+        }
+    };
     format!(
-        "{tenants}{more}, {}, {} in flight: {items} items/s, {failures} failures/s, {bytes_in}/s in, \
-         {bytes_out}/s out",
+        "{tenants}{more}, {}{gateways}, {} in flight: {items} items/s, {failures} failures/s, \
+         {bytes_in}/s in, {bytes_out}/s out",
         count(total.connections, "connection"),
         match total.in_flight {
             1 => "1 batch".to_owned(),
@@ -120,6 +139,11 @@ pub(super) fn document(picture: &Picture) -> Value {
         });
         document
     };
+    let gateway = |(identity, open): &(String, Gateway)| {
+        json!({
+            "identity": identity, "connections": open.connections, "streams": open.streams,
+        })
+    };
     let mut total = json!({});
     numbers(&mut total, &picture.total);
     json!({
@@ -135,6 +159,7 @@ pub(super) fn document(picture: &Picture) -> Value {
             "waiting": picture.workers.waiting,
             "waiting_unserved": picture.workers.waiting_unserved,
         },
+        "gateways": picture.gateways.iter().map(gateway).collect::<Vec<_>>(),
         "tenants": picture.rows.iter().map(tenant).collect::<Vec<_>>(),
     })
 }
@@ -176,6 +201,19 @@ mod tests {
              12.1 MiB/s in, 24.1 MiB/s out"
         );
         assert_eq!((number(0.0), number(1_500_000.0)), ("0".into(), "1.50M".into()));
+    }
+
+    #[test]
+    fn gateways_and_what_is_left_out_are_told() {
+        let mut picture = picture();
+        picture.more = true;
+        let edge = Gateway { connections: 2, streams: 5 };
+        picture.gateways = vec![("spiffe://tollgate.local/gateway/edge".into(), edge)];
+        let headline = headline(&picture);
+        let begin =
+            "1 tenant and more (--tenants-max), 9 connections, 1 gateway with 2 connections,";
+        assert!(headline.starts_with(begin), "{headline}");
+        assert_eq!(document(&picture)["gateways"][0]["streams"], 5);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::HashMap, time::Duration};
 
 use clap::ValueEnum;
 
-use super::sample::Sample;
+use super::sample::{Gateway, Sample};
 use crate::cli::api::model::{Level, Stats, Usage, WorkerTotal};
 
 /// What rows are sorted by.
@@ -92,6 +92,8 @@ pub(super) struct Picture {
     pub workers: WorkerTotal,
     pub tenants: usize,
     pub more: bool,
+    /// What gateways have open; what they do is their tenants'.
+    pub gateways: Vec<(String, Gateway)>,
     pub rows: Vec<Row>,
 }
 
@@ -118,8 +120,10 @@ impl Picture {
             }
         };
         let rows: Vec<Row> = now.usage.iter().map(row).collect();
+        let gateways = now.gateways.iter().map(|(name, open)| (name.clone(), *open)).collect();
         let (total, tenants) = (total(&rows), rows.len());
-        Picture { interval, total, workers: now.workers, tenants, more: now.more, rows }
+        let workers = now.workers;
+        Picture { interval, total, workers, tenants, more: now.more, gateways, rows }
     }
 
     /// Leaves only the tenants with this in their id, in this order.
@@ -237,6 +241,7 @@ pub(super) mod tests {
             usage: model::items(&read(usage.collect())).expect("usage"),
             stats: model::items(&read(stats.collect())).expect("stats"),
             workers: WorkerTotal { workers: 2, credit: 16, leased: 5, ..WorkerTotal::default() },
+            gateways: Default::default(),
             more: false,
         }
     }

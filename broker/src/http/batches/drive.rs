@@ -9,7 +9,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context as Poller, Poll, ready},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
@@ -27,7 +27,7 @@ use tracing::Instrument;
 use super::{
     input::{Lines, Piece},
     line::{self, Item, Line},
-    news::{News, changed, drain_changed},
+    news::{News, changed, drain_changed, expiring},
     output::{FLUSH_BYTES, FULL_BYTES, Output},
     timers::Times,
 };
@@ -45,6 +45,8 @@ pub(super) struct Opened {
     pub permits: (Permit, OpenId),
     pub accepted: Accepted<'static>,
     pub batch_id: BatchId,
+    /// When the certificate that the client came with expires.
+    pub expires: Option<SystemTime>,
 }
 
 /// How a batch is over.
@@ -113,6 +115,7 @@ pub(super) struct Drive {
     pub(super) draining: bool,
     pub(super) changes: News<Changes>,
     pub(super) leaving: bool,
+    pub(super) expiring: News<SystemTime>,
 }
 
 /// Rounds of the loop before others get their turn.
@@ -125,7 +128,8 @@ impl Drive {
         body: mpsc::Receiver<Piece>,
         results: mpsc::Sender<axum::body::Bytes>,
     ) -> Self {
-        let Opened { tenant, run, permits, accepted, batch_id } = opened;
+        let Opened { tenant, run, permits, accepted, batch_id, expires } = opened;
+        let ahead = Duration::from_millis(services.config.limits.expiry_notice_ms);
         let now = Instant::now();
         let turn = Turn::new(&services.engine.turns, tenant.index(), tenant.weight());
         let mut output = Output::default();
@@ -159,6 +163,7 @@ impl Drive {
             draining: false,
             changes: Box::pin(changed(tenant.subscribe())),
             leaving: false,
+            expiring: Box::pin(expiring(expires, ahead)),
             services,
             tenant,
         }

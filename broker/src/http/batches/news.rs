@@ -1,10 +1,12 @@
-//! What a batch hears of beside its body: that the broker drains, that its tenant has changed.
+//! What a batch hears of beside its body: that the broker drains, that its tenant has changed, that
+//! its client's certificate is about to expire.
 
 use std::{
-    future::Future,
+    future::{self, Future},
     mem,
     pin::Pin,
     task::{Context as Poller, Poll},
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -27,6 +29,12 @@ impl Drive {
         while let Poll::Ready(changes) = self.changes.as_mut().poll(cx) {
             self.changes = Box::pin(changed(changes));
             self.look_at_tenant();
+            said = true;
+        }
+        if let Poll::Ready(at) = self.expiring.as_mut().poll(cx) {
+            self.expiring = Box::pin(future::pending());
+            let message = "the certificate is about to expire: come again with a new one";
+            self.output.notice("certificate_expiring", at, message);
             said = true;
         }
         while let Poll::Ready(mut drain) = self.drain.as_mut().poll(cx) {
@@ -62,9 +70,23 @@ impl Drive {
 pub(super) async fn drain_changed(mut drain: watch::Receiver<Drain>) -> watch::Receiver<Drain> {
     if drain.changed().await.is_err() {
         // The broker is gone, and this with it.
-        std::future::pending::<()>().await;
+        future::pending::<()>().await;
     }
     drain
+}
+
+/// Resolves when a certificate that expires then is about to, so long ahead; never without one.
+pub(super) async fn expiring(expires: Option<SystemTime>, ahead: Duration) -> SystemTime {
+    /// Wall time is looked at again now and then: clocks are set.
+    const LOOK_EVERY: Duration = Duration::from_secs(600);
+    let Some(expires) = expires else { return future::pending().await };
+    let notice = expires.checked_sub(ahead).unwrap_or(SystemTime::UNIX_EPOCH);
+    while let Ok(left) = notice.duration_since(SystemTime::now())
+        && !left.is_zero()
+    {
+        tokio::time::sleep(left.min(LOOK_EVERY)).await;
+    }
+    expires
 }
 
 /// Resolves when a tenant changed.

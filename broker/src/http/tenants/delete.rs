@@ -65,12 +65,7 @@ pub(super) async fn delete(
     let expected = if_match(&headers)?;
     let tenants = &api.services.tenants;
     if params.force == Some(true) {
-        let tenant = api.tenant(&id).ok_or_else(Problem::no_tenant)?;
-        let revision = tenant.record().revision;
-        if let Some(expected) = expected.filter(|e| *e != revision) {
-            return Err(DeleteError::Conflict { expected, revision }.into());
-        }
-        tenants.delete_now(&id).await?;
+        tenants.delete_now(&id, expected).await?;
     } else {
         tenants.delete(&id, expected).await?;
     }

@@ -4,15 +4,15 @@
 //! What arrives during a sync is the next group. Never touches redb or segments: that is the
 //! keeper's, behind it. Large records are the exception: they go straight to their file.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
     super::{
-        ClaimError, CommitError, DropError, Fence, Offset, Poisoned, Record, ScopeId, Stream,
-        TrimError,
+        ClaimError, CommitError, DropError, Fence, Offset, Poisoned, Record, ScopeId, Space,
+        Stream, TrimError,
     },
     core::{Chore, Core, corrupt},
     disk::{How, is_full},
@@ -69,6 +69,23 @@ enum Answer {
     },
 }
 
+/// Why there is no room for commits, if so.
+struct Short {
+    /// In what is free.
+    free: Option<String>,
+    /// In the reserve.
+    reserve: Option<String>,
+}
+
+impl Short {
+    fn of(&self, space: Space) -> Option<&str> {
+        match space {
+            Space::Free => self.free.as_deref(),
+            Space::Reserve => self.reserve.as_deref(),
+        }
+    }
+}
+
 /// Consecutive records of a stream within the bodies.
 struct Piece {
     stream: Stream,
@@ -106,10 +123,10 @@ impl Committer {
             // There may be room by now.
             self.core.inbox.push(Vec::new(), 0, true);
         }
-        let full = stuck.or_else(|| self.full(&jobs));
+        let short = self.short(&jobs, stuck);
         let mut group = Group::default();
         for job in jobs {
-            self.add(&mut group, job, full.as_deref());
+            self.add(&mut group, job, &short);
         }
         if let Err(error) = self.sync_large(&group) {
             group.unknown(&self.core.health.poison(error.to_string()));
@@ -127,8 +144,10 @@ impl Committer {
         }
         let entries = std::mem::take(&mut group.entries);
         let head = Head { number: self.journal.end().number, entries };
+        let begun = Instant::now();
         match self.journal.append(&head, &group.bodies) {
             Ok(Ok(())) => {
+                self.core.stats.group(head.entries.len(), head.extent(), begun.elapsed());
                 self.publish(group);
                 Ok(())
             }
@@ -143,24 +162,29 @@ impl Committer {
         }
     }
 
-    /// Why no commit can be taken, if so.
-    fn full(&self, jobs: &[Job]) -> Option<String> {
+    /// Why commits can not be taken, if so; `stuck` is why the keeper does not get on.
+    fn short(&self, jobs: &[Job], stuck: Option<String>) -> Short {
         let bytes: usize = jobs.iter().map(|job| job.size.bytes).sum();
         let head = (FIXED + 16 * jobs.len()) as u64;
         let extent = head.next_multiple_of(BLOCK) + (bytes as u64).next_multiple_of(BLOCK);
         let room = self.journal.room(extent, || self.core.inbox.push(Vec::new(), 0, true));
-        if let Room::Deletions(reason) = room {
-            return Some(reason);
-        }
-        let free = match self.core.disk.free() {
-            Ok(free) => free,
-            Err(error) => return Some(format!("free space is not known: {error}")),
+        let (full, exhausted) = match room {
+            Room::Any => (None, None),
+            Room::Reserve(reason) => (Some(reason), None),
+            Room::Deletions(reason) => (Some(reason.clone()), Some(reason)),
         };
-        let kept = self.core.config.free_bytes + bytes as u64;
-        (free < kept).then(|| format!("{free} bytes are free, of which {kept} are not used"))
+        let few = || {
+            let free = match self.core.disk.free() {
+                Ok(free) => free,
+                Err(error) => return Some(format!("free space is not known: {error}")),
+            };
+            let kept = self.core.config.free_bytes + bytes as u64;
+            (free < kept).then(|| format!("{free} bytes are free, of which {kept} are not used"))
+        };
+        Short { free: stuck.or(full).or_else(few), reserve: exhausted }
     }
 
-    fn add(&mut self, group: &mut Group, job: Job, full: Option<&str>) {
+    fn add(&mut self, group: &mut Group, job: Job, short: &Short) {
         let scope = match self.core.scope(job.scope) {
             Ok(scope) => scope,
             Err(error) => return refuse(job, &self.core.health.poison(error.to_string())),
@@ -173,10 +197,10 @@ impl Committer {
                     Err(error) => drop(done.send(Err(error))),
                 }
             }
-            Task::Commit { epoch, records, done, permit } => {
+            Task::Commit { space, epoch, records, done, permit } => {
                 // Its bytes are the group's from here on.
                 drop(permit);
-                match self.commit(group, &scope, epoch, &records, full) {
+                match self.commit(group, &scope, epoch, &records, short.of(space)) {
                     Ok((offsets, runs)) => {
                         group.answers.push(Answer::Commit { scope, offsets, runs, done });
                     }

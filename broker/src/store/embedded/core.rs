@@ -5,12 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
-    super::{CheckpointError, Config, Corrupt, Poisoned, ReadError, ScopeId, Stream},
+    super::{CheckpointError, Config, Corrupt, Poisoned, ReadError, ScopeId, Stream, stats::Stats},
     disk::Disk,
     files::Open,
     index::{Index, IndexError, Position, ViewChange},
     journal::Supply,
     queue::Queue,
+    reserve::Reserve,
     scope::{ScopeState, Scopes},
 };
 
@@ -19,6 +20,8 @@ use super::{
 pub(super) struct Core {
     pub config: Config,
     pub disk: Arc<dyn Disk>,
+    /// For the index.
+    pub reserve: Reserve,
     pub index: Index,
     pub scopes: Scopes,
     pub files: Open,
@@ -30,9 +33,12 @@ pub(super) struct Core {
     pub inbox: Inbox,
     pub supply: Arc<Supply>,
     pub health: Health,
+    pub stats: Arc<Stats>,
     pub boot: u64,
-    /// The directory is ours as long as this is open: it is closed last, after redb.
+    /// The directory is ours as long as this is open: it is closed after redb.
     pub _lock: Option<std::fs::File>,
+    /// Dropped last: whoever waits for the directory sees that it is free.
+    pub held: watch::Sender<()>,
 }
 
 impl Core {

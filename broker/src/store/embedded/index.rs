@@ -11,6 +11,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefin
 use super::{
     super::port::{Change, Offset, Page, Pair, ScopeId, Stream},
     disk::File,
+    reserve::Reserve,
 };
 
 /// Numbers: see the keys at the end.
@@ -127,10 +128,10 @@ impl fmt::Debug for Index {
 
 impl Index {
     /// Opens or makes it, and repairs what a crash left.
-    pub(super) fn open(file: Arc<dyn File>) -> Result<Index> {
+    pub(super) fn open(file: Arc<dyn File>, reserve: Reserve) -> Result<Index> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create_with_backend(Backend(file)).map_err(wrong)?;
+        let database = builder.create_with_backend(Backend { file, reserve }).map_err(wrong)?;
         let write = database.begin_write().map_err(wrong)?;
         write.open_table(META).map_err(wrong)?;
         write.open_table(STREAMS).map_err(wrong)?;
@@ -366,29 +367,32 @@ impl Index {
 
 /// redb on a file of ours.
 #[derive(Debug)]
-struct Backend(Arc<dyn File>);
+struct Backend {
+    file: Arc<dyn File>,
+    reserve: Reserve,
+}
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.0.read_at(out, offset)? < out.len() {
+        if self.file.read_at(out, offset)? < out.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.reserve.lend(|| self.file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        self.file.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(data, offset)
+        self.reserve.lend(|| self.file.write_at(data, offset))
     }
 }

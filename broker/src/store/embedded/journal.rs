@@ -18,8 +18,10 @@ use super::{
     plant::{self, Bug},
 };
 
-/// What every commit leaves of a file when there is no next one: room for deletions, in bytes.
-pub(super) const FOR_DELETIONS: u64 = 64 << 10;
+/// What commits leave of a file when there is no next one: the reserve, in bytes.
+const RESERVE: u64 = 64 << 10;
+/// What those out of the reserve leave of it: room for trims and drops.
+const FOR_DELETIONS: u64 = 32 << 10;
 
 /// Where groups are written.
 #[derive(Debug)]
@@ -36,7 +38,9 @@ pub(super) struct Journal {
 pub(super) enum Room {
     /// Any group can.
     Any,
-    /// Only deletions can: there is no room for another file.
+    /// One out of the reserve can: there is no room for another file.
+    Reserve(String),
+    /// Only trims and drops can.
     Deletions(String),
 }
 
@@ -53,7 +57,8 @@ impl Journal {
     /// Waits until a group of this extent can be written, or no commit can. `wake` wakes the keeper.
     pub(super) fn room(&self, extent: u64, wake: impl Fn()) -> Room {
         let next = self.end.file + 1;
-        let fits = self.end.at + extent + FOR_DELETIONS <= self.supply.file_bytes;
+        let leaves = |bytes| self.end.at + extent + bytes <= self.supply.file_bytes;
+        let fits = leaves(RESERVE);
         // The next file is made while this one has room, so that nobody waits for it.
         let soon = self.end.at > self.supply.file_bytes / 2;
         if (!fits || soon) && self.supply.want(next) {
@@ -64,6 +69,7 @@ impl Journal {
         }
         match self.supply.wait(next) {
             Ok(()) => Room::Any,
+            Err(reason) if leaves(FOR_DELETIONS) => Room::Reserve(reason),
             Err(reason) => Room::Deletions(reason),
         }
     }

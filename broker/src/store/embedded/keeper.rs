@@ -8,12 +8,12 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use super::{
-    super::{CheckpointError, Offset, Poisoned, ScopeId, Stream},
+    super::{Change, CheckpointError, Offset, Poisoned, ScopeId, Stream},
     committer::refuse,
     core::{Chore, Core, ViewTask, corrupt},
     disk::{How, is_full},
@@ -28,9 +28,11 @@ use super::{
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Bytes of one write to a segment, about.
 const WRITE_BYTES: usize = 1 << 20;
-/// Free room without which redb is not asked to write, in bytes: an error in the middle would
-/// cost it a repair.
+/// Free room without which redb is not asked to write, in bytes: it does not go on after an error
+/// in the middle.
 const INDEX_BYTES: u64 = 2 << 20;
+/// What a change of a row costs at most besides its bytes: pages are written anew, not over.
+const ROW_BYTES: u64 = 8 << 10;
 
 /// The thread's own.
 pub(super) struct Keeper {
@@ -220,11 +222,16 @@ impl Keeper {
         }
     }
 
-    /// Whether redb can be asked to write.
-    fn room(&self) -> Result<(), Stop> {
+    /// Whether redb can be asked to change so many rows, of so many bytes.
+    fn room(&self, rows: usize, bytes: usize) -> Result<(), Stop> {
+        self.core.reserve.take().map_err(|error| Stop::of("the reserve", &error))?;
         let free = self.core.disk.free().map_err(|error| Stop::of("free space", &error))?;
-        let short = || Stop::Full(format!("{free} bytes are free, checkpoints want {INDEX_BYTES}"));
-        if free < INDEX_BYTES { Err(short()) } else { Ok(()) }
+        let wanted = INDEX_BYTES + rows as u64 * ROW_BYTES + 2 * bytes as u64;
+        if free >= wanted {
+            return Ok(());
+        }
+        self.core.stats.put_off.fetch_add(1, Relaxed);
+        Err(Stop::Full(format!("{free} bytes are free, a checkpoint wants {wanted}")))
     }
 
     /// Changes views: all that wait, in one step.
@@ -232,7 +239,16 @@ impl Keeper {
         if self.views.is_empty() {
             return Ok(());
         }
-        if let Err(stop) = self.room() {
+        let changes = self.views.iter().flat_map(|view| &view.change.changes);
+        let (mut rows, mut bytes) = (self.views.len(), 0);
+        for change in changes {
+            rows += 1;
+            bytes += match change {
+                Change::Put { key, value } => key.len() + value.len(),
+                Change::Delete { key } => key.len(),
+            };
+        }
+        if let Err(stop) = self.room(rows, bytes) {
             let Stop::Full(reason) = &stop else { return Err(stop) };
             for view in self.views.drain(..) {
                 let reason = reason.clone();
@@ -297,7 +313,7 @@ impl Keeper {
 
     /// Lets the journal begin at the mark: everything before is in its place.
     fn checkpoint(&mut self, mark: Position) -> Result<(), Stop> {
-        self.room()?;
+        self.room(self.touched.len(), 0)?;
         if !plant::is(Bug::EarlyTrim) {
             self.core.disk.sync_all().map_err(|error| Stop::Failed(error.to_string()))?;
         }
@@ -315,6 +331,7 @@ impl Keeper {
         self.core.index.update(&update)?;
         self.touched.clear();
         self.core.inbox.begin_at(mark);
+        self.core.stats.checkpoint();
         for name in spent {
             self.core.files.close(|open| *open == name);
             if let Err(error) = self.core.disk.remove(&name.path()) {

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::super::{
-    ClaimError, CommitError, DropError, Fence, Offset, Record, ScopeId, Stream, TrimError,
+    ClaimError, CommitError, DropError, Fence, Offset, Record, ScopeId, Space, Stream, TrimError,
 };
 
 /// Something for the committer to do.
@@ -29,6 +29,7 @@ pub(super) enum Task {
         done: oneshot::Sender<Result<Fence, ClaimError>>,
     },
     Commit {
+        space: Space,
         epoch: u64,
         records: Vec<Record>,
         /// Its place in the queue, given back at the end.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     super::{Config, OpenError, ScopeId},
@@ -26,6 +26,7 @@ use super::{
     keeper::{Keeper, Stop, delete_files},
     plant::{self, Bug},
     queue::Queue,
+    reserve::Reserve,
     scan::{Found, Scan, ScanError, scan},
     scope::{Contents, Large, Run, ScopeState, Scopes},
 };
@@ -33,6 +34,8 @@ use super::{
 /// The format that this program writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
+/// Room that is kept for redb, in bytes, at most.
+const RESERVE_BYTES: u64 = 4 << 20;
 
 /// A store, ready to run.
 pub(super) struct Opened {
@@ -56,7 +59,8 @@ pub(super) fn open(
     disk.make_dir(JOURNAL).map_err(at(JOURNAL))?;
     disk.make_dir(SCOPES).map_err(at(SCOPES))?;
     disk.sync_dir("").map_err(at(""))?;
-    let index = index(&**disk)?;
+    let reserve = Reserve::new(disk.clone(), (config.free_bytes / 16).min(RESERVE_BYTES));
+    let index = index(&**disk, &reserve)?;
     let index_says = |error: &IndexError| broken(&**disk, error);
     let boot = index.boot().map_err(|error| index_says(&error))?;
     let from = index.from().map_err(|error| index_says(&error))?;
@@ -67,14 +71,17 @@ pub(super) fn open(
         files: Open::new(disk.clone(), config.open_files),
         supply: Arc::new(Supply::new(config.journal_file_bytes)),
         config,
+        reserve,
         index,
         scopes: Scopes::default(),
         queue: Queue::default(),
         inbox: Inbox::default(),
         health: Health::default(),
+        stats: Arc::default(),
         boot,
         disk: disk.clone(),
         _lock: lock,
+        held: watch::Sender::new(()),
     });
     core.inbox.begin_at(from);
     for (scope, what) in damaged {
@@ -126,26 +133,26 @@ pub(super) fn open(
 }
 
 /// Opens the index. A new one gets its name when it is whole: redb is not made in one step.
-fn index(disk: &dyn Disk) -> Result<Index, OpenError> {
+fn index(disk: &dyn Disk, reserve: &Reserve) -> Result<Index, OpenError> {
     let at = |path: &str| {
         let path = disk.root().join(path);
         move |source| OpenError::Io { path, source }
     };
     let index_says = |error: IndexError| broken(disk, &error);
     match disk.open(INDEX, How::Existing) {
-        Ok(file) => return Index::open(file).map_err(index_says),
+        Ok(file) => return Index::open(file, reserve.clone()).map_err(index_says),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(INDEX)(error)),
         Err(_) => {}
     }
     let new = format!("{INDEX}.new");
     let file = disk.open(&new, How::Empty).map_err(at(&new))?;
-    let index = Index::open(file.clone()).map_err(index_says)?;
+    let index = Index::open(file.clone(), reserve.clone()).map_err(index_says)?;
     let update = Update { from: Some(Position::default()), streams: Vec::new() };
     index.update(&update).map_err(index_says)?;
     drop(index);
     file.sync().map_err(at(&new))?;
     disk.rename(&new, INDEX).and_then(|()| disk.sync_dir("")).map_err(at(INDEX))?;
-    Index::open(file).map_err(index_says)
+    Index::open(file, reserve.clone()).map_err(index_says)
 }
 
 /// The end of the journal: what is torn there is zeros from now on, durably.

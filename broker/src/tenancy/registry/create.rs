@@ -6,7 +6,7 @@ use tollgate_protocol::id::TenantId;
 use uuid::Uuid;
 
 use super::{
-    CreateError, Registry,
+    CreateError, Once, Registry, Used,
     staging::{Change, Verb},
 };
 use crate::tenancy::{
@@ -31,6 +31,14 @@ impl Registry {
     /// [`CreateError`] when its id is in use (that of a deleted one is free), or a setting is out
     /// of bounds.
     pub async fn create(&self, new: NewTenant) -> Result<Arc<Tenant>, CreateError> {
+        self.make(new, None).await
+    }
+
+    pub(super) async fn make(
+        &self,
+        new: NewTenant,
+        once: Option<Once>,
+    ) -> Result<Arc<Tenant>, CreateError> {
         let NewTenant { id, mut settings } = new;
         settings.check()?;
         let profiles = self.profiles();
@@ -41,6 +49,12 @@ impl Registry {
         let id = id.map_or_else(|| TenantId::parse(&Uuid::now_v7().to_string()), Ok)?;
         let (tenant, landed) = {
             let mut staging = self.staging();
+            if let Some(once) = &once
+                && staging.keys.get(&once.key, SystemTime::now()).is_some()
+            {
+                // Another request with the same key came in between.
+                return Err(CreateError::KeyUsed);
+            }
             if self.newest(&staging, id.as_str()).is_some() {
                 return Err(CreateError::Exists(id));
             }
@@ -57,8 +71,10 @@ impl Registry {
                 updated_at: now,
             };
             let number = staging.number().ok_or(CreateError::TooMany { max })?;
+            let used = once.map(|once| Used { once, tenant: id.clone(), number, at: now });
             let tenant = Tenant::new(id, number, self.0.common.clone(), record.clone());
-            let change = Change::new(Verb::Create, tenant.clone(), record);
+            let mut change = Change::new(Verb::Create, tenant.clone(), record);
+            change.used = used;
             (tenant, self.stage(&mut staging, change))
         };
         landed.await?;

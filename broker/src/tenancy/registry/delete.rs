@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     DeleteError, NotKept, Registry,
-    staging::{Change, Landed, Verb},
+    staging::{Change, Landed, Newest, Staging, Verb},
     update::next,
 };
 use crate::tenancy::{
@@ -76,14 +76,7 @@ impl Registry {
     pub async fn delete(&self, id: &str, expected: Option<u64>) -> Result<(), DeleteError> {
         let (tenant, landed) = {
             let mut staging = self.staging();
-            let newest = self.newest(&staging, id).ok_or(DeleteError::Unknown)?;
-            let revision = newest.record.revision;
-            if let Some(expected) = expected.filter(|e| *e != revision) {
-                return Err(DeleteError::Conflict { expected, revision });
-            }
-            if newest.leaving {
-                return Err(DeleteError::Leaving);
-            }
+            let newest = self.deletable(&staging, id, expected)?;
             if newest.record.settings.state != State::Suspended {
                 return Err(DeleteError::Active);
             }
@@ -108,15 +101,16 @@ impl Registry {
     }
 
     /// Deletes a tenant whatever it does: nothing new begins, what runs may finish within
-    /// `tenancy.delete_drain_ms`, what is left is closed, and its data is dropped.
+    /// `tenancy.delete_drain_ms`, what is left is closed, and its data is dropped. With a revision,
+    /// only if it still has that one.
     ///
     /// It goes on to the end when the caller no longer waits.
     ///
     /// # Errors
-    /// [`DeleteError`] when there is no such tenant, when it is on its way out already, or when
-    /// this could not be kept.
-    pub async fn delete_now(&self, id: &str) -> Result<(), DeleteError> {
-        let (tenant, landed) = self.begin_leaving(id)?;
+    /// [`DeleteError`] when there is no such tenant, when it has changed since, when it is on its
+    /// way out already, or when this could not be kept.
+    pub async fn delete_now(&self, id: &str, expected: Option<u64>) -> Result<(), DeleteError> {
+        let (tenant, landed) = self.begin_leaving(id, expected)?;
         let registry = self.clone();
         let all = self.spawn(async move {
             landed.await?;
@@ -126,12 +120,13 @@ impl Registry {
     }
 
     /// Suspends a tenant, whose connections then end in good order instead of at once.
-    fn begin_leaving(&self, id: &str) -> Result<(Arc<Tenant>, Landed), DeleteError> {
+    fn begin_leaving(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+    ) -> Result<(Arc<Tenant>, Landed), DeleteError> {
         let mut staging = self.staging();
-        let newest = self.newest(&staging, id).ok_or(DeleteError::Unknown)?;
-        if newest.leaving {
-            return Err(DeleteError::Leaving);
-        }
+        let newest = self.deletable(&staging, id, expected)?;
         let mut settings = Settings::clone(&newest.record.settings);
         settings.state = State::Suspended;
         let record = next(&newest.record, settings);
@@ -139,6 +134,22 @@ impl Registry {
         let verb = Verb::BeginLeaving { until };
         let change = Change::new(verb, newest.tenant.clone(), record);
         Ok((newest.tenant, self.stage(&mut staging, change)))
+    }
+
+    /// A tenant that nobody deletes yet, if it has the revision that is expected: as the last
+    /// change will have made it, so that none comes in between.
+    fn deletable(
+        &self,
+        staging: &Staging,
+        id: &str,
+        expected: Option<u64>,
+    ) -> Result<Newest, DeleteError> {
+        let newest = self.newest(staging, id).ok_or(DeleteError::Unknown)?;
+        let revision = newest.record.revision;
+        if let Some(expected) = expected.filter(|e| *e != revision) {
+            return Err(DeleteError::Conflict { expected, revision });
+        }
+        if newest.leaving { Err(DeleteError::Leaving) } else { Ok(newest) }
     }
 
     async fn leave(&self, tenant: &Arc<Tenant>) -> Result<(), DeleteError> {

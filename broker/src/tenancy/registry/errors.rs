@@ -45,6 +45,12 @@ pub enum CreateError {
     /// A setting is out of bounds.
     #[error(transparent)]
     Invalid(#[from] BadSetting),
+    /// Its idempotency key was used for another request.
+    #[error("the key was used for another request")]
+    KeyUsed,
+    /// What was created with its idempotency key is there no more.
+    #[error("the tenant that was created with this key is gone")]
+    KeyGone,
     /// There are as many as there may be.
     #[error("there are {max} tenants, as many as tenancy.tenants_max allows")]
     TooMany {
@@ -61,7 +67,7 @@ impl CreateError {
     pub fn code(&self) -> Code {
         match self {
             CreateError::Id(_) | CreateError::Invalid(_) => Code::ValidationError,
-            CreateError::Exists(_) => Code::Conflict,
+            CreateError::Exists(_) | CreateError::KeyUsed | CreateError::KeyGone => Code::Conflict,
             CreateError::TooMany { .. } => Code::QuotaExceeded,
             CreateError::NotKept(e) => e.code(),
         }

@@ -1,6 +1,7 @@
 //! Where the tenants are kept: a stream of changes, and a view of what they add up to.
 //!
-//! A change is one record, with everything that is set. The view is brought up to date now and
+//! A change is one record, with everything that is set; a creation that came with an idempotency key
+//! is two, the other one in a stream of its own that needs no view: it holds a day. The view is brought up to date now and
 //! then, by what changed; its only use is a quicker start. Keys of the view:
 //!
 //! ```text
@@ -10,21 +11,23 @@
 //! ```
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
 use tollgate_protocol::id::TenantId;
 
 use super::{
-    Map, NotKept,
+    Map, NotKept, Used, once,
     staging::{Change, Verb},
 };
 use crate::{
     store::{
         self, CommitError, Fence, Kind, Offset, Page, Pair, ReadError, Scope, ScopeId, Store,
-        Stored, record::system::TENANTS,
+        Stored,
+        record::system::{TENANT_KEYS, TENANTS},
     },
     tenancy::stored::{self, BadRecord, StoredDeletion, StoredTenant},
 };
@@ -69,6 +72,8 @@ struct Notes {
     dropped: BTreeSet<u32>,
     next_number: u32,
     checkpointing: bool,
+    /// Where keys are kept, and since when; the oldest first.
+    keys: VecDeque<(Offset, SystemTime)>,
 }
 
 impl Ledger {
@@ -78,7 +83,7 @@ impl Ledger {
         store: Store,
         fence: Fence,
         mut each: impl FnMut(StoredTenant),
-    ) -> Result<Ledger, RestoreError> {
+    ) -> Result<(Ledger, Vec<Used>), RestoreError> {
         let scope = store.system();
         let mut notes = Notes { next_number: FIRST_NUMBER, ..Notes::default() };
         let mut view = scope.restore(TENANTS).await?;
@@ -119,7 +124,8 @@ impl Ledger {
                 })?,
             );
         }
-        Ok(Ledger { store, scope, fence, notes: Mutex::new(notes) })
+        let keys = notes.read_keys(&scope).await?;
+        Ok((Ledger { store, scope, fence, notes: Mutex::new(notes) }, keys))
     }
 
     /// The number of the next tenant.
@@ -132,20 +138,39 @@ impl Ledger {
         self.notes().dropping.iter().copied().collect()
     }
 
-    /// Keeps changes, all or none.
+    /// Keeps changes, all or none. Those that create nothing find room on a full disk.
     pub(super) async fn commit(&self, changes: &[&Change]) -> Result<(), NotKept> {
-        let records: Vec<_> = changes.iter().map(|change| record(change)).collect();
+        let mut records: Vec<_> = changes.iter().map(|change| record(change)).collect();
         let bodies: Vec<_> = records.iter().map(|r| (r.kind.layout(), r.body.clone())).collect();
-        let offsets = self.scope.commit(&self.fence, records).await.map_err(|e| match e {
+        let used: Vec<_> = changes.iter().filter_map(|change| change.used.as_ref()).collect();
+        records.extend(used.iter().map(|used| {
+            store::Record::new(TENANT_KEYS, Kind::TenantKey, stored::encode_key(used))
+        }));
+        let kept = if changes.iter().any(|change| change.verb == Verb::Create) {
+            self.scope.commit(&self.fence, records).await
+        } else {
+            self.scope.commit_from_reserve(&self.fence, records).await
+        };
+        let offsets = kept.map_err(|e| match e {
             CommitError::Full { .. } => NotKept::Full,
             other => NotKept::Failed(other.to_string()),
         })?;
-        let mut notes = self.notes();
-        if let Some(last) = offsets.last() {
-            notes.upto = last.next();
-        }
-        for (change, stored) in changes.iter().zip(bodies) {
-            notes.note(change, stored);
+        let (offsets, of_keys) = offsets.split_at(changes.len().min(offsets.len()));
+        let spent = {
+            let mut notes = self.notes();
+            if let Some(last) = offsets.last() {
+                notes.upto = last.next();
+            }
+            for (change, stored) in changes.iter().zip(bodies) {
+                notes.note(change, stored);
+            }
+            notes.keys.extend(of_keys.iter().copied().zip(used.iter().map(|used| used.at)));
+            notes.spent_keys(SystemTime::now())
+        };
+        if let Some(before) = spent
+            && let Err(error) = self.scope.trim(&self.fence, TENANT_KEYS, before).await
+        {
+            tracing::warn!(%error, "old idempotency keys stay for now");
         }
         Ok(())
     }
@@ -225,6 +250,36 @@ impl Ledger {
 }
 
 impl Notes {
+    /// Reads the keys that still count.
+    async fn read_keys(&mut self, scope: &Scope) -> Result<Vec<Used>, RestoreError> {
+        let (mut keys, now) = (Vec::new(), SystemTime::now());
+        let mut from = Offset::ZERO;
+        loop {
+            let records = scope.read(TENANT_KEYS, from, PAGE).await?;
+            let Some(last) = records.last() else { return Ok(keys) };
+            from = last.offset.next();
+            for record in &records {
+                let used = stored::decode_key(record.layout, &record.body).map_err(|source| {
+                    let at = format!("the key at {}", record.offset);
+                    RestoreError::Record { at, source }
+                })?;
+                self.keys.push_back((record.offset, used.at));
+                keys.extend(once::is_good(used.at, now).then_some(used));
+            }
+        }
+    }
+
+    /// The keys before this count no more; none as long as they are few.
+    fn spent_keys(&mut self, now: SystemTime) -> Option<Offset> {
+        let many = self.keys.len().saturating_sub(once::KEYS_MAX);
+        let old = self.keys.iter().take_while(|(_, at)| !once::is_good(*at, now)).count();
+        let spent = many.max(old);
+        if spent < KEYS_TRIM {
+            return None;
+        }
+        self.keys.drain(..spent).next_back().map(|(offset, _)| offset.next())
+    }
+
     /// Notes a change that is kept.
     fn note(&mut self, change: &Change, stored: (u8, Bytes)) {
         let (id, number) = (change.tenant.id().clone(), change.tenant.index());
@@ -318,6 +373,8 @@ fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
 
 /// Records between two checkpoints: what a start replays, and what changes between them cost.
 const CHECKPOINT_EVERY: u64 = 4_096;
+/// Keys that count no more are let go so many at a time.
+const KEYS_TRIM: usize = 256;
 /// What is read at a time.
 const PAGE: Page = Page { count_max: 4_096, bytes_max: 4 << 20 };
 /// Number 0 is the broker's own scope.

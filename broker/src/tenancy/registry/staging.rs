@@ -3,12 +3,12 @@
 //! A change is decided upon what the changes before it will have made, whether they are kept yet or
 //! not. What cannot be kept takes what was decided upon it along. Readers see only what is kept.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use tokio::sync::oneshot;
 use tollgate_protocol::id::TenantId;
 
-use super::{Map, NotKept, Registry, ledger};
+use super::{Map, NotKept, Registry, Used, ledger, once::Keys};
 use crate::{
     events,
     tenancy::{
@@ -32,6 +32,8 @@ pub(super) struct Staging {
     changes: u64,
     /// The number of the next tenant.
     next_number: u32,
+    /// With which keys tenants were created.
+    pub keys: Keys,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,9 @@ struct Ahead {
 /// One thing that waits to be kept.
 #[derive(Debug)]
 struct Waiting {
-    /// None: only what comes before it.
+    /// Whose change.
+    tenant: TenantId,
+    /// None: only what comes before it of the same tenant.
     change: Option<Change>,
     answer: oneshot::Sender<Result<(), NotKept>>,
 }
@@ -57,6 +61,8 @@ pub(super) struct Change {
     pub verb: Verb,
     pub tenant: Arc<Tenant>,
     pub record: Record,
+    /// The key that it was asked for with.
+    pub used: Option<Used>,
     number: u64,
 }
 
@@ -74,7 +80,7 @@ pub(super) enum Verb {
 
 impl Change {
     pub(super) fn new(verb: Verb, tenant: Arc<Tenant>, record: Record) -> Change {
-        Change { verb, tenant, record, number: 0 }
+        Change { verb, tenant, record, used: None, number: 0 }
     }
 }
 
@@ -106,24 +112,47 @@ impl Staging {
         self.creating
     }
 
-    /// The changes that are to be kept in one go, the oldest; none ends the flushing.
+    /// The changes that are to be kept in one go, the oldest; none ends the flushing. Those that
+    /// create tenants and those that do not are kept apart: they may take different room.
     fn next_group(&mut self) -> Option<Vec<Waiting>> {
         if self.queue.is_empty() {
             self.flushing = false;
             return None;
         }
-        let mut bytes = 0;
+        let (mut bytes, mut creates) = (0, None);
         let fits = |w: &&Waiting| {
-            bytes += w.change.as_ref().map_or(0, ledger::weight);
-            bytes <= GROUP_BYTES_MAX
+            let Some(change) = &w.change else { return true };
+            bytes += ledger::weight(change);
+            let does = change.verb == Verb::Create;
+            bytes <= GROUP_BYTES_MAX && *creates.get_or_insert(does) == does
         };
         let n = self.queue.iter().take(GROUP_MAX).take_while(fits).count().max(1);
         Some(self.queue.drain(..n).collect())
     }
 
-    /// Nothing is on its way, and the next tenant has this number.
-    pub(super) fn beginning_with(next_number: u32) -> Staging {
-        Staging { next_number, ..Staging::default() }
+    /// Forgets changes that could not be kept, and what was decided upon them: all that is on its
+    /// way of the same tenants.
+    fn forget(&mut self, group: Vec<Waiting>) -> Vec<Waiting> {
+        let tenants: HashSet<TenantId> = group.iter().map(|w| w.tenant.clone()).collect();
+        let queue = std::mem::take(&mut self.queue);
+        let (upon, others): (Vec<_>, _) =
+            queue.into_iter().partition(|w| tenants.contains(&w.tenant));
+        self.queue = others;
+        self.ahead.retain(|id, _| !tenants.contains(id));
+        let lost: Vec<Waiting> = group.into_iter().chain(upon).collect();
+        for used in lost.iter().filter_map(|w| w.change.as_ref()?.used.as_ref()) {
+            self.keys.free(&used.once.key);
+        }
+        let creates = |w: &&Waiting| w.change.as_ref().is_some_and(|c| c.verb == Verb::Create);
+        self.creating -= lost.iter().filter(creates).count();
+        lost
+    }
+
+    /// Nothing is on its way, the next tenant has this number, and these keys were used.
+    pub(super) fn beginning_with(next_number: u32, used: Vec<Used>) -> Staging {
+        let mut keys = Keys::default();
+        used.into_iter().for_each(|used| keys.insert(used));
+        Staging { next_number, keys, ..Staging::default() }
     }
 
     /// A number that no tenant has had; none when all are used up.
@@ -167,19 +196,23 @@ impl Registry {
             change: change.number,
             leaving: matches!(change.verb, Verb::BeginLeaving { .. }),
         };
-        staging.ahead.insert(change.tenant.id.clone(), ahead);
-        self.wait(staging, Some(change))
+        if let Some(used) = &change.used {
+            staging.keys.insert(used.clone());
+        }
+        let tenant = change.tenant.id.clone();
+        staging.ahead.insert(tenant.clone(), ahead);
+        self.wait(staging, tenant, Some(change))
     }
 
-    /// Waits for everything that is on its way.
-    pub(super) fn follow(&self, staging: &mut Staging) -> Landed {
-        self.wait(staging, None)
+    /// Waits for everything of a tenant that is on its way.
+    pub(super) fn follow(&self, staging: &mut Staging, tenant: &TenantId) -> Landed {
+        self.wait(staging, tenant.clone(), None)
     }
 
-    fn wait(&self, staging: &mut Staging, change: Option<Change>) -> Landed {
+    fn wait(&self, staging: &mut Staging, tenant: TenantId, change: Option<Change>) -> Landed {
         let (answer, landed) = oneshot::channel();
         if !staging.stopped {
-            staging.queue.push(Waiting { change, answer });
+            staging.queue.push(Waiting { tenant, change, answer });
             if !std::mem::replace(&mut staging.flushing, true) {
                 self.spawn(Flush(self.clone()).run());
             }
@@ -266,7 +299,7 @@ impl Flush {
             let Some(group) = self.0.staging().next_group() else { return };
             match self.0.keep(&group).await {
                 Ok(()) => {
-                    for Waiting { change, answer } in group {
+                    for Waiting { change, answer, .. } in group {
                         change.iter().for_each(|change| self.0.publish(change));
                         // Whoever asked may have gone.
                         let _ = answer.send(Ok(()));
@@ -274,13 +307,8 @@ impl Flush {
                     self.0.checkpoint_when_due();
                 }
                 Err(error) => {
-                    let rest = {
-                        let mut staging = self.0.staging();
-                        staging.ahead.clear();
-                        staging.creating = 0;
-                        std::mem::take(&mut staging.queue)
-                    };
-                    for Waiting { answer, .. } in group.into_iter().chain(rest) {
+                    let lost = self.0.staging().forget(group);
+                    for Waiting { answer, .. } in lost {
                         let _ = answer.send(Err(error.clone()));
                     }
                 }

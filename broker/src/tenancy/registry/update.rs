@@ -50,7 +50,8 @@ impl Registry {
                     return Ok(tenant);
                 }
                 // What it is to be is not kept yet.
-                (tenant, self.follow(&mut staging))
+                let landed = self.follow(&mut staging, &tenant.id);
+                (tenant, landed)
             } else {
                 let change = Change::new(Verb::Update, tenant.clone(), next(&now, settings));
                 (tenant, self.stage(&mut staging, change))

@@ -68,7 +68,7 @@ async fn labels_are_bounded_and_stay() {
     let expected = [("a", 1), ("b", 1), ("z", 1), ("other", 3)].map(|(l, n)| (l.to_owned(), n));
     assert_eq!(rows(&registry), expected);
     // A tenant that is created again has its label, and counts from the beginning.
-    registry.delete_now("a").await.expect("it is there");
+    registry.delete_now("a", None).await.expect("it is there");
     fold(&registry, &tenant(&registry, "a").await, lap(5, 0), 0);
     assert_eq!(rows(&registry)[0], ("a".to_owned(), 5));
     assert_eq!(rows(&registry)[3], ("other".to_owned(), 3));

@@ -40,7 +40,7 @@ async fn tenants_come_back_as_they_were() {
     r.create_named("acme", Settings::default()).await.expect("free");
     r.update("acme", None, |s| s.weight = 7).await.expect("it exists");
     r.create_named("gone", Settings::default()).await.expect("free");
-    r.delete_now("gone").await.expect("it exists");
+    r.delete_now("gone", None).await.expect("it exists");
     let acme = r.get("acme").expect("created");
 
     let again = open(&store).await;
@@ -64,7 +64,7 @@ async fn without_room_nothing_changes_until_there_is_room() {
     let (store, disk) = Store::memory_with_faults();
     let r = open(&store).await;
     let acme = r.create_named("acme", Settings::default()).await.expect("free");
-    disk.full(true);
+    disk.full_to_the_last();
     let outcomes =
         join_all((0..5).map(|n| r.update("acme", None, move |s| s.weight = 10 + n))).await;
     for outcome in outcomes {
@@ -77,6 +77,63 @@ async fn without_room_nothing_changes_until_there_is_room() {
     r.update("acme", Some(1), |s| s.weight = 3).await.expect("there is room again");
     assert_eq!((acme.weight(), acme.record().revision), (3, 2));
     r.create_named("new", Settings::default()).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_is_created_and_everything_else_goes_on() {
+    let (store, disk) = Store::memory_with_faults();
+    let r = open(&store).await;
+    for id in ["acme", "globex", "hooli"] {
+        r.create_named(id, Settings::default()).await.expect("free");
+    }
+    disk.full(true);
+    r.suspend("acme", None).await.expect("out of the reserve");
+    r.delete("acme", None).await.expect("out of the reserve");
+    r.delete_now("globex", None).await.expect("out of the reserve");
+    // What is refused takes along what was decided upon it, and nothing else.
+    let (new, upon, other) = tokio::join!(
+        r.create_named("new", Settings::default()),
+        r.update("new", None, |s| s.weight = 2),
+        r.update("hooli", None, |s| s.weight = 3),
+    );
+    assert_eq!(new.map(drop), Err(CreateError::NotKept(NotKept::Full)));
+    assert_eq!(upon.map(drop), Err(UpdateError::NotKept(NotKept::Full)));
+    assert_eq!(other.expect("out of the reserve").weight(), 3);
+    let again = open(&store).await;
+    assert_eq!(again.all().iter().map(|t| t.id().as_str()).collect::<Vec<_>>(), ["hooli"]);
+    assert_eq!(again.get("hooli").expect("kept").weight(), 3);
+}
+
+#[tokio::test]
+async fn a_key_creates_one_tenant_also_across_restarts() {
+    let (store, disk) = Store::memory_with_faults();
+    let r = open(&store).await;
+    let once = |key: &str, n: u8| Once { key: key.into(), digest: [n; 32] };
+    let new = |id: &str| NewTenant { id: TenantId::parse(id).ok(), ..NewTenant::default() };
+    let (first, second) = tokio::join!(
+        r.create_once(new("acme"), once("a", 1)),
+        r.create_once(new("acme"), once("a", 1)),
+    );
+    let first = first.expect("free");
+    assert!(Arc::ptr_eq(&first, &second.expect("the same")), "asked for twice at once");
+    let other = r.create_once(new("globex"), once("a", 2)).await;
+    assert_eq!(other.map(drop), Err(CreateError::KeyUsed));
+    disk.full(true);
+    let refused = r.create_once(new("globex"), once("b", 2)).await;
+    assert_eq!(refused.map(drop), Err(CreateError::NotKept(NotKept::Full)));
+    disk.full(false);
+    r.create_once(new("globex"), once("b", 3)).await.expect("the key was free again");
+
+    let (store, _) = disk.power_cut(0);
+    let r = open(&store).await;
+    let again = r.create_once(new("acme"), once("a", 1)).await.expect("the same");
+    assert_eq!(again.index(), first.index());
+    let other = r.create_once(new("hooli"), once("b", 2)).await;
+    assert_eq!(other.map(drop), Err(CreateError::KeyUsed));
+    r.delete_now("acme", None).await.expect("it exists");
+    r.create_named("acme", Settings::default()).await.expect("free again");
+    let gone = r.create_once(new("acme"), once("a", 1)).await;
+    assert_eq!(gone.map(drop), Err(CreateError::KeyGone), "not its successor");
 }
 
 #[tokio::test]
@@ -152,12 +209,12 @@ async fn a_checkpoint_is_only_a_quicker_start() {
     for id in ["a", "b", "c", "d"] {
         r.create_named(id, Settings::default()).await.expect("free");
     }
-    r.delete_now("b").await.expect("it exists");
+    r.delete_now("b", None).await.expect("it exists");
     r.checkpoint().await;
     let ends = store.system().ends(TENANTS).await.expect("readable");
     assert_eq!((ends.first, ends.first == ends.next), (ends.next, true), "all is in the view");
     r.update("a", None, |s| s.weight = 2).await.expect("it exists");
-    r.delete_now("c").await.expect("it exists");
+    r.delete_now("c", None).await.expect("it exists");
     r.create_named("b", odd()).await.expect("free again");
     let again = open(&store).await;
     let state = |r: &Registry| -> Vec<_> {
@@ -264,7 +321,7 @@ async fn what_changes_is_told_once_it_is_kept() {
     r.update("acme", None, |_| ()).await.expect("it exists");
     r.suspend("acme", None).await.expect("it exists");
     r.activate("acme", None).await.expect("it exists");
-    r.delete_now("acme").await.expect("it exists");
+    r.delete_now("acme", None).await.expect("it exists");
     let kinds: Vec<_> = std::iter::from_fn(|| next().map(|(_, kind)| kind)).collect();
     let expected = ["created", "updated", "suspended", "activated", "suspended", "deleted"];
     assert_eq!(kinds, expected.map(|kind| format!("tenant_{kind}")));

@@ -57,7 +57,7 @@ async fn the_states_are_counted() {
     assert_eq!(r.states(), (1, 2));
     r.activate("a", None).await.expect("it exists");
     r.delete("b", None).await.expect("suspended and idle");
-    r.delete_now("c").await.expect("it exists");
+    r.delete_now("c", None).await.expect("it exists");
     assert_eq!(r.states(), (1, 0));
     r.create_named("b", Settings::default()).await.expect("free again");
     assert_eq!(r.states(), (2, 0));
@@ -80,7 +80,7 @@ async fn a_tenant_of_the_same_id_is_another() {
     let held = old.batch().expect("room");
     assert_eq!(old.charge(now(), [5].into_iter()).admitted, 1);
     tokio::time::pause();
-    r.delete_now("acme").await.expect("it exists");
+    r.delete_now("acme", None).await.expect("it exists");
     let new = r.create_named("acme", Settings::default()).await.expect("free again");
     assert_ne!(old.index(), new.index());
     assert_eq!((old.state(), new.state()), (State::Deleted, State::Active));
@@ -201,20 +201,39 @@ async fn a_profile_acts_at_once_on_all_who_have_it() {
     assert_eq!(quotas(&t), (Some(10), Some(3)));
     let mut changes = t.subscribe();
     let part = Overrides { connections: Some(Limit::at_most(7)), ..Overrides::NOTHING };
-    r.set_profiles(&[("free".to_owned(), part)].into());
+    r.set_profiles(&[("free".to_owned(), part)].into()).await;
     assert!(changes.changed().now_or_never().is_some(), "who listens is told");
     assert_eq!(quotas(&t), (Some(7), Some(3)));
     assert_eq!(r.get("globex").expect("created").quotas(), Quotas::DEFAULT);
     assert_eq!(r.profiles().get("free").expect("built in").connections.bound(), Some(7));
 
-    r.set_profiles(&[("gold".to_owned(), part)].into());
+    r.set_profiles(&[("gold".to_owned(), part)].into()).await;
     r.update("acme", None, |s| s.profile = "gold".into()).await.expect("there is one now");
-    r.set_profiles(&[].into());
+    r.set_profiles(&[].into()).await;
     assert_eq!(quotas(&t), (Some(500), Some(3)), "one whose profile is gone has the default's");
     r.update("acme", None, |s| s.weight = 2).await.expect("it can still be changed");
-    r.set_profiles(&[("gold".to_owned(), part)].into());
+    r.set_profiles(&[("gold".to_owned(), part)].into()).await;
     assert_eq!(quotas(&t), (Some(7), Some(3)));
     assert_eq!(t.record().revision, 4, "profiles are no change of the tenant");
+}
+
+#[tokio::test]
+async fn others_have_their_turn_while_profiles_change() {
+    let ids: Vec<String> = (0..2_000).map(|n| format!("t{n}")).collect();
+    let r = with(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let other = async {
+        for turn in 1.. {
+            tokio::task::yield_now().await;
+            if r.all().iter().all(|t| t.quotas().topics.bound() == Some(7)) {
+                return turn;
+            }
+        }
+        0
+    };
+    let part = Overrides { topics: Some(Limit::at_most(7)), ..Overrides::NOTHING };
+    let parts = [("default".to_owned(), part)].into();
+    let (turns, ()) = tokio::join!(other, r.set_profiles(&parts));
+    assert!(turns > 4, "{turns} turns");
 }
 
 #[tokio::test]
@@ -256,14 +275,14 @@ async fn by_force_what_runs_may_finish_for_a_while() {
     let held = t.batch().expect("room");
     let deletion = tokio::spawn({
         let r = r.clone();
-        async move { r.delete_now("acme").await }
+        async move { r.delete_now("acme", None).await }
     });
     let mut changes = t.subscribe();
     changes.changed().await;
     assert_eq!(t.state(), State::Suspended, "nothing new begins");
     assert!(t.may_go_on() && t.leaves_at().is_some(), "what runs may finish");
     assert_eq!(r.activate("acme", None).await.map(drop), Err(UpdateError::Leaving));
-    assert_eq!(r.delete_now("acme").await, Err(DeleteError::Leaving));
+    assert_eq!(r.delete_now("acme", None).await, Err(DeleteError::Leaving));
     let began = tokio::time::Instant::now();
     changes.changed().await;
     assert_eq!((t.state(), t.may_go_on()), (State::Deleted, false));
@@ -271,6 +290,19 @@ async fn by_force_what_runs_may_finish_for_a_while() {
     drop(held);
     assert_eq!(deletion.await.expect("no panic"), Ok(()));
     assert!(r.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_force_too_only_at_the_revision_that_was_seen() {
+    let r = with(&["acme"]).await;
+    let mut update = std::pin::pin!(r.update("acme", Some(1), |s| s.workers = 9));
+    assert!(update.as_mut().now_or_never().is_none(), "decided, and not in force yet");
+    let conflict = DeleteError::Conflict { expected: 1, revision: 2 };
+    assert_eq!(r.delete_now("acme", Some(1)).await, Err(conflict));
+    let t = update.await.expect("it exists");
+    assert_eq!((t.state(), t.settings().workers), (State::Active, 9));
+    assert_eq!(r.delete_now("acme", Some(2)).await, Ok(()));
+    assert_eq!(t.state(), State::Deleted);
 }
 
 #[tokio::test]

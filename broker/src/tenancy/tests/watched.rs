@@ -44,7 +44,7 @@ async fn a_tenant_that_does_nothing_costs_nothing_to_look_at() {
     assert_eq!(acme.charge(now(), [1].into_iter()).admitted, 1);
     assert_eq!(registry.in_use().len(), 1, "it is back");
     drop(acme);
-    registry.delete_now("acme").await.expect("there is one");
+    registry.delete_now("acme", None).await.expect("there is one");
 }
 
 #[tokio::test]

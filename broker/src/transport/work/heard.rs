@@ -19,7 +19,7 @@ use crate::{
 pub(super) enum Heard {
     Nothing,
     /// A recipe is offered.
-    Registers(Registration),
+    Registers(Box<Registration>),
     /// The worker takes no more calls.
     Drains,
 }
@@ -53,7 +53,7 @@ pub(super) fn hear(
         }
         Ok(WorkerFrame::Register(spec)) => {
             refuse_critical(&spec.extensions)?;
-            return Ok(Heard::Registers(Registration::of(&spec)));
+            return Ok(Heard::Registers(Box::new(Registration::of(&spec))));
         }
         Err(e) if e.is_out_of_bounds() && e.item.is_some() => {
             let message = format!("its worker answered out of bounds: {e}");

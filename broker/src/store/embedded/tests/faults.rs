@@ -87,6 +87,74 @@ async fn on_a_full_disk_deletions_and_reads_go_on_and_it_recovers_by_itself() {
 }
 
 #[tokio::test]
+async fn a_disk_that_fills_up_while_redb_writes_puts_the_next_checkpoint_off() {
+    let disk = SimDisk::new();
+    let store = open(&disk).expect("opens");
+    let scope = store.scope(ScopeId(1));
+    let fence = scope.claim().await.expect("claims");
+    for n in 0..4 {
+        scope.commit(&fence, record(A, &n.to_string())).await.expect("room");
+    }
+    let mut written = 0;
+    let mut checkpoint = async || {
+        written += 1;
+        let put = |n| Change::put(format!("{written} {n}"), "v".repeat(4_000));
+        scope.checkpoint(&fence, A, Offset(1), (0..20).map(put).collect()).await.map(|()| written)
+    };
+    checkpoint().await.expect("room");
+    // When the second one is done, segments have what was committed: only redb writes from here on.
+    checkpoint().await.expect("room");
+    disk.taken_after(1);
+    let mut last = 0;
+    while !disk.is_taken() {
+        last = checkpoint().await.expect("what was begun is brought to its end");
+    }
+    let refused = checkpoint().await;
+    assert!(matches!(refused, Err(CheckpointError::Full { .. })), "{refused:?}");
+    assert_eq!(bodies(&scope, A).await.len(), 4);
+    scope.trim(&fence, A, Offset(1)).await.expect("deletions go on");
+    disk.free_bytes(None);
+    checkpoint().await.expect("there is room again");
+    drop((store, scope));
+    let store = open(&disk.after_cut(1)).expect("opens");
+    let mut view = store.scope(ScopeId(1)).restore(A).await.expect("restores");
+    let mut pairs = 0;
+    loop {
+        match view.next(Page::default()).await.expect("reads").len() {
+            0 => break,
+            n => pairs += n,
+        }
+    }
+    assert_eq!(pairs as u64, 20 * (last + 1), "all that was told, and nothing else");
+}
+
+#[tokio::test]
+async fn what_needs_the_reserve_has_it_and_leaves_room_for_deletions() {
+    let disk = SimDisk::new();
+    let store = open(&disk).expect("opens");
+    let scope = store.scope(ScopeId(1));
+    let fence = scope.claim().await.expect("claims");
+    scope.commit(&fence, record(A, "0")).await.expect("commits");
+    disk.free_bytes(Some(0));
+    let refused = scope.commit(&fence, record(A, "no")).await;
+    assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+    let mut kept = 0;
+    let refused = loop {
+        match scope.commit_from_reserve(&fence, record(A, "yes")).await {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused:?}");
+    assert!(kept >= 3, "{kept} found room");
+    scope.trim(&fence, A, Offset(1)).await.expect("deletions go on");
+    store.scope(ScopeId(2)).drop().await.expect("deletions go on");
+    drop((store, scope));
+    let store = open(&disk.after_cut(1)).expect("opens");
+    assert_eq!(bodies(&store.scope(ScopeId(1)), A).await.len(), kept);
+}
+
+#[tokio::test]
 async fn many_deletions_find_room_on_a_full_disk() {
     let disk = SimDisk::new();
     let store = open(&disk).expect("opens");
@@ -179,6 +247,29 @@ async fn a_trim_past_the_end_spares_what_comes_after() {
         let store = open(&disk).expect("opens");
         assert_eq!(bodies(&store.scope(ScopeId(1)), A).await, ["after"]);
     }
+}
+
+#[tokio::test]
+async fn a_trim_past_the_end_is_replayed_as_what_it_was() {
+    let disk = SimDisk::new();
+    let store = open(&disk).expect("opens");
+    let (scope, other) = (store.scope(ScopeId(1)), store.scope(ScopeId(2)));
+    let fence = scope.claim().await.expect("claims");
+    scope.commit(&fence, record(A, "before")).await.expect("commits");
+    let others = other.claim().await.expect("claims");
+    other.commit(&others, record(A, "other")).await.expect("commits");
+    // The journal is to begin here, once there is room to say so: before the trim, which is
+    // replayed upon segments that have what came after it.
+    disk.free_bytes(Some(0));
+    other.drop().await.expect("deletions go on");
+    scope.trim(&fence, A, Offset(100)).await.expect("trims");
+    scope.commit_from_reserve(&fence, record(A, "after")).await.expect("commits");
+    disk.free_bytes(None);
+    // What comes after a drop waits for that.
+    other.claim().await.expect("claims");
+    drop((store, scope, other));
+    let store = open(&disk.after_cut(1)).expect("opens");
+    assert_eq!(bodies(&store.scope(ScopeId(1)), A).await, ["after"]);
 }
 
 #[tokio::test]

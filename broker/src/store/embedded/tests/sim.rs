@@ -119,6 +119,9 @@ struct State {
     dead: bool,
     fail_sync_at: Option<u64>,
     free: Option<u64>,
+    /// Somebody else takes all that is free when so many more pieces were added to files.
+    taken_after: Option<u64>,
+    taken: bool,
 }
 
 impl State {
@@ -144,8 +147,14 @@ impl State {
         }
     }
 
-    fn room(&self) -> io::Result<()> {
+    fn room(&mut self) -> io::Result<()> {
         self.alive()?;
+        if let Some(left) = &mut self.taken_after {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                (self.free, self.taken_after, self.taken) = (Some(0), None, true);
+            }
+        }
         match self.free {
             Some(0) => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
@@ -189,6 +198,17 @@ impl SimDisk {
     /// So much is free; with 0, nothing can be written to new places.
     pub fn free_bytes(&self, free: Option<u64>) {
         self.lock().free = free;
+    }
+
+    /// The disk is full from this addition to a file on, counted from now, and until then there is
+    /// room; what a file gives back then is free again.
+    pub fn taken_after(&self, additions: u64) {
+        self.lock().taken_after = Some(additions);
+    }
+
+    /// Whether somebody else has taken what was free.
+    pub fn is_taken(&self) -> bool {
+        self.lock().taken
     }
 
     /// What is left after a power cut now.
@@ -385,8 +405,9 @@ impl File for SimFile {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
         let inode = &state.inodes[self.inode];
+        let longer = at as usize + bytes.len() > inode.now.len();
         // What has its place can be overwritten on a full disk.
-        if at as usize + bytes.len() > inode.now.len() {
+        if longer {
             state.room()?
         } else {
             state.alive()?
@@ -406,11 +427,14 @@ impl File for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
-        let longer = len as usize > state.inodes[self.inode].now.len();
-        if longer {
+        let before = state.inodes[self.inode].now.len();
+        if len as usize > before {
             state.room()?
         } else {
             state.alive()?
+        }
+        if state.taken && state.free == Some(0) {
+            state.free = Some((before as u64).saturating_sub(len));
         }
         let inode = &mut state.inodes[self.inode];
         inode.now.resize(len as usize, 0);

@@ -62,6 +62,7 @@ fn seen(r: &Registry) -> BTreeMap<String, Known> {
 struct Model {
     tenants: BTreeMap<String, Known>,
     numbers: BTreeSet<u32>,
+    /// But for the reserve: then nothing is created.
     full: bool,
 }
 
@@ -76,12 +77,12 @@ impl Model {
             Op::Suspend(id) => (id, of(self, id).map(|k| Known { suspended: true, ..k })),
             Op::Activate(id) => (id, of(self, id).map(|k| Known { suspended: false, ..k })),
             Op::Delete(id) => {
-                of(self, id).filter(|k| k.suspended && !full)?;
+                of(self, id).filter(|k| k.suspended)?;
                 self.tenants.remove(name(id));
                 return Some(());
             }
             Op::DeleteNow(id) => {
-                of(self, id).filter(|_| !full)?;
+                of(self, id)?;
                 self.tenants.remove(name(id));
                 return Some(());
             }
@@ -92,9 +93,6 @@ impl Model {
         };
         let (before, next) = (of(self, id)?, next?);
         if before != next {
-            if full {
-                return None;
-            }
             let next = Known { revision: next.revision + 1, ..next };
             self.tenants.insert(name(id).to_owned(), next);
         }
@@ -125,7 +123,7 @@ async fn run(ops: Vec<Op>) {
             Op::Suspend(id) => r.suspend(IDS[id], None).await.ok().map(drop),
             Op::Activate(id) => r.activate(IDS[id], None).await.ok().map(drop),
             Op::Delete(id) => r.delete(IDS[id], None).await.ok(),
-            Op::DeleteNow(id) => r.delete_now(IDS[id]).await.ok(),
+            Op::DeleteNow(id) => r.delete_now(IDS[id], None).await.ok(),
             Op::Checkpoint => {
                 r.checkpoint().await;
                 Some(())
