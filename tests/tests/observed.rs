@@ -87,8 +87,8 @@ async fn levels_of_quotas_are_those_that_are_configured() {
         let two = |s: &mut Settings| s.overrides.connections = Some(Limit::at_most(2));
         rig.broker.tenants().update("acme", None, two).await.expect("the tenant");
         let half = rig.client("acme").await;
-        let one = half.execute([Request::new("echo", "hello")]).await.expect("a batch");
-        assert_eq!(one.len(), 1);
+        let ran = half.execute([Request::new("echo", "hello")]).await.expect("a batch");
+        ran.into_result().expect("it succeeded");
         let of = "{tenant=\"acme\",quota=\"connections\"}";
         shows(&rig, &format!("tollgate_quota_utilisation_ratio{of}"), 0.5).await;
         shows(&rig, &format!("tollgate_quota_level{of}"), level).await;

@@ -255,13 +255,13 @@ async fn a_trim_past_the_end_is_replayed_as_what_it_was() {
     let store = open(&disk).expect("opens");
     let (scope, other) = (store.scope(ScopeId(1)), store.scope(ScopeId(2)));
     let fence = scope.claim().await.expect("claims");
-    scope.commit(&fence, record(A, "before")).await.expect("commits");
     let others = other.claim().await.expect("claims");
     other.commit(&others, record(A, "other")).await.expect("commits");
-    // The journal is to begin here, once there is room to say so: before the trim, which is
-    // replayed upon segments that have what came after it.
+    // The journal is to begin here, once there is room for segments and for saying so: before the
+    // trim, which is replayed upon segments that have what came after it.
     disk.free_bytes(Some(0));
     other.drop().await.expect("deletions go on");
+    scope.commit_from_reserve(&fence, record(A, "before")).await.expect("commits");
     scope.trim(&fence, A, Offset(100)).await.expect("trims");
     scope.commit_from_reserve(&fence, record(A, "after")).await.expect("commits");
     disk.free_bytes(None);
