@@ -31,7 +31,8 @@ async fn what_the_configuration_says_is_judged_before_the_store_is_opened() {
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     let tcp_addr = tcp.local_addr().expect("its address");
     let udp_addr = udp.local_addr().expect("its address");
-    let wrong: [(&str, &dyn Fn(&mut Config)); 6] = [
+    type Change<'a> = &'a dyn Fn(&mut Config);
+    let wrong: [(&str, Change<'_>); 6] = [
         ("http.listen is in use", &|c| c.http.listen = tcp_addr),
         ("http.listen is everybody's", &|c| c.http.listen = "0.0.0.0:0".parse().expect("one")),
         ("no token file", &|c| c.http.operator_token_file = Some("/nowhere/token".into())),
