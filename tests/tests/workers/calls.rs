@@ -208,7 +208,7 @@ async fn large_payloads_travel_apart_both_ways() {
     stream.bytes(&payload).await;
     stream.fin();
     let result = asks.await.expect("no panic").into_result().expect("it succeeded");
-    let first = result.iter().next().expect("one");
+    let first = result.first().expect("one");
     assert!(first.outcome.as_ref().expect("well").as_ref() == &payload[..]);
     assert!(worker.fetch(call.lease).await.is_err(), "an answered call has no payload");
     rig.idle().await;

@@ -26,8 +26,9 @@ async fn what_a_lost_worker_had_goes_to_another_or_ends() {
     let mut lost = both(&rig, 1_000).await;
     let client = rig.client("acme").await;
     let batch = tokio::spawn(async move {
-        let items = (0..1_000)
-            .map(|n: u32| Request::new(if n % 2 == 0 { "again" } else { "once" }, n.to_string()));
+        let items = (0..1_000).map(|n: u32| {
+            Request::new(if n.is_multiple_of(2) { "again" } else { "once" }, n.to_string())
+        });
         client
             .batch()
             .retry(tollgate_client::RetryPolicy::none())
