@@ -66,6 +66,10 @@ impl<S: Sink> Lane<'_, S> {
         items: &[impl Asks<'b>],
         taken: &mut usize,
     ) -> Option<Halt> {
+        // Once a handful: what passed since the last one was waiting, for a rate or for room, and is
+        // nobody's running time.
+        let now = Instant::now();
+        self.run.resumes(now);
         let payload_max = tenant.limit(Quota::PayloadBytes).get();
         // A payload over the quota is refused: it costs a request and no bytes.
         let weigh = |r: &Request<'_>| Some(r.payload.len() as u64).filter(|n| *n <= payload_max);
@@ -74,7 +78,7 @@ impl<S: Sink> Lane<'_, S> {
             if *self.prepaid == 0 {
                 let lens = left.iter().map(|item| weigh(item.request()).unwrap_or(0));
                 let charged: Charged = match &mut self.ticket {
-                    Some(ticket) => ticket.charge(Instant::now(), lens),
+                    Some(ticket) => ticket.charge(now, lens),
                     None => tenant.charge(self.arrived, lens),
                 };
                 (*self.prepaid, stop) = (charged.admitted, charged.stop);

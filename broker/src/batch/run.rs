@@ -175,6 +175,11 @@ impl Run {
         self.now
     }
 
+    /// Items are taken again, after a wait that is not theirs.
+    pub(crate) fn resumes(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
     /// The id of the last item that was taken.
     pub(crate) fn last_id(&self) -> Option<u64> {
         self.tally.last_id

@@ -66,7 +66,7 @@ async fn an_empty_frame_is_not_a_clients() {
 
 #[tokio::test]
 async fn an_unknown_variant_is_malformed() {
-    for variant in [&[13][..], &[14], &[127], &[200, 1], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
+    for variant in [&[15][..], &[16], &[127], &[200, 1], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
         check_first(&framed(variant), MALFORMED, ("field", "frame")).await;
     }
     check_within(&framed(&[99, 1, 2, 3]), MALFORMED, ("field", "frame")).await;
@@ -75,11 +75,11 @@ async fn an_unknown_variant_is_malformed() {
 #[tokio::test]
 async fn a_frame_of_the_brokers_is_not_a_clients() {
     use tollgate_protocol::{BrokerFrame, encode};
-    // `End` has a number that no frame of a client has; a `Result`'s is a reserved operation's.
+    // `End` has the number of the client's `Fetch`, and nothing behind it.
     let mut end = Vec::new();
     encode(&BrokerFrame::End, &mut end);
-    check_first(&end, MALFORMED, ("field", "frame")).await;
-    check_within(&end, MALFORMED, ("field", "frame")).await;
+    check_first(&end, MALFORMED, ("field", "work")).await;
+    check_within(&end, MALFORMED, ("field", "work")).await;
 }
 
 #[tokio::test]

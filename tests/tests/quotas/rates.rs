@@ -309,3 +309,17 @@ async fn what_goes_out_is_charged_to_the_last_byte_and_waits_for_its_rate() {
     assert_eq!(used(&rig, Quota::BytesPerSecond), 3_000, "what went out");
     rig.idle().await;
 }
+
+#[tokio::test]
+async fn what_an_item_waits_for_a_rate_is_not_its_running_time() {
+    let rig = Rig::start().await;
+    limit(&rig, "acme", |q| q.requests_per_second = at_most(10)).await;
+    let client = rig.client("acme").await;
+    let items = (0..14).map(|_| Request::new("echo", "x"));
+    let result = client.execute(items).await.expect("a batch");
+    let ran: std::time::Duration = result.iter().map(|item| item.duration).sum();
+    let waited: std::time::Duration = result.iter().map(|item| item.queued).sum();
+    // Several were held back for a tenth of a second or more each.
+    assert!(ran < waited, "running {ran:?}, waiting {waited:?}");
+    result.into_result().expect("all well");
+}
