@@ -51,4 +51,4 @@ pub(crate) use remote::{Call, Phase, Remote, Task};
 pub(crate) use run::{Engine, Offered, Run, Terms, Whose, foreign};
 pub(crate) use slots::{Claim, Group, Mailbox, Slot, Slots};
 pub(crate) use turns::{HANDFUL, TURN, Turn, Turns};
-pub(crate) use validate::parse_schema;
+pub(crate) use validate::{check_frugal, parse_schema};

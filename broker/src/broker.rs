@@ -254,10 +254,8 @@ impl Broker {
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&config.metrics, names);
         let engine = engine(&config.batch, catalog.clone(), &metrics, &tenants)?;
-        let (directory, slots) = (engine.directory.clone(), engine.slots.clone());
-        let (metered, told) = (metrics.clone(), events.clone());
         let workers =
-            Workers::open(&config.workers, (&store, fence), directory, slots, metered, told);
+            Workers::open(&config.workers, (&store, fence), &tenants, &engine, events.clone());
         let workers = workers.await?;
         endpoint.trust(&config.limits, &certificates.current())?;
         let local_addr = endpoint

@@ -9,14 +9,16 @@ use std::{
     time::Instant,
 };
 
+use foldhash::HashSet;
 use serde::{Deserialize, Serialize};
 use tollgate_protocol::limits::WORK_CREDIT_MAX;
 
 use crate::{
-    batch::{Directory, RECIPES_MAX, Slots},
+    batch::{Directory, Engine, RECIPES_MAX, Slots},
     events::Events,
     metrics::Metrics,
     store::{Fence, Store, keyed::Keyed},
+    tenancy::Registry,
 };
 
 mod after;
@@ -132,12 +134,14 @@ impl Workers {
     pub(crate) async fn open(
         config: &Config,
         (store, fence): (&Store, Fence),
-        directory: Directory,
-        slots: Slots,
-        metrics: Metrics,
+        tenants: &Registry,
+        engine: &Engine,
         events: Events,
     ) -> Result<Self, RestoreError> {
-        let (keyed, known) = kept::open(store, fence).await?;
+        let all: HashSet<u32> = tenants.all().iter().map(|tenant| tenant.index()).collect();
+        let (keyed, known) = kept::open(store, fence, |index| all.contains(&index)).await?;
+        let (directory, slots) = (engine.directory.clone(), engine.slots.clone());
+        let metrics = engine.metrics.clone();
         let workers = Workers::new(config, directory, slots, metrics, events);
         workers.know(known);
         *workers.0.kept.lock().await = Some(keyed);

@@ -9,6 +9,60 @@ use tollgate_protocol::{Code, truncate};
 
 use super::{catalog::Entry, error::Error, outcome::Failure};
 
+/// Refuses a schema that could cost more than its size times the payload's, in time or in memory:
+/// one that a tenant brings must not keep a thread from the others.
+///
+/// # Errors
+/// `VALIDATION_ERROR`, naming the keyword or the size.
+pub(crate) fn check_frugal(text: &str, schema: &Value) -> Result<(), Failure> {
+    if text.len() > FRUGAL_BYTES_MAX {
+        let message = format!(
+            "a schema of a tenant's worker has at most {FRUGAL_BYTES_MAX} bytes, not {}",
+            text.len()
+        );
+        return Err(Failure::validation("schema", message).detail("limit", FRUGAL_BYTES_MAX));
+    }
+    match costly(schema) {
+        None => Ok(()),
+        Some(keyword) => {
+            let message = format!(
+                "a schema of a tenant's worker must do without `{keyword}`: what it costs has no \
+                 bound"
+            );
+            Err(Failure::validation("schema", message).detail("keyword", keyword))
+        }
+    }
+}
+
+/// The first keyword whose cost is not bounded by the sizes of schema and payload. The parser bounds
+/// how deep this goes.
+fn costly(schema: &Value) -> Option<&'static str> {
+    match schema {
+        Value::Array(all) => all.iter().find_map(costly),
+        Value::Object(keywords) => keywords.iter().find_map(|(keyword, value)| {
+            if let Some(found) = COSTLY.iter().find(|k| **k == keyword.as_str()) {
+                return Some(*found);
+            }
+            match (keyword.as_str(), value) {
+                // Names here are the payload's, not keywords.
+                (
+                    "properties" | "dependentSchemas" | "$defs" | "definitions",
+                    Value::Object(of),
+                ) => of.values().find_map(costly),
+                ("enum" | "const" | "default" | "examples", _) => None,
+                _ => costly(value),
+            }
+        }),
+        _ => None,
+    }
+}
+
+/// References make the work grow exponentially, patterns the memory, uniqueness the square.
+const COSTLY: &[&str] =
+    &["$ref", "$dynamicRef", "$recursiveRef", "pattern", "patternProperties", "uniqueItems"];
+/// The largest schema of a tenant's worker.
+const FRUGAL_BYTES_MAX: usize = 4 << 10;
+
 /// Reads a schema as a worker describes it.
 ///
 /// # Errors

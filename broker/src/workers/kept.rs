@@ -46,13 +46,26 @@ const PLACE: Place = Place {
     from_reserve: false,
 };
 
-/// Opens what is kept; the recipes that were known.
+/// Opens what is kept; the recipes that were known, but for those of tenants that are gone.
 pub(super) async fn open(
     store: &Store,
     fence: Fence,
+    exists: impl Fn(u32) -> bool,
 ) -> Result<(Keyed, Vec<(Owner, Registration)>), RestoreError> {
-    let (keyed, values) = Keyed::open(store.system(), fence, PLACE, key_of).await?;
-    let all = values.values().map(read).collect::<Result<_, _>>()?;
+    let (mut keyed, values) = Keyed::open(store.system(), fence, PLACE, key_of).await?;
+    let mut all = Vec::new();
+    for (key, kept) in values {
+        let (owner, registration) = read(&kept)?;
+        if let Owner::Tenant(index) = owner
+            && !exists(index)
+        {
+            if let Err(error) = keyed.remove(key.clone(), key).await {
+                tracing::warn!(%error, "a recipe of a tenant that is gone stays kept");
+            }
+            continue;
+        }
+        all.push((owner, registration));
+    }
     Ok((keyed, all))
 }
 

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     batch::{
-        CatalogError, Entry, Failure, Handler, Owner, RECIPES_MAX, Retry, Spec, entry, parse_schema,
+        CatalogError, Entry, Failure, Handler, Owner, RECIPES_MAX, Retry, Spec, check_frugal,
+        entry, parse_schema,
     },
     metrics::OTHER_LABEL,
 };
@@ -91,8 +92,14 @@ impl Registration {
     ///
     /// # Errors
     /// `VALIDATION_ERROR`, with what is wrong.
-    pub(crate) fn prepare(mut self) -> Result<Prepared, Failure> {
-        self.spec.schema = self.schema.as_deref().map(parse_schema).transpose()?;
+    pub(crate) fn prepare(mut self, owner: Owner) -> Result<Prepared, Failure> {
+        if let Some(text) = &self.schema {
+            let schema = parse_schema(text)?;
+            if matches!(owner, Owner::Tenant(_)) {
+                check_frugal(text, &schema)?;
+            }
+            self.spec.schema = Some(schema);
+        }
         // It leads nowhere until it is registered.
         let route = Route { workers: Weak::new(), recipe: 0 };
         let entry = entry(&self.name, self.spec, Handler::Remote(Arc::new(route)));
@@ -227,7 +234,7 @@ impl Workers {
         for (owner, registration) in all {
             let name = registration.name.clone();
             // A newer program may be stricter; its worker is told when it comes.
-            let Ok(recipe) = registration.prepare() else {
+            let Ok(recipe) = registration.prepare(owner) else {
                 tracing::warn!(recipe = name, "a recipe that was known is not in order any more");
                 continue;
             };

@@ -156,7 +156,7 @@ impl Session {
         let found = self.workers.with(|state, _| {
             let Some(serving) = state.sessions.get_mut(&self.id) else { return Ok(None) };
             let Some(open) = serving.leases.get_mut(&lease) else {
-                return if lease < serving.next_lease { Ok(None) } else { Err(NotLeased(lease)) };
+                return if serving.gave(lease) { Ok(None) } else { Err(NotLeased(lease)) };
             };
             if open.reported.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL) {
                 // The one before it is dropped for good.
@@ -210,7 +210,7 @@ impl Session {
                     reserved: cell.task.payload.len(),
                     cancel: cell.task.ctx.cancellation().clone(),
                 })),
-                None if lease < serving.next_lease => Ok(None),
+                None if serving.gave(lease) => Ok(None),
                 None => Err(NotLeased(lease)),
             }
         })
@@ -252,7 +252,7 @@ impl Workers {
         let State { sessions, recipes, pools, .. } = state;
         let Some(serving) = sessions.get_mut(&session) else { return Ok(()) };
         let Some(mut lease) = serving.leases.remove(&number) else {
-            if number >= serving.next_lease {
+            if !serving.gave(number) {
                 return Err(NotLeased(number));
             }
             state.late += 1;

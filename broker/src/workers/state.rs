@@ -84,6 +84,11 @@ pub(super) struct Serving {
 }
 
 impl Serving {
+    /// Whether a lease of this number was ever given to it.
+    pub(super) fn gave(&self, lease: u64) -> bool {
+        (1..self.next_lease).contains(&lease)
+    }
+
     /// Calls it could take now.
     pub(super) fn free(&self) -> u64 {
         if self.draining {

@@ -55,7 +55,7 @@ impl House {
     fn serve(&self, session: &Session, name: &str, idempotent: bool) {
         let spec = Spec { idempotent, ..Spec::bytes() };
         let registration = Registration { name: name.into(), spec, schema: None, wire: Vec::new() };
-        let prepared = registration.prepare().expect("in order");
+        let prepared = registration.prepare(session.owner()).expect("in order");
         session.register(prepared).expect("taken");
     }
 

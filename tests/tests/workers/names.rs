@@ -221,3 +221,40 @@ async fn a_recipe_stays_known_over_a_restart() {
     assert_eq!(known("acme").await, ["kept", "own"]);
     assert_eq!(known("globex").await, ["kept"], "a tenant's own is its own");
 }
+
+#[tokio::test]
+async fn a_tenants_schema_must_not_cost_without_bound() {
+    let rig = Rig::start().await;
+    let (many, long) = (
+        r##"{"$defs":{"a":{"anyOf":[{"$ref":"#/$defs/b"},{"$ref":"#/$defs/b"}]},"b":true}}"##,
+        format!(r#"{{"description":"{}"}}"#, "x".repeat(4_096)),
+    );
+    let refused = [
+        (many, "$ref"),
+        (r#"{"allOf":[{"pattern":"^(a|b)$"}]}"#, "pattern"),
+        (r#"{"properties":{"a":{"patternProperties":{"x":true}}}}"#, "patternProperties"),
+        (r#"{"items":{"uniqueItems":true}}"#, "uniqueItems"),
+        (long.as_str(), "4096"),
+    ];
+    let spec = |schema| RecipeSpec {
+        encoding: Encoding::Json,
+        schema: Some(schema),
+        ..RecipeSpec::new("own")
+    };
+    for (schema, word) in refused {
+        let mut worker = rig.worker(Some("acme"), 1).await;
+        worker.say(&WorkerFrame::Register(spec(schema))).await;
+        let told = worker.error().await;
+        assert_eq!(told.code(), Some(Code::ValidationError), "{word}: {told:?}");
+        assert!(told.message.contains(word), "{word}: {told:?}");
+        // The operator's own may.
+        let mut platform = rig.worker(None, 1).await;
+        platform.register(spec(schema)).await;
+        drop(platform);
+        eventually("it is gone", || rig.broker.workers().is_empty()).await;
+    }
+    let mut worker = rig.worker(Some("acme"), 1).await;
+    worker
+        .register(spec(r#"{"properties":{"pattern":{"type":"string"}},"enum":[{"$ref":1}]}"#))
+        .await;
+}

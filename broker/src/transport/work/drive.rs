@@ -152,7 +152,8 @@ impl<'a> Drive<'a> {
                     let (session, owner) = (Arc::downgrade(&self.session), self.session.owner());
                     self.registering = Some(tokio::spawn(async move {
                         // A schema may take long to compile, and others are served here.
-                        let judged = tokio::task::spawn_blocking(move || recipe.prepare()).await;
+                        let judged =
+                            tokio::task::spawn_blocking(move || recipe.prepare(owner)).await;
                         let recipe = judged.map_err(|_| not_judged())??;
                         // Not held while it waits: a worker that leaves is gone at once.
                         let news = session.upgrade().map(|s| s.is_news(&recipe)).transpose()?;
