@@ -116,7 +116,9 @@ struct Params {
 /// In the order of their names: what everyone can name, or what one tenant can. A tenant is always
 /// told what it can name itself.
 #[utoipa::path(get, path = "/api/v1/recipes", tag = "recipes", params(Params),
-    responses((status = 200, description = "A page of recipes", body = Page<Recipe>)))]
+    responses((status = 200, description = "A page of recipes", body = Page<Recipe>),
+        (status = 404, description = "There is no such tenant", body = super::problem::Document,
+            content_type = "application/problem+json")))]
 async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
