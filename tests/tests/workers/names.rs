@@ -258,3 +258,35 @@ async fn a_tenants_schema_must_not_cost_without_bound() {
         .register(spec(r#"{"properties":{"pattern":{"type":"string"}},"enum":[{"$ref":1}]}"#))
         .await;
 }
+
+#[tokio::test]
+async fn the_bounds_of_a_tenants_recipes_hold_exactly() {
+    let rig = Rig::with(|c| c.workers.recipes_per_tenant_max = 2).await;
+    let mut worker = rig.worker(Some("acme"), 1).await;
+    // A schema of just as many bytes as it may have.
+    let schema = format!(r#"{{"description":"{}"}}"#, "x".repeat(4_096 - 18));
+    assert_eq!(schema.len(), 4_096);
+    let spec =
+        RecipeSpec { encoding: Encoding::Json, schema: Some(&schema), ..RecipeSpec::new("first") };
+    worker.register(spec).await;
+    worker.register(RecipeSpec::new("second")).await;
+    worker.say(&WorkerFrame::Register(RecipeSpec::new("third"))).await;
+    let told = worker.error().await;
+    assert_eq!((told.code(), told.detail("limit")), (Some(Code::QuotaExceeded), "2"));
+    assert_eq!(told.detail("config_key"), "workers.recipes_per_tenant_max");
+    let mut other = rig.worker(Some("globex"), 1).await;
+    other.register(RecipeSpec::new("third")).await;
+}
+
+#[tokio::test]
+async fn a_stream_has_256_recipes_and_not_one_more() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 1).await;
+    let names: Vec<String> = (0..257).map(|n| format!("r{n}")).collect();
+    for (n, name) in (0..).zip(&names[..256]) {
+        assert_eq!(worker.register(RecipeSpec::new(name)).await, n);
+    }
+    worker.say(&WorkerFrame::Register(RecipeSpec::new(&names[256]))).await;
+    let told = worker.error().await;
+    assert_eq!((told.code(), told.detail("limit")), (Some(Code::QuotaExceeded), "256"));
+}
