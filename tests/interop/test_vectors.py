@@ -270,6 +270,24 @@ def test_the_call_in_hex_of_the_specification() -> None:
     assert frames[5] == work.Answer(lease=1, payload=b"2")
 
 
+def test_the_job_in_hex_of_the_specification() -> None:
+    frames: list[wire.ClientFrame | wire.BrokerFrame] = []
+    blocks = r"^(Client|Broker),.*?```text\n(.*?)```"
+    for who, block in re.findall(blocks, between("job walk"), re.S | re.M):
+        splitter = wire.Splitter()
+        data = bytes.fromhex(" ".join(line.split("|")[0] for line in block.splitlines()))
+        read = wire.decode_client if who == "Client" else wire.decode_broker
+        frames += [read(body) for body in splitter.feed(data)]
+        assert not splitter.within_a_frame
+    assert [type(frame) for frame in frames] == [
+        wire.Batch, wire.Request, wire.Seal, wire.Detach, wire.Accepted, wire.JobAccepted, wire.End,
+        wire.Attach, wire.Progress, wire.Result, wire.End,
+    ]
+    accepted, attach = frames[5], frames[7]
+    assert isinstance(accepted, wire.JobAccepted)
+    assert attach == wire.Attach(target=jobs.OfJob(job_id=accepted.job_id), after=accepted.number)
+
+
 @pytest.mark.parametrize("table, kind", [
     ("close codes", codes.Close), ("codes", codes.Code), ("stream codes", codes.Stream),
 ])
