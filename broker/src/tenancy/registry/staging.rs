@@ -11,6 +11,7 @@ use tollgate_protocol::id::TenantId;
 use super::{Map, NotKept, Registry, Used, ledger, once::Keys};
 use crate::{
     events,
+    store::Space,
     tenancy::{
         settings::{Record, Settings, State},
         tenant::Tenant,
@@ -71,11 +72,24 @@ pub(super) struct Change {
 pub(super) enum Verb {
     Create,
     Update,
+    /// Suspends, and may change more.
+    Suspend,
     /// Suspends, and lets finish what runs.
     BeginLeaving {
         until: SystemTime,
     },
     Delete,
+}
+
+impl Verb {
+    /// Which room on the disk it may take.
+    pub(super) fn space(self) -> Space {
+        match self {
+            Verb::Create => Space::Free,
+            Verb::Update => Space::Reserve,
+            Verb::Suspend | Verb::BeginLeaving { .. } | Verb::Delete => Space::LastReserve,
+        }
+    }
 }
 
 impl Change {
@@ -112,19 +126,19 @@ impl Staging {
         self.creating
     }
 
-    /// The changes that are to be kept in one go, the oldest; none ends the flushing. Those that
-    /// create tenants and those that do not are kept apart: they may take different room.
+    /// The changes that are to be kept in one go, the oldest; none ends the flushing. Those that may
+    /// take different room are kept apart.
     fn next_group(&mut self) -> Option<Vec<Waiting>> {
         if self.queue.is_empty() {
             self.flushing = false;
             return None;
         }
-        let (mut bytes, mut creates) = (0, None);
+        let (mut bytes, mut space) = (0, None);
         let fits = |w: &&Waiting| {
             let Some(change) = &w.change else { return true };
             bytes += ledger::weight(change);
-            let does = change.verb == Verb::Create;
-            bytes <= GROUP_BYTES_MAX && *creates.get_or_insert(does) == does
+            let takes = change.verb.space();
+            bytes <= GROUP_BYTES_MAX && *space.get_or_insert(takes) == takes
         };
         let n = self.queue.iter().take(GROUP_MAX).take_while(fits).count().max(1);
         Some(self.queue.drain(..n).collect())
@@ -248,7 +262,7 @@ impl Registry {
         match change.verb {
             Verb::Create => self.know(|known| known.insert(tenant.clone())),
             Verb::Delete => self.know(|known| known.remove(tenant)),
-            Verb::Update | Verb::BeginLeaving { .. } => {}
+            Verb::Update | Verb::Suspend | Verb::BeginLeaving { .. } => {}
         }
         let after = &change.record.settings;
         if change.verb != Verb::Create && before.settings.state != after.state {
@@ -277,7 +291,7 @@ fn events(change: &Change, before: &Record) -> impl Iterator<Item = events::Kind
     let (first, second) = match change.verb {
         Verb::Create => (Some(events::Kind::TenantCreated), None),
         Verb::Delete => (Some(events::Kind::TenantDeleted), None),
-        Verb::Update | Verb::BeginLeaving { .. } => {
+        Verb::Update | Verb::Suspend | Verb::BeginLeaving { .. } => {
             let updated = events::Kind::TenantUpdated { revision };
             let state = match (old.state, new.state) {
                 (State::Active, State::Suspended) => Some(events::Kind::TenantSuspended),
