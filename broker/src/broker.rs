@@ -389,6 +389,7 @@ impl Broker {
             _ = &mut self.endpoint => Failed::Listener,
             () = ended(self.http.as_mut()) => Failed::Http,
             poisoned = self.services.store.failed() => Failed::Store(poisoned),
+            () = self.services.tenants.failed() => Failed::Tenants,
         }
     }
 
@@ -460,6 +461,9 @@ pub enum Failed {
     /// Nothing is kept any more.
     #[error(transparent)]
     Store(#[from] store::Poisoned),
+    /// Changes of tenants are not kept any more.
+    #[error("the task that keeps changes of tenants has stopped by itself")]
+    Tenants,
 }
 
 /// What could not be reloaded; it stays as it was.
