@@ -26,7 +26,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     api::Api,
     extract::{Named, Query, expect_type},
-    io::Presented,
+    io::Peer,
     problem::{Answer, Document, Problem},
     trust::Certificate,
 };
@@ -162,7 +162,7 @@ async fn run(
     let run = Run::new(engine, terms, &open, now);
     let (body_in, lines_in) = mpsc::channel(CHUNKS_IN);
     let (chunks_out, mut body_out) = mpsc::channel(CHUNKS_OUT);
-    let presented = request.extensions().get::<Presented>().and_then(Option::as_ref);
+    let presented = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.as_ref());
     let expires = presented.map(Certificate::expires);
     let (permits, batch_id) = ((permit, open_id), open.batch_id);
     let opened = Opened { tenant, run, permits, accepted, batch_id, expires };

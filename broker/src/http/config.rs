@@ -29,10 +29,19 @@ pub struct Config {
     pub operator_token_file: Option<PathBuf>,
     /// Bearer tokens that are good for one tenant.
     pub tokens: Vec<TokenOf>,
-    /// Connections open at once; what comes beyond them is closed.
+    /// Connections open at once. A sixteenth of them is not for tenants. When all are taken, the
+    /// oldest that came without a credential so far gives its place to who comes; when there is
+    /// none, who comes is closed.
     pub connections_max: usize,
     /// How long the head of a request may take, the wait for it included, in milliseconds.
     pub header_timeout_ms: u64,
+    /// Connections open at once of one source (an IPv4 address, an IPv6 /64) that came without a
+    /// credential so far; the oldest of them gives its place to who comes. This machine is a source
+    /// like any other.
+    pub source_connections_max: usize,
+    /// How long a new connection may take until its first request is there: TLS, and the head, in
+    /// milliseconds.
+    pub first_request_timeout_ms: u64,
     /// How long a request may take that is not a stream, in milliseconds.
     pub request_timeout_ms: u64,
     /// How long an answer may wait without one byte taken, in milliseconds.
@@ -81,6 +90,8 @@ impl Default for Config {
             connections_max: 1_024,
             header_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
+            source_connections_max: 64,
+            first_request_timeout_ms: 5_000,
             write_timeout_ms: 10_000,
             body_bytes_max: 1 << 20,
             line_bytes_max: 2 << 20,
@@ -145,6 +156,12 @@ impl Config {
             return bad("request_timeout_ms", "must be at least 100");
         }
         if self.write_timeout_ms < 100 {
+        if self.source_connections_max == 0 {
+            return bad("source_connections_max", "must be at least 1");
+        }
+        if self.first_request_timeout_ms < 100 {
+            return bad("first_request_timeout_ms", "must be at least 100");
+        }
             return bad("write_timeout_ms", "must be at least 100");
         }
         if !(1_024..=64 << 20).contains(&self.body_bytes_max) {
