@@ -542,6 +542,7 @@ fn paths(
     domain: TrustDomain,
 ) -> Result<Paths, StartError> {
     let tls = &config.tls;
+    rotate::require(tls.crls.iter().chain(&tls.deny))?;
     let (crls, deny) = (tls.crls.clone(), tls.deny.clone());
     match (authority, &tls.certificate, &tls.key) {
         (Some(authority), ..) => Ok(authority.paths(crls, deny, domain)),

@@ -12,7 +12,7 @@ use super::{
     settings,
 };
 
-mod logging;
+pub(super) mod logging;
 mod signals;
 mod tenants;
 

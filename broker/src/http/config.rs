@@ -8,6 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tollgate_protocol::id::TenantId;
 
+use super::auth::{self, TokenError};
+
 /// The settings of the HTTP listener, under `[http]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,8 +35,6 @@ pub struct Config {
     /// oldest that came without a credential so far gives its place to who comes; when there is
     /// none, who comes is closed.
     pub connections_max: usize,
-    /// How long the head of a request may take, the wait for it included, in milliseconds.
-    pub header_timeout_ms: u64,
     /// Connections open at once of one source (an IPv4 address, an IPv6 /64) that came without a
     /// credential so far; the oldest of them gives its place to who comes. This machine is a source
     /// like any other.
@@ -42,6 +42,8 @@ pub struct Config {
     /// How long a new connection may take until its first request is there: TLS, and the head, in
     /// milliseconds.
     pub first_request_timeout_ms: u64,
+    /// How long the head of a request may take, the wait for it included, in milliseconds.
+    pub header_timeout_ms: u64,
     /// How long a request may take that is not a stream, in milliseconds.
     pub request_timeout_ms: u64,
     /// How long an answer may wait without one byte taken, in milliseconds.
@@ -88,10 +90,10 @@ impl Default for Config {
             operator_token_file: None,
             tokens: Vec::new(),
             connections_max: 1_024,
-            header_timeout_ms: 10_000,
-            request_timeout_ms: 30_000,
             source_connections_max: 64,
             first_request_timeout_ms: 5_000,
+            header_timeout_ms: 10_000,
+            request_timeout_ms: 30_000,
             write_timeout_ms: 10_000,
             body_bytes_max: 1 << 20,
             line_bytes_max: 2 << 20,
@@ -122,6 +124,11 @@ impl Config {
         self.tls || self.certificate.is_some()
     }
 
+    /// Reads the token files, and says everything that is wrong with them.
+    pub fn token_mistakes(&self) -> Vec<TokenError> {
+        if self.enabled { auth::mistakes(self) } else { Vec::new() }
+    }
+
     /// Finds the first setting that can not be honoured.
     ///
     /// # Errors
@@ -149,6 +156,12 @@ impl Config {
         if self.connections_max == 0 {
             return bad("connections_max", "must be at least 1");
         }
+        if self.source_connections_max == 0 {
+            return bad("source_connections_max", "must be at least 1");
+        }
+        if self.first_request_timeout_ms < 100 {
+            return bad("first_request_timeout_ms", "must be at least 100");
+        }
         if self.header_timeout_ms < 100 {
             return bad("header_timeout_ms", "must be at least 100");
         }
@@ -156,12 +169,6 @@ impl Config {
             return bad("request_timeout_ms", "must be at least 100");
         }
         if self.write_timeout_ms < 100 {
-        if self.source_connections_max == 0 {
-            return bad("source_connections_max", "must be at least 1");
-        }
-        if self.first_request_timeout_ms < 100 {
-            return bad("first_request_timeout_ms", "must be at least 100");
-        }
             return bad("write_timeout_ms", "must be at least 100");
         }
         if !(1_024..=64 << 20).contains(&self.body_bytes_max) {
