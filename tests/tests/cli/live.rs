@@ -47,6 +47,10 @@ async fn a_revocation_turns_away_and_can_be_taken_back() {
     let add = ["revocation", "add", "--cert", &cert, "--reason", "stolen", "--output", "json"];
     let added = served.operate(&add).ends_with(exit::OK).json();
     served.run(&acme, &echo).ends_with(exit::UNAUTHORISED);
+    let line: Value = serde_json::from_str(&served.logs("was turned away")).expect("JSON");
+    assert_eq!(line["reason"], "the certificate is on the deny list", "{line}");
+    assert_eq!(line["identity"], "spiffe://tollgate.local/tenant/acme/client/laptop", "{line}");
+    assert!(line["serial"].is_string(), "{line}");
     let table = served.operate(&["revocation", "list"]).ends_with(exit::OK).stdout;
     assert!(table.contains("stolen") && table.contains("serial "), "{table}");
     let id = added["id"].as_str().map_or_else(|| added["id"].to_string(), str::to_owned);
