@@ -164,6 +164,28 @@ impl Kind {
         Kind::Draining { until_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
     }
 
+    /// Every name, as it may stand in `kind`.
+    pub const NAMES: [&'static str; 18] = [
+        "tenant_created",
+        "tenant_updated",
+        "tenant_suspended",
+        "tenant_activated",
+        "tenant_deleted",
+        "quota_warning",
+        "quota_critical",
+        "quota_normal",
+        "connection_opened",
+        "connection_closed",
+        "revocation_added",
+        "revocation_removed",
+        "upstream_failing",
+        "upstream_recovered",
+        "drift",
+        "worker_joined",
+        "worker_left",
+        "draining",
+    ];
+
     /// The name, as it stands in `kind`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -82,6 +82,8 @@ async fn events_are_told_again_and_as_they_happen() {
     let only = ["events", "--since", "0", "--kind", "tenant_suspended", "--count", "1"];
     let line = served.operate(&only).ends_with(exit::OK).stdout;
     assert!(line.contains("tenant_suspended") && line.contains("globex"), "{line}");
+    let wrong = served.operate(&["events", "--kind", "nosuch"]).ends_with(exit::USAGE);
+    says(&wrong, &["nosuch", "tenant_created", "quota_warning"]);
     // What happens from now on.
     let mut follower = served.operator();
     follower.args(["events", "--kind", "tenant_activated", "--count", "1"]);
