@@ -163,52 +163,44 @@ impl Kind {
         let since = until.duration_since(UNIX_EPOCH).unwrap_or_default();
         Kind::Draining { until_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
     }
+}
 
-    /// Every name, as it may stand in `kind`.
-    pub const NAMES: [&'static str; 18] = [
-        "tenant_created",
-        "tenant_updated",
-        "tenant_suspended",
-        "tenant_activated",
-        "tenant_deleted",
-        "quota_warning",
-        "quota_critical",
-        "quota_normal",
-        "connection_opened",
-        "connection_closed",
-        "revocation_added",
-        "revocation_removed",
-        "upstream_failing",
-        "upstream_recovered",
-        "drift",
-        "worker_joined",
-        "worker_left",
-        "draining",
-    ];
+/// The names of the kinds, each in one place.
+macro_rules! names {
+    ($($kind:pat => $name:literal,)*) => {
+        impl Kind {
+            /// Every name, as it may stand in `kind`.
+            pub const NAMES: &[&'static str] = &[$($name),*];
 
-    /// The name, as it stands in `kind`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Kind::TenantCreated => "tenant_created",
-            Kind::TenantUpdated { .. } => "tenant_updated",
-            Kind::TenantSuspended => "tenant_suspended",
-            Kind::TenantActivated => "tenant_activated",
-            Kind::TenantDeleted => "tenant_deleted",
-            Kind::QuotaWarning(_) => "quota_warning",
-            Kind::QuotaCritical(_) => "quota_critical",
-            Kind::QuotaNormal(_) => "quota_normal",
-            Kind::ConnectionOpened { .. } => "connection_opened",
-            Kind::ConnectionClosed { .. } => "connection_closed",
-            Kind::RevocationAdded { .. } => "revocation_added",
-            Kind::RevocationRemoved { .. } => "revocation_removed",
-            Kind::UpstreamFailing { .. } => "upstream_failing",
-            Kind::UpstreamRecovered { .. } => "upstream_recovered",
-            Kind::Drift { .. } => "drift",
-            Kind::WorkerJoined { .. } => "worker_joined",
-            Kind::WorkerLeft { .. } => "worker_left",
-            Kind::Draining { .. } => "draining",
+            /// The name, as it stands in `kind`.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $($kind => $name,)*
+                }
+            }
         }
-    }
+    };
+}
+
+names! {
+    Kind::TenantCreated => "tenant_created",
+    Kind::TenantUpdated { .. } => "tenant_updated",
+    Kind::TenantSuspended => "tenant_suspended",
+    Kind::TenantActivated => "tenant_activated",
+    Kind::TenantDeleted => "tenant_deleted",
+    Kind::QuotaWarning(_) => "quota_warning",
+    Kind::QuotaCritical(_) => "quota_critical",
+    Kind::QuotaNormal(_) => "quota_normal",
+    Kind::ConnectionOpened { .. } => "connection_opened",
+    Kind::ConnectionClosed { .. } => "connection_closed",
+    Kind::RevocationAdded { .. } => "revocation_added",
+    Kind::RevocationRemoved { .. } => "revocation_removed",
+    Kind::UpstreamFailing { .. } => "upstream_failing",
+    Kind::UpstreamRecovered { .. } => "upstream_recovered",
+    Kind::Drift { .. } => "drift",
+    Kind::WorkerJoined { .. } => "worker_joined",
+    Kind::WorkerLeft { .. } => "worker_left",
+    Kind::Draining { .. } => "draining",
 }
 
 /// The bus. Cheap to clone; subscriptions end when the last clone is gone.

@@ -34,7 +34,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID")]
     tenant: Option<String>,
     /// Only those of this kind, such as tenant_created; may be repeated
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::NAMES),
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::NAMES.iter().copied()),
         hide_possible_values = true)]
     kind: Vec<String>,
     /// Begin after the event with this id
