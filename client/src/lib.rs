@@ -107,6 +107,8 @@ fn frame_name(frame: &tollgate_protocol::BrokerFrame<'_>) -> &'static str {
         F::Result(_) => "Result",
         F::Throttled(_) => "Throttled",
         F::Notice(_) => "Notice",
+        F::JobAccepted(_) => "JobAccepted",
+        F::Gap(_) => "Gap",
         F::Summary(_) => "Summary",
         F::Error { .. } => "Error",
         F::Version(_) => "Version",
@@ -114,5 +116,7 @@ fn frame_name(frame: &tollgate_protocol::BrokerFrame<'_>) -> &'static str {
         F::Limits(_) => "Limits",
         F::Usage(_) => "Usage",
         F::End => "End",
+        F::Job(_) => "Job",
+        F::Jobs(_) => "Jobs",
     }
 }

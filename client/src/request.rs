@@ -104,6 +104,7 @@ impl Request {
             recipe: &self.recipe,
             timeout_ms: self.timeout.map(whole_ms),
             idempotency_key: None,
+            not_before_unix_ms: None,
             tenant: self.tenant.as_deref(),
             metadata: self.metadata.as_pairs(),
             payload: &[],

@@ -172,6 +172,8 @@ impl Stream {
                 }
             }
             Ok(ClientFrame::Reserved(op)) => not_built(op),
+            Ok(ClientFrame::Attach(_)) => not_built(Operation::Attach),
+            Ok(ClientFrame::Job(_)) => not_built(Operation::Job),
             Ok(ClientFrame::Work(open)) => match work::open(peer, &open) {
                 Ok(opened) => {
                     self.splitter.advance();
