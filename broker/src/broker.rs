@@ -394,6 +394,7 @@ impl Broker {
             _ = &mut self.endpoint => Failed::Listener,
             () = ended(self.http.as_mut()) => Failed::Http,
             poisoned = self.services.store.failed() => Failed::Store(poisoned),
+            () = self.services.tenants.failed() => Failed::Tenants,
         }
     }
 
@@ -468,6 +469,9 @@ pub enum Failed {
     /// Nothing is kept any more.
     #[error(transparent)]
     Store(#[from] store::Poisoned),
+    /// Changes of tenants are not kept any more.
+    #[error("the task that keeps changes of tenants has stopped by itself")]
+    Tenants,
 }
 
 /// What could not be reloaded; it stays as it was.
@@ -552,6 +556,7 @@ fn paths(
     domain: TrustDomain,
 ) -> Result<Paths, StartError> {
     let tls = &config.tls;
+    rotate::require(tls.crls.iter().chain(&tls.deny))?;
     let (crls, deny) = (tls.crls.clone(), tls.deny.clone());
     match (authority, &tls.certificate, &tls.key) {
         (Some(authority), ..) => Ok(authority.paths(crls, deny, domain)),

@@ -356,6 +356,17 @@ impl BatchSender {
     }
 }
 
+impl BatchSender {
+    /// As [`cancel`](Self::cancel), always by resetting the stream: it acts at once, also on a batch
+    /// that the broker reads no further for now, and items that it has not read are lost.
+    ///
+    /// A stream is reset once: after `Pending`, all that still cancels what runs is dropping the
+    /// events, and then nobody is told.
+    pub fn cancel_at_once(&mut self, scope: CancelScope) {
+        self.stream.outbox().reset(outbox::code_of(scope));
+    }
+}
+
 impl Drop for BatchSender {
     fn drop(&mut self) {
         self.stream.outbox().abandon(&mut self.stream.context());

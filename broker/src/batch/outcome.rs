@@ -55,11 +55,12 @@ impl Failure {
         self
     }
 
-    /// A quota says no, and nobody knows whether it will say yes.
+    /// A quota on what there is at once says no, and nobody knows whether it will say yes.
     pub(crate) fn quota(refusal: Refusal) -> Self {
         let Refusal { quota, current, limit, .. } = refusal;
-        let needs = current.max(limit.saturating_add(1));
-        let message = format!("the quota `{quota}` allows {limit}, this needs {needs}");
+        let message = format!(
+            "the quota `{quota}` allows {limit} at once, {current} are there and this does not fit"
+        );
         Failure::over(refusal, message)
     }
 
@@ -73,7 +74,11 @@ impl Failure {
     /// A rate says no: for now, with the time to come back at, or for good.
     pub(crate) fn rate(stop: &Stop) -> Self {
         let refusal = stop.refusal();
-        let Some(retry_after) = stop.wait() else { return Failure::quota(refusal) };
+        let Some(retry_after) = stop.wait() else {
+            let Refusal { quota, limit, .. } = refusal;
+            let message = format!("the quota `{quota}` allows {limit}, this alone takes more");
+            return Failure::over(refusal, message);
+        };
         Failure {
             retry_after: Some(retry_after),
             quota: Some(Box::new(refusal)),

@@ -301,10 +301,7 @@ impl Outbox {
             self.control(&ClientFrame::Cancel(scope));
         }
         if stopped || self.poll_flush(cx).is_pending() {
-            self.reset(match scope {
-                CancelScope::Pending => StreamCode::CancelPending,
-                CancelScope::All => StreamCode::CancelAll,
-            });
+            self.reset(code_of(scope));
         }
         // Requests behind a cancellation are discarded by the broker.
         self.closed.get_or_insert(BatchError::Cancelled);
@@ -449,6 +446,14 @@ impl Outbox {
             self.hand_over();
         }
         self.pieces.push(payload);
+    }
+}
+
+/// What a reset that cancels this much says.
+pub(super) fn code_of(scope: CancelScope) -> StreamCode {
+    match scope {
+        CancelScope::Pending => StreamCode::CancelPending,
+        CancelScope::All => StreamCode::CancelAll,
     }
 }
 
