@@ -80,9 +80,14 @@ impl Rig {
 
     /// Ends the broker well, and starts another on what it kept, with the built-in recipes.
     pub async fn restart(self, change: impl FnOnce(&mut Config)) -> Rig {
+        let catalog = tollgate_broker::recipes::builtin().build().expect("a catalog");
+        self.restart_with(catalog, change).await
+    }
+
+    /// As [`restart`](Self::restart), with recipes of the test's own.
+    pub async fn restart_with(self, catalog: Catalog, change: impl FnOnce(&mut Config)) -> Rig {
         let Rig { broker, dir } = self;
         broker.shutdown(Duration::ZERO).await;
-        let catalog = tollgate_broker::recipes::builtin().build().expect("a catalog");
         let broker = start(dir.path(), catalog, change).await;
         Rig { broker, dir }
     }

@@ -106,7 +106,8 @@ impl Engine {
             queue_timeout: NO_LIMIT,
             arrived,
         };
-        let turn = Turn { tenant: tenant.index(), weight: settings.weight, priority: alone.priority };
+        let turn =
+            Turn { tenant: tenant.index(), weight: settings.weight, priority: alone.priority };
         let shared = watch.0.clone();
         let cancel = shared.cancel.child_token();
         let context = |deadline| Context {
@@ -194,9 +195,11 @@ impl Engine {
         }
         let mailbox = Arc::new(Mailbox::default());
         let place = self.slots.wait(claim, 0, &mailbox);
-        poll_fn(|cx| {
-            if mailbox.take(cx.waker()).is_empty() { Poll::Pending } else { Poll::Ready(()) }
-        })
+        poll_fn(
+            |cx| {
+                if mailbox.take(cx.waker()).is_empty() { Poll::Pending } else { Poll::Ready(()) }
+            },
+        )
         .await;
         place.redeem()
     }

@@ -17,7 +17,10 @@ use tollgate_protocol::{
     id::{BatchId, JobId, RecipeName},
 };
 
-use super::{context::Report, outcome::{Failure, Outcome}};
+use super::{
+    context::Report,
+    outcome::{Failure, Outcome},
+};
 use crate::tenancy::{BytesPermit, Tenant};
 
 /// Where items become jobs.

@@ -50,8 +50,8 @@ mod results;
 mod start;
 mod told;
 
-pub(crate) use refusals::foreign;
 pub(super) use refusals::bounded;
+pub(crate) use refusals::foreign;
 use refusals::{too_many_items, unknown};
 pub(super) use start::on_pool;
 

@@ -11,8 +11,7 @@ use tollgate_protocol::{
 };
 
 use super::{
-    Inner,
-    record,
+    Inner, record,
     service::read_record,
     shelf::{Command, Shelf},
 };
@@ -81,7 +80,10 @@ async fn ran(inner: &Arc<Inner>, shelf: &Arc<Shelf>, start: Start) -> Option<Ran
             let tenant = shelf.tenant.id();
             tracing::error!(%tenant, %job, error, "the payload of a job can not be read");
             let message = "the payload of the job can not be read";
-            return Some(failed(Failure { permanent: true, ..Failure::new(Code::InternalError, message) }));
+            return Some(failed(Failure {
+                permanent: true,
+                ..Failure::new(Code::InternalError, message)
+            }));
         }
     };
     let traceparent = beside.traceparent.as_deref().map(Into::into);

@@ -215,7 +215,8 @@ impl Reader {
             let known = state.jobs.get(id).is_some();
             drop(state);
             if !known {
-                let failure = Failure::new(Code::NotFound, "the job was purged before this was read");
+                let failure =
+                    Failure::new(Code::NotFound, "the job was purged before this was read");
                 self.fetching = Some(Box::pin(async move { Told::Refused { item, failure } }));
             }
             return;

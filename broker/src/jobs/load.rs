@@ -2,7 +2,7 @@
 
 use crate::{
     rules::job::{Event, Jobs},
-    store::{Fence, Offset, Page, ReadError, Scope, ClaimError},
+    store::{ClaimError, Fence, Offset, Page, ReadError, Scope},
 };
 
 use super::record::{self, BadRecord, JOBS, Kept};

@@ -326,10 +326,8 @@ impl Owner {
         let submissions: Vec<Record> = records(&group.submissions);
         let scope = self.shelf.scope.clone();
         // Asked for in this order, and mostly one sync for both.
-        let (changed, submitted) = tokio::join!(
-            self.keep(changes),
-            scope.commit(&self.fence, submissions)
-        );
+        let (changed, submitted) =
+            tokio::join!(self.keep(changes), scope.commit(&self.fence, submissions));
         let changed = changed.map_err(|e| service::unavailable(&e))?;
         let mut happened = Vec::with_capacity(changed.len() + group.submissions.len());
         happened.extend(group.changes.drain(..).zip(changed));

@@ -482,8 +482,7 @@ pub(super) fn kept(key: &[u8], value: &[u8]) -> Result<Kept, BadRecord> {
         JOB_KEY => job(JobId(id), value).map(|job| Kept::Job(Box::new(job))),
         BATCH_KEY => {
             let b: BatchV1 = postcard::from_bytes(value)?;
-            let sealed =
-                b.sealed.map(|(at, by_broker, refused)| Sealed { at, by_broker, refused });
+            let sealed = b.sealed.map(|(at, by_broker, refused)| Sealed { at, by_broker, refused });
             let mut batch = Batch::default();
             (batch.durable, batch.fail_fast, batch.opened) = (true, b.fail_fast, b.opened);
             (batch.sealed, batch.ended, batch.last_item) = (sealed, b.ended, b.last_item);

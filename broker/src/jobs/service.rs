@@ -39,7 +39,9 @@ pub(super) fn unavailable(error: &CommitError) -> Failure {
         CommitError::TooLarge { .. } => {
             Failure::never_started(Code::PayloadTooLarge, "the item is too large to be kept")
         }
-        CommitError::Fenced { .. } => Failure::new(Code::NotFound, "the tenant is not there any more"),
+        CommitError::Fenced { .. } => {
+            Failure::new(Code::NotFound, "the tenant is not there any more")
+        }
         CommitError::Unknown(_) => {
             let message = "the store failed: whether this was kept is not known";
             Failure { side_effect_free: false, ..Failure::new(Code::StoreUnavailable, message) }

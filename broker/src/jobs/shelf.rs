@@ -88,11 +88,18 @@ pub(super) enum Command {
         answer: oneshot::Sender<Result<Option<u64>, Failure>>,
     },
     Submit(Box<Submit>),
-    Seal { batch: BatchId, refused: Vec<(u16, u64)> },
+    Seal {
+        batch: BatchId,
+        refused: Vec<(u16, u64)>,
+    },
     /// A job of the batch is over, or it was sealed: see what follows.
-    Settle { batch: BatchId },
+    Settle {
+        batch: BatchId,
+    },
     /// The stream of a durable batch is gone.
-    Left { batch: BatchId },
+    Left {
+        batch: BatchId,
+    },
     Act {
         act: Act,
         target: Target,
@@ -102,11 +109,22 @@ pub(super) enum Command {
         answer: Option<Answer>,
     },
     /// An attempt begins; it waits for the gate, if it has one.
-    Began { job: JobId, attempt: u32, gate: Option<oneshot::Sender<()>> },
+    Began {
+        job: JobId,
+        attempt: u32,
+        gate: Option<oneshot::Sender<()>>,
+    },
     /// An attempt is over, or never began when the outcome is none.
-    Ran { job: JobId, attempt: u32, ran: Option<Box<Ran>> },
+    Ran {
+        job: JobId,
+        attempt: u32,
+        ran: Option<Box<Ran>>,
+    },
     /// An attempt reported something that is worth being kept.
-    Keep { job: JobId, progress: Progress },
+    Keep {
+        job: JobId,
+        progress: Progress,
+    },
 }
 
 /// An item that is to become a job.
@@ -120,7 +138,13 @@ pub(super) struct Submit {
 }
 
 impl Shelf {
-    pub(super) fn new(tenant: Arc<Tenant>, scope: Scope, clock: Clock, jobs: Jobs, recent: usize) -> Shelf {
+    pub(super) fn new(
+        tenant: Arc<Tenant>,
+        scope: Scope,
+        clock: Clock,
+        jobs: Jobs,
+        recent: usize,
+    ) -> Shelf {
         let state = State {
             jobs,
             epoch: 0,

@@ -16,10 +16,11 @@ use tollgate_protocol::{
     batch::{CancelScope, Notice, NoticeKind, Number},
     close::StreamCode,
     id::{JobId, RecipeName},
+    job,
     job::{
         Attach, Gap, JobAction, JobAsk, JobError, JobFilter, JobState, JobTarget, JobWhich, Jobs,
     },
-    job, limits,
+    limits,
 };
 
 use super::{
@@ -396,7 +397,8 @@ impl Following<'_> {
                 Ok(Some(frame)) => match ClientFrame::decode(frame) {
                     Ok(ClientFrame::Cancel(scope)) => scope,
                     Ok(other) => {
-                        let message = format!("{} does not belong into a reader's stream", other.name());
+                        let message =
+                            format!("{} does not belong into a reader's stream", other.name());
                         return Err(Failure::new(Code::InvalidAction, message));
                     }
                     Err(e) => return Err(e.into()),

@@ -16,8 +16,8 @@ use quinn::{SendStream, WriteError};
 use tollgate_protocol::{
     BrokerFrame, Code, Extensions, Frame, Pairs,
     batch::{Body, ItemResult, Progress},
-    job::JobAccepted,
     encode, encode_failure_body, encode_result_as, encode_result_head,
+    job::JobAccepted,
 };
 
 use super::stream::poll_now;

@@ -76,12 +76,11 @@ impl Owner {
                 self.wake_later(wakers);
                 return None;
             }
-            Err(Refused::KeyTaken(job)) => Failure::new(
-                Code::Conflict,
-                "the idempotency key names a job with another payload",
-            )
-            .detail("field", "idempotency_key")
-            .detail("job", job),
+            Err(Refused::KeyTaken(job)) => {
+                Failure::new(Code::Conflict, "the idempotency key names a job with another payload")
+                    .detail("field", "idempotency_key")
+                    .detail("job", job)
+            }
             Err(Refused::ItemTaken(job)) => {
                 let message = "the batch has this item with another payload or recipe";
                 Failure::new(Code::Conflict, message).detail("field", "id").detail("job", job)

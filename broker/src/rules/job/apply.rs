@@ -17,12 +17,8 @@ impl Jobs {
         let number: Sequence = offset + 1;
         match event {
             Event::BatchOpened { batch, at, fail_fast } => {
-                let opened = Batch {
-                    durable: true,
-                    fail_fast: *fail_fast,
-                    opened: *at,
-                    ..Batch::default()
-                };
+                let opened =
+                    Batch { durable: true, fail_fast: *fail_fast, opened: *at, ..Batch::default() };
                 self.batches.entry(*batch).or_insert(opened);
             }
             Event::Submitted(submitted) => self.submitted(submitted, offset),
@@ -107,10 +103,10 @@ impl Jobs {
     /// Adds a job as it was kept.
     pub fn insert(&mut self, job: Job) {
         self.removed(job.id);
-        let batch = self.batches.entry(job.batch).or_insert_with(|| Batch {
-            opened: job.created,
-            ..Batch::default()
-        });
+        let batch = self
+            .batches
+            .entry(job.batch)
+            .or_insert_with(|| Batch { opened: job.created, ..Batch::default() });
         batch.jobs += 1;
         batch.bytes_in += u64::from(job.payload.len);
         batch.last_item = batch.last_item.max(Some(job.item));
