@@ -123,6 +123,15 @@ pub enum Kind {
         /// What there is.
         found: u64,
     },
+    /// The attempts of a job are used up.
+    JobDead {
+        /// Its id.
+        job: String,
+        /// What it runs.
+        recipe: String,
+        /// How many there were.
+        attempts: u32,
+    },
     /// A worker has come.
     WorkerJoined {
         /// Its number.
@@ -198,6 +207,7 @@ names! {
     Kind::UpstreamFailing { .. } => "upstream_failing",
     Kind::UpstreamRecovered { .. } => "upstream_recovered",
     Kind::Drift { .. } => "drift",
+    Kind::JobDead { .. } => "job_dead",
     Kind::WorkerJoined { .. } => "worker_joined",
     Kind::WorkerLeft { .. } => "worker_left",
     Kind::Draining { .. } => "draining",

@@ -4,7 +4,8 @@
 //! same code. Who asks for it owns the retries, the record and the result.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -21,7 +22,7 @@ use super::{
     outcome::{Failure, Outcome},
     pending::{Finished, Item, Pending, Work},
     pool::Turn,
-    remote::{Call, Checked, Remote, Task},
+    remote::{Begun, Call, Checked, Once, Remote, Task},
     run::{Engine, bounded, on_pool},
     slots::{Claim, Slot},
     trace::Trace,
@@ -32,25 +33,23 @@ use crate::{metrics, metrics::duration::nanos, tenancy, tenancy::Tenant};
 pub(crate) struct Alone {
     pub tenant: Arc<Tenant>,
     pub entry: Arc<Entry>,
-    pub batch: BatchId,
     pub item: u64,
     /// Which attempt it is, from 1.
     pub attempt: u32,
     pub priority: u8,
     /// The longest it may run.
     pub timeout: Duration,
-    pub traceparent: Option<Box<str>>,
     pub metadata: PairsBuf,
     pub payload: Bytes,
+    /// Called once, when it begins.
+    pub begun: Begun,
+    /// Waited for after that, before anything of it is run.
+    pub gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// How it ended.
 pub(crate) struct Ran {
     pub outcome: Outcome,
-    /// Whether it was begun at all.
-    pub began: bool,
-    /// How long it waited for its start.
-    pub queued: Duration,
     pub running: Duration,
 }
 
@@ -79,9 +78,10 @@ const NO_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 impl Engine {
     /// Runs it, once everything that it counts against has room. Dropping the future stops it.
-    pub(crate) async fn run_alone(&self, alone: Alone, watch: &Watch) -> Ran {
-        let Alone { tenant, entry, batch: _, item: id, attempt, .. } = &alone;
+    pub(crate) async fn run_alone(&self, mut alone: Alone, watch: &Watch) -> Ran {
+        let Alone { tenant, entry, item: id, attempt, .. } = &alone;
         let (tenant, entry, id, attempt) = (tenant.clone(), entry.clone(), *id, *attempt);
+        let gate = alone.gate.take();
         let arrived = Instant::now();
         let len = alone.payload.len();
         let settings = tenant.settings();
@@ -124,12 +124,18 @@ impl Engine {
         let pending = match entry.handler.remote() {
             Some(remote) => {
                 self.remote_room(remote, &claim).await;
+                let mut begun = Some(alone.begun.clone());
+                if let Some(gate) = gate {
+                    begun = None;
+                    (alone.begun)();
+                    gate.await;
+                }
                 let ctx = context(None);
                 let checks = entry.checks_on_pool(len);
-                let once = true;
+                let once = Some(Once { attempts_before: attempt - 1, begun });
                 let (tenant, entry) = (tenant.clone(), entry.clone());
                 let task = Task { tenant, entry, ctx, payload, claim, timeout, once };
-                let call: std::pin::Pin<Box<dyn Call>> = if checks {
+                let call: Pin<Box<dyn Call>> = if checks {
                     Box::pin(Checked::new(&self.pool, turn, task))
                 } else {
                     remote.call(task)
@@ -138,6 +144,10 @@ impl Engine {
             }
             None => {
                 let slot = self.slot(claim).await;
+                (alone.begun)();
+                if let Some(gate) = gate {
+                    gate.await;
+                }
                 let began = Instant::now();
                 let ctx = context(began.checked_add(timeout));
                 let work = match &entry.handler {
@@ -220,7 +230,7 @@ impl Engine {
         }
         self.book.fold(tenant, &mut of_tenant, f.ended);
         self.metrics.items().fold(Some(entry.label), &mut of_recipe);
-        Ran { outcome, began, queued, running }
+        Ran { outcome, running }
     }
 }
 

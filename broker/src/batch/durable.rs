@@ -23,7 +23,10 @@ use crate::tenancy::{BytesPermit, Tenant};
 /// Where items become jobs.
 pub(crate) trait Durable: Send + Sync {
     /// The way of a batch's items for one tenant, and the way back.
-    fn line(&self, tenant: &Arc<Tenant>, batch: Of) -> Box<dyn Line>;
+    fn line(self: Arc<Self>, tenant: &Arc<Tenant>, of: Of) -> Box<dyn Line>;
+
+    /// Items of recipes that usually take this long become jobs.
+    fn async_threshold(&self) -> Duration;
 }
 
 /// Of which batch jobs are.
@@ -121,17 +124,23 @@ pub(crate) trait Line: Send {
 
 /// The place of the port in the engine: set once, when both are there. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Durables(Arc<OnceLock<Weak<dyn Durable>>>);
+pub(crate) struct Durables(Arc<OnceLock<(Weak<dyn Durable>, Duration)>>);
 
 impl Durables {
     /// From now on there are jobs. The first call counts.
     pub(crate) fn set(&self, durable: Weak<dyn Durable>) {
+        let threshold = durable.upgrade().map_or(Duration::MAX, |d| d.async_threshold());
         // There is one broker.
-        let _ = self.0.set(durable);
+        let _ = self.0.set((durable, threshold));
+    }
+
+    /// Whether items of a recipe that usually takes this long become jobs.
+    pub(crate) fn are_for(&self, estimated: Duration) -> bool {
+        self.0.get().is_some_and(|(_, threshold)| estimated >= *threshold)
     }
 
     /// The way for a tenant's jobs of a batch, if there are jobs here.
     pub(crate) fn line(&self, tenant: &Arc<Tenant>, of: Of) -> Option<Box<dyn Line>> {
-        Some(self.0.get()?.upgrade()?.line(tenant, of))
+        Some(self.0.get()?.0.upgrade()?.line(tenant, of))
     }
 }

@@ -31,7 +31,7 @@ use super::{
     trust::Certificate,
 };
 use crate::{
-    batch::{Holder, Run, refuse_durable},
+    batch::{Failure, Holder, Run},
     broker::Drain,
     tenancy::State as Standing,
 };
@@ -148,7 +148,10 @@ async fn run(
     expect_type(request.headers(), LINES[0], |t| LINES.contains(&t))?;
     let traceparent = text(request.headers(), "traceparent").map(str::to_owned);
     let open = params.open(traceparent.as_deref())?;
-    refuse_durable(&open)?;
+    if open.durability == Durability::Durable {
+        let message = "durable batches are not available over HTTP yet";
+        return Err(Failure::new(Code::InvalidAction, message).detail("field", "durable").into());
+    }
     let services = &api.services;
     if *services.drain.borrow() != Drain::No {
         return Err(Problem::new(Code::Draining, "the broker is shutting down"));

@@ -234,6 +234,17 @@ fn head_of(head: &impl Serialize, more: usize) -> Vec<u8> {
     out
 }
 
+/// The first record of a stream: the epoch of its numbers.
+pub(super) fn epoch_record(epoch: u64) -> Record {
+    Record::new(JOBS, Kind::JobsBegun, epoch.to_be_bytes().to_vec())
+}
+
+/// The epoch, when it is that record.
+pub(super) fn epoch(stored: &Stored) -> Option<u64> {
+    let body: [u8; 8] = stored.body[..].try_into().ok()?;
+    (stored.kind == Kind::JobsBegun).then(|| u64::from_be_bytes(body))
+}
+
 /// The event of a stored record.
 ///
 /// # Errors
@@ -383,6 +394,7 @@ struct BatchV1 {
 
 /// Keys of the view: batches come before jobs, which belong to them.
 const BATCH_KEY: u8 = b'b';
+const EPOCH_KEY: u8 = b'e';
 const JOB_KEY: u8 = b'j';
 /// The layout of the view's values.
 const VIEW_LAYOUT: u8 = 1;
@@ -442,6 +454,12 @@ fn with_layout(head: &impl Serialize) -> Vec<u8> {
 pub(super) enum Kept {
     Job(Box<Job>),
     Batch(BatchId, Box<Batch>),
+    Epoch(u64),
+}
+
+/// The pair that keeps the epoch.
+pub(super) fn epoch_pair(epoch: u64) -> (Vec<u8>, Vec<u8>) {
+    (vec![EPOCH_KEY], epoch.to_be_bytes().to_vec())
 }
 
 /// Reads a pair of the view.
@@ -451,6 +469,10 @@ pub(super) enum Kept {
 pub(super) fn kept(key: &[u8], value: &[u8]) -> Result<Kept, BadRecord> {
     let bad = |field, value: usize| BadRecord::Value { field, value: value as u64 };
     let (&class, id) = key.split_first().ok_or(bad("key", 0))?;
+    if class == EPOCH_KEY {
+        let epoch = value.try_into().map_err(|_| bad("epoch", value.len()))?;
+        return Ok(Kept::Epoch(u64::from_be_bytes(epoch)));
+    }
     let id = id.try_into().map_err(|_| bad("key", key.len()))?;
     let (&layout, value) = value.split_first().ok_or(bad("value", 0))?;
     if layout != VIEW_LAYOUT {
@@ -462,15 +484,9 @@ pub(super) fn kept(key: &[u8], value: &[u8]) -> Result<Kept, BadRecord> {
             let b: BatchV1 = postcard::from_bytes(value)?;
             let sealed =
                 b.sealed.map(|(at, by_broker, refused)| Sealed { at, by_broker, refused });
-            let batch = Batch {
-                durable: true,
-                fail_fast: b.fail_fast,
-                opened: b.opened,
-                sealed,
-                ended: b.ended,
-                last_item: b.last_item,
-                ..Batch::default()
-            };
+            let mut batch = Batch::default();
+            (batch.durable, batch.fail_fast, batch.opened) = (true, b.fail_fast, b.opened);
+            (batch.sealed, batch.ended, batch.last_item) = (sealed, b.ended, b.last_item);
             Ok(Kept::Batch(BatchId(id), Box::new(batch)))
         }
         other => Err(BadRecord::Value { field: "key", value: other.into() }),

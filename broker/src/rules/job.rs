@@ -24,8 +24,8 @@ mod queue;
 mod tests;
 
 pub use decide::{Attempt, Cancel, Refused, Submitting};
-pub use jobs::{Batch, Frame, Jobs, Key, What, Which};
-pub use queue::{Due, Waiting};
+pub use jobs::{Batch, Frame, JOB_BYTES, Jobs, Keep, Sealed, What, Which};
+pub use queue::Due;
 
 /// Milliseconds since the Unix epoch.
 pub type At = u64;

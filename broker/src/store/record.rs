@@ -62,6 +62,8 @@ pub enum Kind {
     BatchEnded,
     /// A durable batch is forgotten.
     BatchRemoved,
+    /// The first of a tenant's jobs: the epoch of their numbers.
+    JobsBegun,
 }
 
 /// A row of the table of kinds.
@@ -93,6 +95,7 @@ const TABLE: &[Row] = &[
     Row { kind: Kind::BatchSealed, tag: 16, layout: 1 },
     Row { kind: Kind::BatchEnded, tag: 17, layout: 1 },
     Row { kind: Kind::BatchRemoved, tag: 18, layout: 1 },
+    Row { kind: Kind::JobsBegun, tag: 19, layout: 1 },
 ];
 
 impl Kind {
@@ -163,6 +166,7 @@ mod tests {
         (16, "BatchSealed", 1),
         (17, "BatchEnded", 1),
         (18, "BatchRemoved", 1),
+        (19, "JobsBegun", 1),
     ];
 
     #[test]

@@ -36,8 +36,9 @@ impl Remote for Route {
     fn call(&self, task: Task) -> Pin<Box<dyn Call>> {
         let workers = Workers::upgrade(&self.workers);
         let queued_at = workers.as_ref().map_or(0, Workers::now_ns);
-        let public =
-            Public { waker: None, phase: Phase::Waits(Instant::now()), attempts: 0, outcome: None };
+        let attempts = task.once.as_ref().map_or(0, |once| once.attempts_before);
+        let phase = Phase::Waits(Instant::now());
+        let public = Public { waker: None, phase, attempts, outcome: None };
         let cell = Arc::new(Cell {
             recipe: self.recipe,
             task,
@@ -49,6 +50,11 @@ impl Remote for Route {
             workers.with(|state, after| workers.queue(state, &cell, after));
         }
         Box::pin(Queued { workers: self.workers.clone(), cell, room: None })
+    }
+
+    fn is_served(&self) -> bool {
+        let workers = Workers::upgrade(&self.workers);
+        workers.is_some_and(|w| w.with(|state, _| state.is_served(self.recipe)))
     }
 }
 

@@ -19,9 +19,9 @@ plain_enum! {
         Retrying = 2,
         /// Over: the recipe answered.
         Succeeded = 3,
-        /// Over: it failed in a way that trying again can not help.
+        /// Over: it failed in a way that is not tried again, or its batch's deadline passed.
         Failed = 4,
-        /// Over: it was cancelled, or its batch's deadline passed.
+        /// Over: it was cancelled.
         Cancelled = 5,
         /// Its attempts are used up: kept with its payload, to be replayed or purged.
         Dead = 6,

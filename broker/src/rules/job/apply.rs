@@ -5,7 +5,7 @@ use std::mem;
 use tollgate_protocol::id::{BatchId, JobId, RecipeName};
 
 use super::{
-    At, AttemptError, Body, ERRORS_MAX, Event, Job, Sequence, State, Submitted,
+    At, AttemptError, Body, ERRORS_MAX, Event, Job, Progress, Sequence, State, Submitted,
     jobs::{Batch, JOB_BYTES, Jobs, Sealed, What},
     queue::{Due, Waiting},
 };
@@ -219,6 +219,14 @@ impl Jobs {
         [start, deadline, forget].into_iter().flatten()
     }
 
+    /// An attempt that runs reported how far it is: newest wins, and it never falls.
+    pub fn report(&mut self, id: JobId, progress: Progress) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.state.is_over()) else { return };
+        if job.progress.as_ref().is_none_or(|before| before.done <= progress.done) {
+            job.progress = Some(progress);
+        }
+    }
+
     /// A job's time to start has come: it may, from now on.
     pub fn wake(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
@@ -227,6 +235,15 @@ impl Jobs {
         }
         if let Some(waiting) = waiting(job) {
             self.queue.push(&job.recipe, waiting);
+        }
+    }
+
+    /// A job that may start does so at `at` at the earliest, for a reason that is not kept.
+    pub fn postpone(&mut self, id: JobId, at: At) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if let Some(waiting) = waiting(job) {
+            self.queue.remove(&job.recipe, waiting);
+            self.queue.at(at, Due::Start(id));
         }
     }
 
@@ -279,6 +296,10 @@ fn count(codes: &mut Vec<(u16, u64)>, code: u16, more: bool) {
 
 impl Job {
     fn note(&mut self, error: AttemptError) {
+        // A view may be ahead of the events that are added to it.
+        if self.errors.contains(&error) {
+            return;
+        }
         if self.errors.len() == ERRORS_MAX {
             self.errors.remove(0);
         }
