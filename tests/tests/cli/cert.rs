@@ -95,7 +95,7 @@ fn a_broker_runs_on_certificates_of_ones_own() {
     write(dir.path(), "tollgate.toml", config);
     run(dir.path(), ["config", "check"]).ends_with(exit::OK);
     // An authority of old has no list: one is made that revokes nothing.
-    std::fs::remove_file(dir.path().join("ca/crl.pem")).expect("it was made");
+    fs::remove_file(dir.path().join("ca/crl.pem")).expect("it was made");
     says(&run(dir.path(), ["config", "check"]).ends_with(exit::USAGE), &["ca/crl.pem"]);
     cert(&["revoke", "--ca", "ca"]);
     run(dir.path(), ["config", "check"]).ends_with(exit::OK);
