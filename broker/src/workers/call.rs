@@ -10,7 +10,7 @@ use std::{
 use tollgate_protocol::Code;
 
 use super::{
-    Inner, Workers,
+    Inner, Now, Workers,
     after::After,
     pools::Class,
     state::{RecipeId, SessionId, State},
@@ -35,18 +35,23 @@ impl Remote for Route {
 
     fn call(&self, task: Task) -> Pin<Box<dyn Call>> {
         let workers = Workers::upgrade(&self.workers);
-        let queued_at = workers.as_ref().map_or(0, Workers::now_ns);
-        let public =
-            Public { waker: None, phase: Phase::Waits(Instant::now()), attempts: 0, outcome: None };
+        let now = workers.as_ref().map_or_else(Now::start, Workers::now);
+        let public = Public {
+            waker: None,
+            phase: Phase::Waits(now.at),
+            stopped: None,
+            attempts: 0,
+            outcome: None,
+        };
         let cell = Arc::new(Cell {
             recipe: self.recipe,
             task,
-            queued_at,
+            queued_at: now.ns,
             place: Mutex::new(Place::Nowhere),
             public: Mutex::new(public),
         });
         if let Some(workers) = &workers {
-            workers.with(|state, after| workers.queue(state, &cell, after));
+            workers.with(|state, after| workers.queue(state, &cell, now, after));
         }
         Box::pin(Queued { workers: self.workers.clone(), cell, room: None })
     }
@@ -54,9 +59,12 @@ impl Remote for Route {
 
 impl Workers {
     /// Puts a call in line, and gives it away at once if somebody can take it.
-    fn queue(&self, state: &mut State, cell: &Arc<Cell>, after: &mut After) {
+    fn queue(&self, state: &mut State, cell: &Arc<Cell>, now: Now, after: &mut After) {
+        if self.lend_now(state, cell, now, after) {
+            return;
+        }
         match state.push(cell) {
-            Some(pool) => self.dispatch(state, pool, after),
+            Some(pool) => self.dispatch(state, pool, now, after),
             None => after.wakers.extend(cell.ends(Err(unknown()), None)),
         }
     }
@@ -85,6 +93,8 @@ pub(super) enum Place {
 struct Public {
     waker: Option<Waker>,
     phase: Phase,
+    /// Since when its time stands still, if it does.
+    stopped: Option<Instant>,
     attempts: u32,
     outcome: Option<Outcome>,
 }
@@ -108,7 +118,7 @@ impl Cell {
     /// An attempt begins; its number, from 1.
     pub(super) fn begins(&self, now: Instant) -> u32 {
         let mut public = self.public();
-        public.phase = Phase::Runs(now);
+        (public.phase, public.stopped) = (Phase::Runs(now), None);
         public.attempts += 1;
         public.attempts
     }
@@ -116,8 +126,20 @@ impl Cell {
     /// The attempt was lost, and another is to be made.
     pub(super) fn waits_again(&self) -> Option<Waker> {
         let mut public = self.public();
-        public.phase = Phase::Waits(Instant::now());
+        (public.phase, public.stopped) = (Phase::Waits(Instant::now()), None);
         public.waker.take()
+    }
+
+    /// What follows is the broker's own delay, which is no running time: until
+    /// [`goes_on`](Self::goes_on) of the same attempt.
+    pub(super) fn stands_still(&self) {
+        self.public().stopped.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn goes_on(&self) {
+        let mut public = self.public();
+        public.phase = public.phase_at(Instant::now());
+        public.stopped = None;
     }
 
     pub(super) fn attempts(&self) -> u32 {
@@ -137,15 +159,21 @@ impl Cell {
 
     /// How it stands in line.
     pub(super) fn line(&self) -> fair::Claim<u32, Class> {
-        let Claim { tenant: key, tenant_max, weight, priority, .. } = self.task.claim;
+        let claim @ Claim { tenant: key, weight, priority, .. } = self.task.claim;
         // Its running time is the class's, as it is known when it runs.
         let cost = super::pools::cost(0, self.task.payload.len());
-        fair::Claim {
-            key,
-            class: Class { recipe: self.recipe, tenant_max },
-            weight,
-            priority,
-            cost,
+        fair::Claim { key, class: Class::of(self.recipe, &claim), weight, priority, cost }
+    }
+}
+
+impl Public {
+    /// An attempt began so much later as its time has stood still.
+    fn phase_at(&self, now: Instant) -> Phase {
+        match (self.phase, self.stopped) {
+            (Phase::Runs(since), Some(at)) => {
+                Phase::Runs(since + now.saturating_duration_since(at))
+            }
+            (phase, _) => phase,
         }
     }
 }
@@ -173,7 +201,7 @@ impl Call for Queued {
     }
 
     fn phase(&self) -> Phase {
-        self.cell.public().phase
+        self.cell.public().phase_at(Instant::now())
     }
 
     fn attempts(&self) -> u32 {

@@ -3,7 +3,7 @@
 //! Everything here is bookkeeping that can not fail half-way; what it leads to is done by `After`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     task::Waker,
     time::{Instant, SystemTime},
@@ -17,18 +17,19 @@ use super::{
     after::After,
     call::{Cell, Place},
     lease::{Lease, Outgoing},
-    pools::{Class, Pool},
+    pools::Pool,
 };
 use crate::batch::{Claim, Entry, Mailbox, Owner};
 
 pub(super) type SessionId = u64;
 pub(super) type RecipeId = u32;
 pub(super) type PoolId = u32;
+pub(super) type Sessions = HashMap<SessionId, Serving, RandomState>;
 
 /// All of it.
 #[derive(Default)]
 pub(super) struct State {
-    pub sessions: HashMap<SessionId, Serving, RandomState>,
+    pub sessions: Sessions,
     pub recipes: HashMap<RecipeId, Known, RandomState>,
     pub names: HashMap<(Owner, RecipeName), RecipeId, RandomState>,
     pub pools: HashMap<PoolId, Pool, RandomState>,
@@ -54,8 +55,8 @@ pub(super) struct Known {
     pub pool: PoolId,
     /// Who serves it, and its number there.
     pub serving: Vec<(SessionId, u32)>,
-    /// Who is asked first the next time.
-    pub next: usize,
+    /// All of those that have credit, the next first; and some that have none any more.
+    pub ready: VecDeque<(SessionId, u32)>,
     /// The mean running time, in nanoseconds; 0 as long as none is known.
     pub mean_ns: u64,
     /// Batches that wait for room in the line, by tenant.
@@ -72,6 +73,8 @@ pub(super) struct Serving {
     pub connection: u64,
     pub since: SystemTime,
     pub recipes: Vec<RecipeId>,
+    /// Whether it stands among those that are ready for each of them.
+    pub listed: Vec<bool>,
     pub pool: Option<PoolId>,
     pub credit: u32,
     pub leases: HashMap<u64, Lease, RandomState>,
@@ -133,8 +136,8 @@ impl State {
     ) -> bool {
         let Some(known) = self.recipes.get_mut(&recipe) else { return true };
         let Some(pool) = self.pools.get(&known.pool) else { return true };
-        let class = Class { recipe, tenant_max: claim.tenant_max };
-        if pool.queue.len_of_class(&claim.tenant, &class) < config.queue_per_tenant_max {
+        let waiting = pool.queue.len_of_where(&claim.tenant, |class| class.recipe == recipe);
+        if waiting < config.queue_per_tenant_max {
             return true;
         }
         let blocked = known.blocked.entry(claim.tenant).or_default();
