@@ -163,7 +163,7 @@ impl Workers {
             metrics,
             events,
             base: Instant::now(),
-            state: Mutex::default(),
+            state: Mutex::new(State::new(config.queue_per_tenant_max)),
             kept: tokio::sync::Mutex::new(None),
         };
         let workers = Workers(Arc::new(inner));

@@ -136,7 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         rows.push(equal(&t, rounds, secs).await?);
         rows.push(weights(&t, rounds, secs).await?);
-        rows.push(unlike(&t, rounds, secs).await?);
+        rows.extend(unlike(&t, rounds, secs).await?);
         println!("\n| figure | median | least | most | target | met |");
         println!("| --- | ---: | ---: | ---: | --- | --- |");
         rows.iter().for_each(Row::print);
@@ -247,13 +247,16 @@ async fn weights(t: &Tune, rounds: usize, secs: f64) -> Result<Row> {
     Ok(Row::new("weights 1:2:4: the share that is most off, %", all, "at most 5", |x| x <= 5.0))
 }
 
-/// A's items take a hundred times as long as B's: they share the hands' time.
-async fn unlike(t: &Tune, rounds: usize, secs: f64) -> Result<Row> {
-    let stage = Stage::set(t, 16).await?;
+/// A's items take a hundred times as long as B's: they share the hands' time. A hand is B's too while
+/// its answer and its next call are on their way, which the handler does not see: so what A has of
+/// all the time there is says more than the ratio of what the handlers saw.
+async fn unlike(t: &Tune, rounds: usize, secs: f64) -> Result<Vec<Row>> {
+    const HANDS: u32 = 16;
+    let stage = Stage::set(t, HANDS).await?;
     let (a, b) = (stage.tenant("a", 1).await?, stage.tenant("b", 1).await?);
     let _offered = [offer(&a, 8, 100, u64::MAX), offer(&b, 8, 1, u64::MAX)];
     sleep(Duration::from_secs(3)).await;
-    let mut all = Vec::new();
+    let (mut ratios, mut halves) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         let given = stage.window(secs).await;
         let of = |id: &str| given.get(id).copied().unwrap_or_default();
@@ -266,10 +269,14 @@ async fn unlike(t: &Tune, rounds: usize, secs: f64) -> Result<Row> {
             a.busy.as_secs_f64(),
             b.busy.as_secs_f64(),
         );
-        all.push(ratio);
+        ratios.push(ratio);
+        halves.push(a.busy.as_secs_f64() / (f64::from(HANDS) * secs));
     }
-    let what = "worker time of A (items of 100 ms) ÷ B's (1 ms)";
-    Ok(Row::new(what, all, "0.95 to 1.05", |x| (0.95..=1.05).contains(&x)))
+    let what = "what A (items of 100 ms) has of the hands' time beside B (1 ms)";
+    Ok(vec![
+        Row::new(what, halves, "0.45 to 0.55", |x| (0.45..=0.55).contains(&x)),
+        Row::new("time in A's handlers ÷ in B's", ratios, "", |_| true),
+    ])
 }
 
 /// A line of the table.

@@ -30,7 +30,7 @@ pub(super) struct Route {
 impl Remote for Route {
     fn has_room(&self, claim: &Claim, mailbox: &Arc<Mailbox>) -> bool {
         let Some(workers) = Workers::upgrade(&self.workers) else { return true };
-        workers.with(|state, _| state.has_room(self.recipe, claim, mailbox, &workers.0.config))
+        workers.with(|state, _| state.has_room(self.recipe, claim, mailbox))
     }
 
     fn call(&self, task: Task) -> Pin<Box<dyn Call>> {

@@ -13,7 +13,6 @@ use foldhash::fast::RandomState;
 use tollgate_protocol::id::RecipeName;
 
 use super::{
-    Config,
     after::After,
     call::{Cell, Place},
     lease::{Lease, Outgoing},
@@ -33,6 +32,8 @@ pub(super) struct State {
     pub recipes: HashMap<RecipeId, Known, RandomState>,
     pub names: HashMap<(Owner, RecipeName), RecipeId, RandomState>,
     pub pools: HashMap<PoolId, Pool, RandomState>,
+    /// How many of a tenant may wait for a recipe.
+    line_max: usize,
     next_session: SessionId,
     next_recipe: RecipeId,
     next_pool: PoolId,
@@ -102,6 +103,11 @@ impl Serving {
 }
 
 impl State {
+    /// Nobody works. So many of a tenant may wait for a recipe.
+    pub(super) fn new(line_max: usize) -> Self {
+        State { line_max, ..State::default() }
+    }
+
     pub(super) fn enter(&mut self, serving: Serving) -> SessionId {
         self.next_session += 1;
         self.sessions.insert(self.next_session, serving);
@@ -132,12 +138,11 @@ impl State {
         recipe: RecipeId,
         claim: &Claim,
         mailbox: &Arc<Mailbox>,
-        config: &Config,
     ) -> bool {
         let Some(known) = self.recipes.get_mut(&recipe) else { return true };
         let Some(pool) = self.pools.get(&known.pool) else { return true };
         let waiting = pool.queue.len_of_where(&claim.tenant, |class| class.recipe == recipe);
-        if waiting < config.queue_per_tenant_max {
+        if waiting < self.line_max {
             return true;
         }
         let blocked = known.blocked.entry(claim.tenant).or_default();
@@ -156,11 +161,16 @@ impl State {
         Some(known.pool)
     }
 
-    /// There is room in line for another of this tenant.
+    /// There is room in line for more of this tenant. Those that want it are told once a quarter of
+    /// it is free: to tell all of them of each place would cost more than the calls.
     pub(super) fn unblock(&mut self, recipe: RecipeId, tenant: u32, after: &mut After) {
-        if let Some(known) = self.recipes.get_mut(&recipe)
-            && !known.blocked.is_empty()
-        {
+        let Some(known) = self.recipes.get_mut(&recipe) else { return };
+        if !known.blocked.contains_key(&tenant) {
+            return;
+        }
+        let Some(pool) = self.pools.get(&known.pool) else { return };
+        let waiting = pool.queue.len_of_where(&tenant, |class| class.recipe == recipe);
+        if waiting <= self.line_max - self.line_max.div_ceil(4) {
             after.mailboxes.extend(known.blocked.remove(&tenant).into_iter().flatten());
         }
     }

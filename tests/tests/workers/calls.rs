@@ -273,7 +273,7 @@ async fn a_large_answer_that_waits_for_room_does_not_run_out_of_time() {
     let first = worker.call().await;
     let mut takes = worker.deliver(first.lease, SIZE as u64).await;
     let tenant = rig.broker.tenants().get("acme").expect("there");
-    eventually("the first has its room", || tenant.bytes_in_flight() >= SIZE as u64).await;
+    eventually("the first has its room", || tenant.bytes_in_flight() >= SIZE).await;
     batch.request(2, "quick", b"x").await;
     batch.seal(2).await;
     let second = worker.call().await;

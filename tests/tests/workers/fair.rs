@@ -214,7 +214,7 @@ async fn within_a_tenant_priority_is_first_and_then_age() {
         worker.answer(call.lease, b"").await;
     }
     assert_eq!(order, ["2 0", "2 1", "4 0", "4 1", "0 0", "0 1", "3 0", "3 1", "1 0", "1 1"]);
-    for batch in batches {
+    for mut batch in batches {
         assert!(batch.transcript().await.contains(&"summary Sealed 2/2".to_owned()));
     }
     rig.idle().await;
