@@ -2,10 +2,12 @@
 //!
 //! Knows no socket and no certificate: `transport` brings frames and takes frames away.
 
+mod alone;
 mod catalog;
 mod config;
 mod context;
 mod directory;
+mod durable;
 mod ending;
 mod error;
 mod grant;
@@ -38,16 +40,17 @@ pub use pool::{Config as PoolConfig, Stats as PoolStats};
 pub use recipe::{Inline, Recipe, Retry, Spec};
 pub use reply::Reply;
 
+pub(crate) use alone::{Alone, Ran, Watch};
 pub(crate) use catalog::{Elsewhere, Handler, entry};
 pub(crate) use context::Report;
 pub(crate) use directory::{Directory, Owner};
+pub(crate) use durable::{Accepted, Durable, Durables, JobEnd, Line, NewJob, Of, Told};
 pub(crate) use ending::Ending;
-pub(crate) use grant::refuse_durable;
 pub(crate) use lane::{Asks, Halt, Lane};
 pub(crate) use open_ids::{Holder, OpenId, OpenIds};
-pub(crate) use outcome::{Failure, Head, Sink, Unheard};
+pub(crate) use outcome::{Failure, Head, Outcome, Sink, Unheard};
 pub(crate) use pool::{Pool, RunError};
-pub(crate) use remote::{Call, Phase, Remote, Task};
+pub(crate) use remote::{Begun, Call, Phase, Remote, Task};
 pub(crate) use run::{Engine, Offered, Run, Terms, Whose, foreign};
 pub(crate) use slots::{Claim, Group, Look, Mailbox, Slot, Slots};
 pub(crate) use turns::{HANDFUL, TURN, Turn, Turns};

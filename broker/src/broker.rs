@@ -16,10 +16,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
 
 use crate::{
-    batch::{Catalog, Directory, Engine, OpenIds, Pool, PoolConfig, Slots, Turns},
+    batch::{Catalog, Directory, Durables, Engine, OpenIds, Pool, PoolConfig, Slots, Turns},
     config::{Batch, Config},
     events::{Events, Kind},
     http::{self, HttpError},
+    jobs::Jobs,
     metrics::{Format, Metrics},
     revocations::{self, Revocations},
     store::{self, Store},
@@ -50,6 +51,7 @@ pub(crate) struct Services {
     pub tenants: Registry,
     pub revocations: Revocations,
     pub workers: Workers,
+    pub jobs: Jobs,
     pub live: Live,
     pub windows: Arc<WindowPool>,
     pub open_ids: OpenIds,
@@ -257,6 +259,7 @@ impl Broker {
         let workers =
             Workers::open(&config.workers, (&store, fence), &tenants, &engine, events.clone());
         let workers = workers.await?;
+        let jobs = Jobs::new(&config.jobs, &store, &tenants, &engine, events.clone());
         endpoint.trust(&config.limits, &certificates.current())?;
         let local_addr = endpoint
             .local_addr()
@@ -273,6 +276,7 @@ impl Broker {
             tenants,
             revocations,
             workers,
+            jobs,
             live: Live::new(events.clone()),
             windows,
             open_ids: OpenIds::default(),
@@ -295,6 +299,7 @@ impl Broker {
             tokio::spawn(alerts),
             tokio::spawn(forget_recipes(services.workers.clone())),
             tokio::spawn(audit(services.clone())),
+            tokio::spawn(resume_jobs(services.jobs.clone())),
         ];
         let endpoint = tokio::spawn(endpoint.run(services.clone()));
         Ok(Broker { services, local_addr, certificates, endpoint, watchers, http, authority })
@@ -389,6 +394,7 @@ impl Broker {
             _ = &mut self.endpoint => Failed::Listener,
             () = ended(self.http.as_mut()) => Failed::Http,
             poisoned = self.services.store.failed() => Failed::Store(poisoned),
+            () = self.services.tenants.failed() => Failed::Tenants,
         }
     }
 
@@ -400,6 +406,7 @@ impl Broker {
         let live = &self.services.live;
         let until = SystemTime::now() + limit;
         self.services.drain.send_replace(Drain::Until(until));
+        self.services.jobs.drain();
         self.services.events.publish(None, Kind::draining(until));
         let batches = &self.services.batches;
         batches.close();
@@ -412,6 +419,7 @@ impl Broker {
         let both = async { tokio::join!(live.wait_empty(deadline), batches.wait()) };
         let _ = tokio::time::timeout(LAST_WORDS, both).await;
         self.services.stop.cancel();
+        self.services.jobs.stop().await;
         let mut this = self;
         if let Some(http) = this.http.take() {
             // Last, so that it can be asked how far the others are.
@@ -429,6 +437,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.services.stop.cancel();
+        self.services.jobs.stop_now();
         self.watchers.iter().for_each(JoinHandle::abort);
     }
 }
@@ -460,6 +469,9 @@ pub enum Failed {
     /// Nothing is kept any more.
     #[error(transparent)]
     Store(#[from] store::Poisoned),
+    /// Changes of tenants are not kept any more.
+    #[error("the task that keeps changes of tenants has stopped by itself")]
+    Tenants,
 }
 
 /// What could not be reloaded; it stays as it was.
@@ -483,6 +495,11 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
     // It reads what the last end left behind.
     let opened = tokio::task::spawn_blocking(open).await;
     Ok(opened.expect("opening the store does not panic")?)
+}
+
+/// Jobs of an earlier process go on.
+async fn resume_jobs(jobs: Jobs) {
+    jobs.resume().await;
 }
 
 /// Forgets recipes of workers that are long gone, again and again.
@@ -528,6 +545,7 @@ fn engine(
         turns: Turns::new(tokio::runtime::Handle::current().metrics().num_workers()),
         metrics: metrics.clone(),
         book: tenants.book().clone(),
+        durables: Durables::default(),
         config: Arc::new(config.clone()),
     })
 }
@@ -538,6 +556,7 @@ fn paths(
     domain: TrustDomain,
 ) -> Result<Paths, StartError> {
     let tls = &config.tls;
+    rotate::require(tls.crls.iter().chain(&tls.deny))?;
     let (crls, deny) = (tls.crls.clone(), tls.deny.clone());
     match (authority, &tls.certificate, &tls.key) {
         (Some(authority), ..) => Ok(authority.paths(crls, deny, domain)),

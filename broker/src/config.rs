@@ -10,6 +10,7 @@ pub use crate::{
     batch::Config as Batch,
     events::Config as Events,
     http::Config as Http,
+    jobs::Config as Jobs,
     metrics::Config as Metrics,
     store::Config as Store,
     tenancy::Config as Tenancy,
@@ -38,6 +39,8 @@ pub struct Config {
     pub batch: Batch,
     /// Services that run recipes.
     pub workers: Workers,
+    /// Items that outlive their batch.
+    pub jobs: Jobs,
     /// HTTP services that recipes call, by name.
     pub upstreams: Upstreams,
     /// The durable store, when there is a data directory.
@@ -65,6 +68,7 @@ impl Default for Config {
             tenancy: Tenancy::default(),
             batch: Batch::default(),
             workers: Workers::default(),
+            jobs: Jobs::default(),
             upstreams: Upstreams::default(),
             store: Store::default(),
             events: Events::default(),

@@ -123,6 +123,15 @@ pub enum Kind {
         /// What there is.
         found: u64,
     },
+    /// The attempts of a job are used up.
+    JobDead {
+        /// Its id.
+        job: String,
+        /// What it runs.
+        recipe: String,
+        /// How many there were.
+        attempts: u32,
+    },
     /// A worker has come.
     WorkerJoined {
         /// Its number.
@@ -163,30 +172,45 @@ impl Kind {
         let since = until.duration_since(UNIX_EPOCH).unwrap_or_default();
         Kind::Draining { until_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
     }
+}
 
-    /// The name, as it stands in `kind`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Kind::TenantCreated => "tenant_created",
-            Kind::TenantUpdated { .. } => "tenant_updated",
-            Kind::TenantSuspended => "tenant_suspended",
-            Kind::TenantActivated => "tenant_activated",
-            Kind::TenantDeleted => "tenant_deleted",
-            Kind::QuotaWarning(_) => "quota_warning",
-            Kind::QuotaCritical(_) => "quota_critical",
-            Kind::QuotaNormal(_) => "quota_normal",
-            Kind::ConnectionOpened { .. } => "connection_opened",
-            Kind::ConnectionClosed { .. } => "connection_closed",
-            Kind::RevocationAdded { .. } => "revocation_added",
-            Kind::RevocationRemoved { .. } => "revocation_removed",
-            Kind::UpstreamFailing { .. } => "upstream_failing",
-            Kind::UpstreamRecovered { .. } => "upstream_recovered",
-            Kind::Drift { .. } => "drift",
-            Kind::WorkerJoined { .. } => "worker_joined",
-            Kind::WorkerLeft { .. } => "worker_left",
-            Kind::Draining { .. } => "draining",
+/// The names of the kinds, each in one place.
+macro_rules! names {
+    ($($kind:pat => $name:literal,)*) => {
+        impl Kind {
+            /// Every name, as it may stand in `kind`.
+            pub const NAMES: &[&'static str] = &[$($name),*];
+
+            /// The name, as it stands in `kind`.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $($kind => $name,)*
+                }
+            }
         }
-    }
+    };
+}
+
+names! {
+    Kind::TenantCreated => "tenant_created",
+    Kind::TenantUpdated { .. } => "tenant_updated",
+    Kind::TenantSuspended => "tenant_suspended",
+    Kind::TenantActivated => "tenant_activated",
+    Kind::TenantDeleted => "tenant_deleted",
+    Kind::QuotaWarning(_) => "quota_warning",
+    Kind::QuotaCritical(_) => "quota_critical",
+    Kind::QuotaNormal(_) => "quota_normal",
+    Kind::ConnectionOpened { .. } => "connection_opened",
+    Kind::ConnectionClosed { .. } => "connection_closed",
+    Kind::RevocationAdded { .. } => "revocation_added",
+    Kind::RevocationRemoved { .. } => "revocation_removed",
+    Kind::UpstreamFailing { .. } => "upstream_failing",
+    Kind::UpstreamRecovered { .. } => "upstream_recovered",
+    Kind::Drift { .. } => "drift",
+    Kind::JobDead { .. } => "job_dead",
+    Kind::WorkerJoined { .. } => "worker_joined",
+    Kind::WorkerLeft { .. } => "worker_left",
+    Kind::Draining { .. } => "draining",
 }
 
 /// The bus. Cheap to clone; subscriptions end when the last clone is gone.

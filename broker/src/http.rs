@@ -20,6 +20,7 @@ mod io;
 mod metrics;
 mod openapi;
 mod page;
+mod places;
 mod problem;
 mod quotas;
 mod recipes;

@@ -5,6 +5,7 @@ mod broker;
 pub mod config;
 pub mod events;
 mod http;
+mod jobs;
 mod metrics;
 pub mod recipes;
 pub mod revocations;

@@ -228,7 +228,7 @@ impl Revocations {
         }
         let this = self.clone();
         let all = self.0.runtime.spawn(async move { this.keep(entry, reason).await });
-        all.await.map_err(|_| NotKept::Stopped)?
+        all.await.map_err(|_| NotKept::Lost)?
     }
 
     async fn keep(&self, entry: Entry, reason: String) -> Result<Arc<Revocation>, RevokeError> {
@@ -258,7 +258,7 @@ impl Revocations {
     pub async fn reinstate(&self, id: RevocationId) -> Result<(), ReinstateError> {
         let this = self.clone();
         let all = self.0.runtime.spawn(async move { this.forget(id).await });
-        all.await.map_err(|_| NotKept::Stopped)?
+        all.await.map_err(|_| NotKept::Lost)?
     }
 
     async fn forget(&self, id: RevocationId) -> Result<(), ReinstateError> {

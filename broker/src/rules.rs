@@ -5,8 +5,10 @@
 
 pub(crate) mod breaker;
 pub(crate) mod fair;
+pub(crate) mod job;
 pub(crate) mod line;
 pub(crate) mod quota;
+pub(crate) mod retry;
 pub(crate) mod window;
 
 #[cfg(test)]

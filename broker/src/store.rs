@@ -38,9 +38,8 @@ pub use error::{
     TrimError,
 };
 pub use memory::Faults;
-use port::Space;
 pub use port::{
-    Change, Ends, Fence, KEY_BYTES_MAX, Offset, Page, Pair, ScopeId, Stored, Stream,
+    Change, Ends, Fence, KEY_BYTES_MAX, Offset, Page, Pair, ScopeId, Space, Stored, Stream,
     VALUE_BYTES_MAX,
 };
 pub use record::{Kind, Record};
@@ -204,11 +203,10 @@ impl Scope {
         fence: &Fence,
         records: Vec<Record>,
     ) -> Result<Vec<Offset>, CommitError> {
-        self.commit_to(Space::Free, fence, records).await
+        self.commit_in(Space::Free, fence, records).await
     }
 
-    /// As [`commit`](Self::commit), and on a full disk out of the store's reserve, as long as that
-    /// lasts: for small records that lead to space being given back, or that take a right away.
+    /// As [`commit`](Self::commit) in [`Space::Reserve`], as long as that lasts.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -223,10 +221,21 @@ impl Scope {
         fence: &Fence,
         records: Vec<Record>,
     ) -> Result<Vec<Offset>, CommitError> {
-        self.commit_to(Space::Reserve, fence, records).await
+        self.commit_in(Space::Reserve, fence, records).await
     }
 
-    async fn commit_to(
+    /// As [`commit`](Self::commit), and on a full disk in the room that is kept for such records, as
+    /// long as that lasts.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Panics
+    /// With a fence of another scope.
+    pub async fn commit_in(
         &self,
         space: Space,
         fence: &Fence,

@@ -11,6 +11,7 @@ mod describe;
 mod endpoint;
 mod gate;
 mod hold;
+mod jobs;
 mod keys;
 mod live;
 mod output;

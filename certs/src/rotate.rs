@@ -90,6 +90,18 @@ pub fn load(paths: &Paths) -> Result<Snapshot, RotateError> {
     Source::read(paths)?.snapshot(paths, FIRST_GENERATION)
 }
 
+/// Whether lists are there that somebody has named: a name that is mistyped must not let in whom the
+/// list keeps out. (Lists that may come later are given to the [`Rotator`] alone.)
+///
+/// # Errors
+/// [`RotateError::Missing`], for the first that is not.
+pub fn require<'a>(lists: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), RotateError> {
+    match lists.into_iter().find(|path| !path.exists()) {
+        Some(path) => Err(RotateError::Missing(path.clone())),
+        None => Ok(()),
+    }
+}
+
 impl Rotator {
     /// Reads the files for the first time, which must work. Blocks on the disk, once.
     ///

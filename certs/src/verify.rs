@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod root;
+mod told;
 
 use root::Root;
 
@@ -317,7 +318,10 @@ impl ClientCertVerifier for Verifier {
             std::iter::once(end_entity).chain(intermediates).map(borrowed).collect();
         match self.trust.check(&chain, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(refused) => Err(alert(refused).into()),
+            Err(refused) => {
+                told::tell(&refused, end_entity, &self.trust.0.domain);
+                Err(alert(refused).into())
+            }
         }
     }
 

@@ -208,7 +208,7 @@ async fn a_list_that_goes_missing_lets_nobody_back_in() {
         let text = fs::read_to_string(home.path(name)).expect("a file");
         fs::remove_file(home.path(name)).expect("removed");
         let error = handle.reload().await.expect_err("a missing list");
-        assert!(matches!(&error, RotateError::Vanished(path) if path.ends_with(name)), "{error}");
+        assert!(matches!(&error, RotateError::Missing(path) if path.ends_with(name)), "{error}");
         assert_eq!(home.verdict(&handle.current()), Err(Rejection::Revoked));
         home.write(name, &text);
         handle.reload().await.expect("good again");

@@ -3,12 +3,16 @@
 //! [`Batch`] is both halves in one hand; [`Batch::split`] gives each its own. Nothing here retries:
 //! that is `execute`'s part.
 
+mod back;
 mod execute;
 mod inbox;
+mod jobs;
+mod judge;
 mod ledger;
 mod options;
 mod outbox;
 mod outcome;
+mod resume;
 mod stream;
 
 use std::{
@@ -36,10 +40,17 @@ use self::{
 use crate::{
     error::BatchError,
     event::{Event, EventRef},
+    item::ItemResult,
     request::Request,
 };
 
-/// An open batch. Dropping it before its [`Event::Summary`] cancels it, running items too.
+/// An open batch. Dropping it before its [`Event::Summary`] cancels it, running items too; a
+/// durable one goes on.
+///
+/// Items that become jobs outlive the connection: when it is lost, the batch comes back by itself,
+/// and their results are among its events as ever. What was no job is lost with the connection, and
+/// ends the batch with an error once the jobs are over; of a durable batch nothing is lost, and it
+/// takes items again after a while.
 ///
 /// Send and read in any order you like: while flow control holds a `send` up, results are read
 /// and kept, and while `next` waits, what was gathered is written. What is kept is bounded by the
@@ -142,6 +153,28 @@ impl Batch {
     /// As there.
     pub async fn for_each(&mut self, visit: impl FnMut(EventRef<'_>)) -> Result<(), BatchError> {
         self.events.for_each(visit).await
+    }
+
+    /// Seals the batch, if it is not sealed, and lets its jobs go on alone: returns once every item
+    /// is a job on the broker's stable storage or has come to its end. Gives the results that came
+    /// until then: of items that were refused, that are no jobs, or that are over already.
+    ///
+    /// The jobs' results are to be had by [`Client::attach`](crate::Client::attach), with the
+    /// batch's [`id`](Self::id).
+    ///
+    /// # Errors
+    /// As [`next`](Self::next). When it is dropped before its end, a durable batch goes on all the
+    /// same, with what of it the broker has.
+    #[must_use = "items may have been refused"]
+    pub async fn detach(mut self) -> Result<Vec<ItemResult>, BatchError> {
+        self.sender.detach_now()?;
+        let mut results = Vec::new();
+        while let Some(event) = self.next().await {
+            if let Event::Result(result) = event? {
+                results.push(result);
+            }
+        }
+        Ok(results)
     }
 
     /// The two halves, for two tasks. Dropping either before the end cancels the batch, except a
@@ -280,6 +313,20 @@ impl BatchSender {
         Ok(())
     }
 
+    fn detach_now(&self) -> Result<(), BatchError> {
+        let mut outbox = self.stream.outbox();
+        match (outbox.stage, &outbox.closed) {
+            // It has ended: the events say so.
+            (_, Some(BatchError::Ended)) => return Ok(()),
+            (_, Some(e)) => return Err(e.clone()),
+            (Stage::Open, None) => outbox.seal(false),
+            (Stage::Sealed, None) => {}
+            (Stage::Finishing | Stage::Finished, None) => return Err(BatchError::Finished),
+        }
+        outbox.detach();
+        Ok(())
+    }
+
     /// Gives up what has not started, or everything; results and the summary still come.
     ///
     /// Acts in band, behind the items sent before, or at once by resetting the stream when flow
@@ -292,6 +339,12 @@ impl BatchSender {
     pub async fn cancel(&mut self, scope: CancelScope) -> Result<(), BatchError> {
         let mut outbox = self.stream.outbox();
         match (outbox.stage, &outbox.closed) {
+            (_, None | Some(BatchError::Disconnected(_) | BatchError::Sealed)) if outbox.away => {
+                outbox.cancel(scope, &mut self.stream.context());
+                drop(outbox);
+                self.stream.wakes().events.wake();
+                Ok(())
+            }
             (Stage::Finishing | Stage::Finished, None) => Err(BatchError::Finished),
             // `All` may follow `Pending`, and a broker that reads no more items still cancels.
             (_, None | Some(BatchError::Cancelled | BatchError::Stopped(_))) => {
@@ -300,6 +353,17 @@ impl BatchSender {
             }
             (_, Some(e)) => Err(e.clone()),
         }
+    }
+}
+
+impl BatchSender {
+    /// As [`cancel`](Self::cancel), always by resetting the stream: it acts at once, also on a batch
+    /// that the broker reads no further for now, and items that it has not read are lost.
+    ///
+    /// A stream is reset once: after `Pending`, all that still cancels what runs is dropping the
+    /// events, and then nobody is told.
+    pub fn cancel_at_once(&mut self, scope: CancelScope) {
+        self.stream.outbox().reset(outbox::code_of(scope));
     }
 }
 

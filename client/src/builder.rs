@@ -13,7 +13,7 @@ use tollgate_certs::ClientCredentials;
 use tollgate_protocol::limits;
 
 use crate::{
-    client::Client,
+    client::{Client, Habits},
     error::ConnectError,
     link::{Dialing, Link},
     retry::{Backoff, RetryPolicy},
@@ -32,6 +32,9 @@ pub struct Config {
     pub reconnect: Backoff,
     /// Which items are tried again, unless a batch or call says otherwise.
     pub retry: RetryPolicy,
+    /// For how long a broker that is out of reach is looked for while there are jobs to hear of
+    /// (10 min): it may be restarting. The jobs go on without the client.
+    pub patience: Duration,
     /// The local address (any, of the broker's address family).
     pub bind: Option<SocketAddr>,
     /// The longest frame taken from the broker, in bytes (16 MiB, the most there can be). Memory
@@ -50,6 +53,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(10),
             reconnect: Backoff::RECONNECT,
             retry: RetryPolicy::default(),
+            patience: Duration::from_secs(600),
             bind: None,
             frame_bytes_max: limits::FRAME_BYTES_HARD_MAX,
             confirm: true,
@@ -121,6 +125,12 @@ impl ClientBuilder {
         self
     }
 
+    /// For how long a broker that is out of reach is looked for while there are jobs to hear of.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.config.patience = patience;
+        self
+    }
+
     /// The local address to send from.
     pub fn bind(mut self, addr: SocketAddr) -> Self {
         self.config.bind = Some(addr);
@@ -155,15 +165,13 @@ impl ClientBuilder {
     /// (only with [`confirm`](Self::confirm)), `Timeout` when nobody answers, `Config` when the
     /// settings cannot be used or no credentials were given.
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        let (link, retry, buffers) = self.into_link()?;
+        let (link, habits, buffers) = self.into_link()?;
         link.connect().await?;
-        Ok(Client::new(link, retry, buffers))
+        Ok(Client::new(link, habits, buffers))
     }
 
     /// Opens the socket, if it is to be this client's own; nothing is sent yet.
-    pub(crate) fn into_link(
-        self,
-    ) -> Result<(Link, RetryPolicy, Option<SocketBuffers>), ConnectError> {
+    pub(crate) fn into_link(self) -> Result<(Link, Habits, Option<SocketBuffers>), ConnectError> {
         let ClientBuilder { addr, server_name, credentials, endpoint, config } = self;
         let credentials =
             credentials.ok_or_else(|| ConnectError::Config("no credentials were given".into()))?;
@@ -186,7 +194,7 @@ impl ClientBuilder {
             receive_frame_max: config.frame_bytes_max.min(limits::FRAME_BYTES_HARD_MAX),
         };
         let link = Link::new(dialing, config.reconnect, &credentials)?;
-        Ok((link, config.retry, buffers))
+        Ok((link, Habits { retry: config.retry, patience: config.patience }, buffers))
     }
 }
 

@@ -1,8 +1,13 @@
 //! One item as a typed function call.
 //!
 //! A call is a batch of one: what is said there about retries, deadlines and dropping holds here.
+//! When the broker makes a job of it, it resolves with the job's result all the same.
 
-use std::{future::IntoFuture, sync::Arc, time::Duration};
+use std::{
+    future::IntoFuture,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -77,6 +82,16 @@ impl<O> Call<O> {
     /// As [`Request::metadata`].
     pub fn metadata(self, key: &str, value: &str) -> Self {
         self.request(|r| r.metadata(key, value))
+    }
+
+    /// As [`Request::idempotency_key`]: makes the call a job that is run once for this key.
+    pub fn idempotency_key(self, key: impl Into<Arc<str>>) -> Self {
+        self.request(|r| r.idempotency_key(key))
+    }
+
+    /// As [`Request::not_before`]: makes the call a job that does not start before this time.
+    pub fn not_before(self, at: SystemTime) -> Self {
+        self.request(|r| r.not_before(at))
     }
 
     /// Gateways only: the tenant in whose name it is called.

@@ -2,7 +2,7 @@
 //!
 //! Cheap to clone; all clones share one connection, which is opened again when it is lost.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{Connection, Endpoint};
 use tollgate_certs::ClientCredentials;
@@ -30,9 +30,18 @@ pub struct Client {
 
 struct Shared {
     link: Link,
-    retry: RetryPolicy,
+    habits: Habits,
     /// What the kernel granted, when the endpoint is this client's own.
     buffers: Option<SocketBuffers>,
+}
+
+/// What a client does when something goes wrong.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// Which items are tried again.
+    pub(crate) retry: RetryPolicy,
+    /// For how long the broker is looked for while there are jobs to hear of.
+    pub(crate) patience: Duration,
 }
 
 impl Client {
@@ -69,8 +78,8 @@ impl Client {
         ClientBuilder::new(addr)
     }
 
-    pub(crate) fn new(link: Link, retry: RetryPolicy, buffers: Option<SocketBuffers>) -> Self {
-        Client { shared: Arc::new(Shared { link, retry, buffers }) }
+    pub(crate) fn new(link: Link, habits: Habits, buffers: Option<SocketBuffers>) -> Self {
+        Client { shared: Arc::new(Shared { link, habits, buffers }) }
     }
 
     /// Runs a whole batch and waits for all of it.
@@ -80,7 +89,10 @@ impl Client {
     /// and an item keeps its id. The requests must come to an end, and should not block while they
     /// are produced.
     ///
-    /// Dropping the future cancels the batch, running items too.
+    /// An item that becomes a job is waited for like any other, also when the connection is lost
+    /// and the broker restarted meanwhile; it is the broker that tries jobs again, not this.
+    ///
+    /// Dropping the future cancels the batch, running items too, but not what has become a job.
     ///
     /// ```no_run
     /// use tollgate_client::{Client, Request};
@@ -195,7 +207,11 @@ impl Client {
     }
 
     pub(crate) fn options(&self) -> Options {
-        Options::new(self.shared.retry)
+        Options::new(self.shared.habits.retry)
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.shared.habits.patience
     }
 }
 

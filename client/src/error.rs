@@ -3,6 +3,7 @@
 //! Messages say what happened and, where there is something to be done, what.
 
 mod connect;
+mod job;
 
 use std::{fmt, time::Duration};
 
@@ -12,6 +13,7 @@ use tollgate_protocol::{
 };
 
 pub use connect::{ConnectError, Disconnected};
+pub use job::JobError;
 
 use crate::item::Failure;
 
@@ -63,6 +65,12 @@ pub enum BatchError {
     /// The deadline passed, and the broker's word on it did not come.
     #[error("the deadline of the batch passed {0:?} ago and the broker did not say so")]
     DeadlineExceeded(Duration),
+    /// The broker knows nothing of items that it had taken as jobs: its records of them are gone.
+    #[error("the broker no longer knows what became of {items} items")]
+    Forgotten {
+        /// How many.
+        items: u64,
+    },
     /// Items failed: given by [`into_result`](crate::BatchResult::into_result).
     #[error("{failed} of {total} items failed; the first is item {first_id}: {first}")]
     ItemsFailed {
@@ -150,6 +158,9 @@ pub enum Violation {
     /// A second result for one item.
     #[error("item {0} has a second result")]
     SecondResult(u64),
+    /// One item became a job twice.
+    #[error("item {0} became a job twice")]
+    SecondJob(u64),
     /// The summary does not agree with the results that came.
     #[error("the summary says {field} {said}, the results say {counted}")]
     Summary {

@@ -5,7 +5,11 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tollgate_protocol::batch::{self, Ended, NoticeKind, Scope};
+use tollgate_protocol::{
+    batch::{self, Ended, NoticeKind, Number, Scope},
+    id::JobId,
+    job,
+};
 
 use crate::item::{ItemResult, Metadata};
 
@@ -15,6 +19,8 @@ use crate::item::{ItemResult, Metadata};
 pub enum Event {
     /// What the broker granted: comes first, once.
     Accepted(Accepted),
+    /// An item became a job: from here on only an explicit cancellation ends it early.
+    JobAccepted(JobAccepted),
     /// How far an item has come: newest wins, so some may be skipped.
     Progress(Progress),
     /// The end of an item.
@@ -31,6 +37,7 @@ impl Event {
     pub(crate) fn own(event: &EventRef<'_>, backing: Option<&Bytes>) -> Self {
         match event {
             EventRef::Accepted(x) => Event::Accepted(Accepted::own(x)),
+            EventRef::JobAccepted(x) => Event::JobAccepted(JobAccepted::own(x)),
             EventRef::Progress(x) => Event::Progress(Progress::own(x)),
             EventRef::Result(x) => Event::Result(ItemResult::own(x, backing)),
             EventRef::Throttled(x) => Event::Throttled(Throttled::own(x)),
@@ -42,6 +49,7 @@ impl Event {
     pub(crate) fn borrow(&self) -> EventRef<'_> {
         match self {
             Event::Accepted(x) => EventRef::Accepted(x.borrow()),
+            Event::JobAccepted(x) => EventRef::JobAccepted(x.borrow()),
             Event::Progress(x) => EventRef::Progress(x.borrow()),
             Event::Result(x) => EventRef::Result(x.borrow()),
             Event::Throttled(x) => EventRef::Throttled(x.borrow()),
@@ -58,6 +66,8 @@ impl Event {
 pub enum EventRef<'a> {
     /// As [`Event::Accepted`].
     Accepted(batch::Accepted<'a>),
+    /// As [`Event::JobAccepted`].
+    JobAccepted(job::JobAccepted<'a>),
     /// As [`Event::Progress`].
     Progress(batch::Progress<'a>),
     /// As [`Event::Result`].
@@ -83,6 +93,8 @@ pub struct Accepted {
     pub payload_bytes_max: u64,
     /// The deadline that applies, from the opening of the batch.
     pub deadline: Option<Duration>,
+    /// Of a durable batch that was opened before: the highest item id that is accepted.
+    pub last_id: Option<u64>,
 }
 
 impl Accepted {
@@ -93,6 +105,7 @@ impl Accepted {
             frame_bytes_max: x.frame_bytes_max,
             payload_bytes_max: x.payload_bytes_max,
             deadline: x.deadline_ms.map(Duration::from_millis),
+            last_id: x.last_id,
         }
     }
 
@@ -103,7 +116,45 @@ impl Accepted {
             frame_bytes_max: self.frame_bytes_max,
             payload_bytes_max: self.payload_bytes_max,
             deadline_ms: self.deadline.map(millis),
-            last_id: None,
+            last_id: self.last_id,
+            extensions: tollgate_protocol::Extensions::EMPTY,
+        }
+    }
+}
+
+/// An item that became a job, which is on the broker's stable storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobAccepted {
+    /// Which item.
+    pub id: u64,
+    /// Gateways only: the tenant it is for.
+    pub tenant: Option<Box<str>>,
+    /// The broker's name for the job.
+    pub job_id: JobId,
+    /// Whether the job was there before: its idempotency key named it, or the batch had the item.
+    pub existing: bool,
+    /// Its place among the tenant's durable outcomes.
+    pub number: Number,
+}
+
+impl JobAccepted {
+    pub(crate) fn own(x: &job::JobAccepted<'_>) -> Self {
+        JobAccepted {
+            id: x.id,
+            tenant: x.tenant.map(Into::into),
+            job_id: x.job_id,
+            existing: x.existing,
+            number: x.number,
+        }
+    }
+
+    fn borrow(&self) -> job::JobAccepted<'_> {
+        job::JobAccepted {
+            id: self.id,
+            tenant: self.tenant.as_deref(),
+            job_id: self.job_id,
+            existing: self.existing,
+            number: self.number,
             extensions: tollgate_protocol::Extensions::EMPTY,
         }
     }
@@ -208,7 +259,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    fn own(x: &batch::Notice<'_>) -> Self {
+    pub(crate) fn own(x: &batch::Notice<'_>) -> Self {
         Notice { kind: x.kind, at: unix(x.at_unix_ms), message: x.message.into() }
     }
 
@@ -240,6 +291,8 @@ pub struct Summary {
     pub bytes_out: u64,
     /// How long the broker did not read because a rate was used up.
     pub throttled: Duration,
+    /// Its place among the tenant's durable outcomes; (0, 0) when the batch is not durable.
+    pub number: Number,
 }
 
 impl Summary {
@@ -259,6 +312,7 @@ impl Summary {
             bytes_in: x.bytes_in,
             bytes_out: x.bytes_out,
             throttled: Duration::from_micros(x.throttled_us),
+            number: x.number,
         }
     }
 }
@@ -268,10 +322,10 @@ fn millis(d: Duration) -> u64 {
 }
 
 /// A time too far off for the platform reads as the epoch: it is the broker's word, not ours.
-fn unix(ms: u64) -> SystemTime {
+pub(crate) fn unix(ms: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms)).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn unix_ms(t: SystemTime) -> u64 {
+pub(crate) fn unix_ms(t: SystemTime) -> u64 {
     t.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
 }

@@ -29,6 +29,8 @@ pub struct ItemResult {
     pub queued: Duration,
     /// How long its last attempt ran.
     pub duration: Duration,
+    /// Its place among the tenant's durable outcomes; (0, 0) unless the item was a job.
+    pub number: Number,
     /// From the recipe.
     pub metadata: Metadata,
     /// The recipe's answer, or why there is none.
@@ -36,6 +38,12 @@ pub struct ItemResult {
 }
 
 impl ItemResult {
+    /// Whether the item was a job. The broker has tried it as often as its recipe allows: trying
+    /// it again is not the client's part.
+    pub fn is_job(&self) -> bool {
+        self.number != Number::default()
+    }
+
     /// Whether the item succeeded.
     pub fn is_success(&self) -> bool {
         self.outcome.is_ok()
@@ -80,6 +88,7 @@ impl ItemResult {
             attempts: 0,
             queued: Duration::ZERO,
             duration: Duration::ZERO,
+            number: Number::default(),
             metadata: Metadata::default(),
             outcome: Err(Box::new(failure)),
         }
@@ -101,6 +110,7 @@ impl ItemResult {
             attempts: r.attempts,
             queued: Duration::from_micros(r.queued_us),
             duration: Duration::from_micros(r.duration_us),
+            number: r.number,
             metadata: Metadata::own(&r.metadata),
             outcome,
         }
@@ -115,7 +125,7 @@ impl ItemResult {
             attempts: self.attempts,
             queued_us: micros(self.queued),
             duration_us: micros(self.duration),
-            number: Number::default(),
+            number: self.number,
             metadata: self.metadata.0.as_pairs(),
             extensions: tollgate_protocol::Extensions::EMPTY,
             body: match &self.outcome {

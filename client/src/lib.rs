@@ -3,6 +3,9 @@
 //! [`Client`] is where everything begins. [`Client::execute`] runs a whole batch,
 //! [`Client::call`] one typed item, and [`Client::batch`] opens a batch whose items and events
 //! come one by one. Items fail one by one: a failure is a result, an error is about the batch.
+//! [`Client::submit`] hands over a [`Job`], which outlives the connection and the program that
+//! submitted it; [`Client::attach`] reads on from jobs and batches, and [`Client::jobs`] acts on
+//! them.
 //! [`Worker`] is the other side: it serves recipes, in this process, for a broker.
 //! Nothing here runs a broker, and nothing is retried that may have happened.
 //!
@@ -52,6 +55,7 @@
 //! }
 //! ```
 
+mod attach;
 mod batch;
 mod builder;
 mod call;
@@ -60,20 +64,27 @@ mod describe;
 mod error;
 mod event;
 mod item;
+mod job;
 mod link;
 mod request;
 mod retry;
 mod transport;
 pub mod worker;
 
+pub use attach::{Attachment, JobEvent};
 pub use batch::{Batch, BatchBuilder, BatchEvents, BatchResult, BatchSender};
 pub use builder::{ClientBuilder, Config};
 pub use call::Call;
 pub use client::Client;
 pub use describe::{Limits, Questions, Recipe, Usage, UsageLine, Version};
-pub use error::{BatchError, CallError, ConnectError, DescribeError, Disconnected, Violation};
-pub use event::{Accepted, Event, EventRef, Notice, Progress, Summary, Throttled};
+pub use error::{
+    BatchError, CallError, ConnectError, DescribeError, Disconnected, JobError, Violation,
+};
+pub use event::{Accepted, Event, EventRef, JobAccepted, Notice, Progress, Summary, Throttled};
 pub use item::{Failure, ItemResult, Metadata, QuotaRefusal, ReadError};
+pub use job::{
+    AttemptError, Job, JobFilter, JobInfo, JobPage, JobProgress, JobWhich, Jobs, Submit,
+};
 pub use request::Request;
 pub use retry::{Backoff, RetryPolicy};
 pub use transport::{SocketBuffers, Transport};
@@ -82,10 +93,11 @@ pub use worker::Worker;
 pub use tollgate_certs::ClientCredentials;
 pub use tollgate_protocol::{
     Code,
-    batch::{CancelScope, Ended, Mode, NoticeKind, Order, Scope},
+    batch::{CancelScope, Durability, Ended, Mode, NoticeKind, Number, Order, Scope},
     close::{CloseCode, StreamCode},
     describe::{Encoding, RecipeKind},
-    id::BatchId,
+    id::{BatchId, JobId},
+    job::{JobState, JobTarget},
 };
 
 /// The frames as they stand on the wire: what [`BatchSender::send_raw`] takes and
@@ -94,6 +106,7 @@ pub mod wire {
     pub use tollgate_protocol::{
         Pairs, PairsBuf,
         batch::{Accepted, Body, Failure, ItemResult, Notice, Progress, Request, Throttled},
+        job::JobAccepted,
     };
 }
 
@@ -107,6 +120,8 @@ fn frame_name(frame: &tollgate_protocol::BrokerFrame<'_>) -> &'static str {
         F::Result(_) => "Result",
         F::Throttled(_) => "Throttled",
         F::Notice(_) => "Notice",
+        F::JobAccepted(_) => "JobAccepted",
+        F::Gap(_) => "Gap",
         F::Summary(_) => "Summary",
         F::Error { .. } => "Error",
         F::Version(_) => "Version",
@@ -114,5 +129,7 @@ fn frame_name(frame: &tollgate_protocol::BrokerFrame<'_>) -> &'static str {
         F::Limits(_) => "Limits",
         F::Usage(_) => "Usage",
         F::End => "End",
+        F::Job(_) => "Job",
+        F::Jobs(_) => "Jobs",
     }
 }

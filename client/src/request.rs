@@ -3,13 +3,16 @@
 //! Never fails while it is built: what cannot be sent becomes that item's own failure, so that the
 //! other items of its batch go on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use serde::Serialize;
-use tollgate_protocol::{Code, PairsBuf, batch};
+use tollgate_protocol::{Code, PairsBuf, batch, limits};
 
-use crate::item::Failure;
+use crate::{event::unix_ms, item::Failure};
 
 /// One item: a recipe and its payload. A clone shares the payload.
 ///
@@ -28,6 +31,8 @@ pub struct Request {
     pub(crate) recipe: Arc<str>,
     pub(crate) payload: Bytes,
     timeout: Option<Duration>,
+    idempotency_key: Option<Arc<str>>,
+    not_before_unix_ms: Option<u64>,
     tenant: Option<Arc<str>>,
     metadata: PairsBuf,
     pub(crate) invalid: Option<Box<Failure>>,
@@ -44,6 +49,8 @@ impl Request {
             recipe: recipe.into(),
             payload: payload.into(),
             timeout: None,
+            idempotency_key: None,
+            not_before_unix_ms: None,
             tenant: None,
             metadata: PairsBuf::new(),
             invalid: None,
@@ -61,6 +68,29 @@ impl Request {
     /// shortens the recipe's own time-out.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Makes the item a job that is run once for this key: within 24 hours, the same key for the
+    /// same recipe gives the first job and its result. With another payload the item fails with
+    /// `CONFLICT`. At most 256 bytes; a longer key makes the item fail with `VALIDATION_ERROR`,
+    /// unsent.
+    pub fn idempotency_key(mut self, key: impl Into<Arc<str>>) -> Self {
+        let key = key.into();
+        if key.len() > limits::IDEMPOTENCY_KEY_BYTES_MAX {
+            let max = limits::IDEMPOTENCY_KEY_BYTES_MAX;
+            let message = format!("the key has {} bytes, at most {max} are allowed", key.len());
+            self.invalidate(&message, "idempotency_key");
+        } else {
+            self.idempotency_key = Some(key);
+        }
+        self
+    }
+
+    /// Makes the item a job that does not start before this time, by the broker's clock; in whole
+    /// milliseconds.
+    pub fn not_before(mut self, at: SystemTime) -> Self {
+        self.not_before_unix_ms = Some(unix_ms(at));
         self
     }
 
@@ -97,13 +127,27 @@ impl Request {
         }
     }
 
+    /// A copy of an item as it goes on the wire.
+    pub(crate) fn own(r: &batch::Request<'_>) -> Self {
+        Request {
+            id: Some(r.id),
+            timeout: r.timeout_ms.map(Duration::from_millis),
+            idempotency_key: r.idempotency_key.map(Into::into),
+            not_before_unix_ms: r.not_before_unix_ms,
+            tenant: r.tenant.map(Into::into),
+            metadata: r.metadata.to_buf(),
+            ..Request::new(r.recipe, Bytes::copy_from_slice(r.payload))
+        }
+    }
+
     /// The item as it goes on the wire, but for its payload.
     pub(crate) fn head(&self, id: u64) -> batch::Request<'_> {
         batch::Request {
             id,
             recipe: &self.recipe,
             timeout_ms: self.timeout.map(whole_ms),
-            idempotency_key: None,
+            idempotency_key: self.idempotency_key.as_deref(),
+            not_before_unix_ms: self.not_before_unix_ms,
             tenant: self.tenant.as_deref(),
             metadata: self.metadata.as_pairs(),
             payload: &[],

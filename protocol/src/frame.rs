@@ -22,6 +22,7 @@ use crate::{
     },
     codec::{DecodeError, Problem, Reader, Result, put_u64},
     describe::{Describe, Limits, Recipe, Usage, Version},
+    job::{Attach, Gap, JobAccepted, JobAsk, JobInfo, Jobs},
     limits::PREFIX_BYTES,
     work::{Deliver, Fetch, WorkOpen},
 };
@@ -91,7 +92,11 @@ impl fmt::Display for Operation {
 pub enum ClientFrame<'a> {
     /// 0: opens a batch.
     Batch(BatchOpen<'a>),
-    /// 1 to 6: an operation whose number is reserved and whose content is not defined yet.
+    /// 1: reads on from a job or a batch.
+    Attach(Attach<'a>),
+    /// 2: asks about jobs or acts on them.
+    Job(JobAsk<'a>),
+    /// 3 to 6: an operation whose number is reserved and whose content is not defined yet.
     Reserved(Operation),
     /// 7: opens a stream of work; [`WorkerFrame`](crate::work::WorkerFrame)s follow.
     Work(WorkOpen<'a>),
@@ -106,7 +111,7 @@ pub enum ClientFrame<'a> {
     },
     /// 11: give up the batch, or what of it has not started.
     Cancel(CancelScope),
-    /// 12: let a durable batch go on alone. Not available yet.
+    /// 12: let a sealed batch's jobs go on alone.
     Detach,
     /// 13: asks for the payload of a call that was dispatched apart.
     Fetch(Fetch),
@@ -126,8 +131,10 @@ impl<'a> ClientFrame<'a> {
         let decoded = match r.variant("frame")? {
             9 => ClientFrame::Request(Request::read(&mut r)?),
             0 => ClientFrame::Batch(BatchOpen::read(&mut r)?),
+            1 => ClientFrame::Attach(Attach::read(&mut r)?),
+            2 => ClientFrame::Job(JobAsk::read(&mut r)?),
             // The content of a reserved operation can not be judged, so it is not looked at.
-            n @ 1..=6 => return Ok(ClientFrame::Reserved(Operation::ALL[n as usize])),
+            n @ 3..=6 => return Ok(ClientFrame::Reserved(Operation::ALL[n as usize])),
             7 => ClientFrame::Work(WorkOpen::read(&mut r)?),
             8 => ClientFrame::Describe(Describe::read(&mut r)?),
             10 => ClientFrame::Seal { items: r.u64("items")? },
@@ -145,6 +152,8 @@ impl<'a> ClientFrame<'a> {
     pub fn name(&self) -> &'static str {
         match self {
             ClientFrame::Batch(_) => "Batch",
+            ClientFrame::Attach(_) => "Attach",
+            ClientFrame::Job(_) => "Job",
             ClientFrame::Reserved(op) => op.name(),
             ClientFrame::Work(_) => "Work",
             ClientFrame::Describe(_) => "Describe",
@@ -161,6 +170,14 @@ impl<'a> ClientFrame<'a> {
         match self {
             ClientFrame::Batch(x) => {
                 out.push(0);
+                x.put(out);
+            }
+            ClientFrame::Attach(x) => {
+                out.push(1);
+                x.put(out);
+            }
+            ClientFrame::Job(x) => {
+                out.push(2);
                 x.put(out);
             }
             ClientFrame::Reserved(op) => out.push(*op as u8),
@@ -212,7 +229,10 @@ pub enum BrokerFrame<'a> {
     Throttled(Throttled<'a>),
     /// 4: something is about to happen to the connection.
     Notice(Notice<'a>),
-    // 5 (JobAccepted) and 6 (Gap) are reserved for durable batches.
+    /// 5: an item is a job now.
+    JobAccepted(JobAccepted<'a>),
+    /// 6: numbered frames may be missing.
+    Gap(Gap<'a>),
     /// 7: the end of a batch.
     Summary(Summary<'a>),
     /// 8: the operation failed as a whole; its last frame.
@@ -230,8 +250,12 @@ pub enum BrokerFrame<'a> {
     Limits(Limits<'a>),
     /// 12: answers `Describe`.
     Usage(Usage<'a>),
-    /// 13: the end of an answer to `Describe`.
+    /// 13: the end of an answer, or of what there is to read.
     End,
+    /// 14: what is known of one job.
+    Job(JobInfo<'a>),
+    /// 15: how many jobs were listed or changed.
+    Jobs(Jobs<'a>),
 }
 
 impl<'a> BrokerFrame<'a> {
@@ -251,6 +275,8 @@ impl<'a> BrokerFrame<'a> {
             1 => BrokerFrame::Progress(Progress::read(&mut r)?),
             3 => BrokerFrame::Throttled(Throttled::read(&mut r)?),
             4 => BrokerFrame::Notice(Notice::read(&mut r)?),
+            5 => BrokerFrame::JobAccepted(JobAccepted::read(&mut r)?),
+            6 => BrokerFrame::Gap(Gap::read(&mut r)?),
             7 => BrokerFrame::Summary(Summary::read(&mut r)?),
             8 => BrokerFrame::Error { code: r.u16("code")?, failure: Failure::read(&mut r)? },
             9 => BrokerFrame::Version(Version::read(&mut r)?),
@@ -258,6 +284,8 @@ impl<'a> BrokerFrame<'a> {
             11 => BrokerFrame::Limits(Limits::read(&mut r)?),
             12 => BrokerFrame::Usage(Usage::read(&mut r)?),
             13 => BrokerFrame::End,
+            14 => BrokerFrame::Job(JobInfo::read(&mut r)?),
+            15 => BrokerFrame::Jobs(Jobs::read(&mut r)?),
             n => return Err(unknown(n)),
         };
         r.finish()?;
@@ -292,6 +320,14 @@ impl<'a> BrokerFrame<'a> {
                 out.push(4);
                 x.put(out);
             }
+            BrokerFrame::JobAccepted(x) => {
+                out.push(5);
+                x.put(out);
+            }
+            BrokerFrame::Gap(x) => {
+                out.push(6);
+                x.put(out);
+            }
             BrokerFrame::Summary(x) => {
                 out.push(7);
                 x.put(out);
@@ -318,6 +354,14 @@ impl<'a> BrokerFrame<'a> {
                 x.put(out);
             }
             BrokerFrame::End => out.push(13),
+            BrokerFrame::Job(x) => {
+                out.push(14);
+                x.put(out);
+            }
+            BrokerFrame::Jobs(x) => {
+                out.push(15);
+                x.put(out);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod codec;
 pub mod describe;
 pub mod frame;
 pub mod id;
+pub mod job;
 pub mod limits;
 mod pairs;
 mod splitter;

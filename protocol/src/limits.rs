@@ -52,6 +52,14 @@ pub const SUMMARY_CODES_MAX: usize = 256;
 pub const USAGE_LINES_MAX: usize = 64;
 /// The version string of a broker, in bytes.
 pub const VERSION_BYTES_MAX: usize = 128;
+/// Jobs on one page of a list.
+pub const JOBS_LISTED_MAX: u32 = 1_000;
+/// Where a page of a list ended, in bytes.
+pub const CURSOR_BYTES_MAX: usize = 256;
+/// Attempts of a job whose errors are told.
+pub const JOB_ERRORS_MAX: usize = 32;
+/// The message of one such error, in bytes.
+pub const JOB_ERROR_MESSAGE_BYTES_MAX: usize = 512;
 /// Calls that a worker takes at once on one stream.
 pub const WORK_CREDIT_MAX: u32 = 65_536;
 /// Recipes that a worker registers on one stream.

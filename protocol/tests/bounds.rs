@@ -6,6 +6,9 @@ use support::{
     model::{
         BatchOpen, Blob, Body, Broker, Client, Describe, Ext, Failure, ItemResult, Map, Notice,
         NoticeKind, Progress, Recipe, Request, Subject, Summary, Throttled, UsageLine,
+        job::{
+            Attach, JobAccepted, JobAction, JobAsk, JobError, JobFilter, JobInfo, JobWhich, Jobs,
+        },
         work::{self, ToWorker, Worker},
     },
     vectors,
@@ -154,6 +157,48 @@ fn the_fields_of_the_brokers_frames_end_at_their_bounds() {
 }
 
 #[test]
+fn the_fields_of_what_is_asked_of_jobs_end_at_their_bounds() {
+    let attach = vectors::job::attach;
+    client("tenant", 63, |n| Client::Attach(Attach { tenant: Some(x(n)), ..attach() }));
+    client("extensions", 16, |n| Client::Attach(Attach { extensions: exts(n, 9), ..attach() }));
+    let ask = |action| Client::Job(JobAsk { tenant: None, action, extensions: vec![] });
+    let (filter, list) = (vectors::job::filter, vectors::job::list);
+    client("tenant", 63, |n| {
+        Client::Job(JobAsk { tenant: Some(x(n)), ..vectors::job::list_every_field() })
+    });
+    client("extensions", 16, |n| {
+        Client::Job(JobAsk { extensions: exts(n, 9), ..vectors::job::list_every_field() })
+    });
+    client("states", 127, |n| ask(list(JobFilter { states: n as u8, ..filter() }, None, 0)));
+    client("recipe", 128, |n| ask(list(JobFilter { recipe: Some(x(n)), ..filter() }, None, 0)));
+    client("cursor", 256, |n| ask(list(filter(), Some(x(n)), 0)));
+    client("limit", 1_000, |n| ask(list(filter(), None, n as u32)));
+    client("states", 127, |n| {
+        let filter = JobFilter { states: n as u8, ..filter() };
+        ask(JobAction::Purge { which: JobWhich::Filter(filter) })
+    });
+}
+
+#[test]
+fn the_fields_of_what_is_told_of_jobs_end_at_their_bounds() {
+    let (accepted, info) = (vectors::job::accepted, vectors::job::info);
+    broker("tenant", 63, |n| Broker::JobAccepted(JobAccepted { tenant: Some(x(n)), ..accepted() }));
+    broker("extensions", 16, |n| {
+        Broker::JobAccepted(JobAccepted { extensions: exts(n, 0), ..accepted() })
+    });
+    broker("recipe", 128, |n| Broker::Job(JobInfo { recipe: x(n), ..info() }));
+    broker("message", 4_096, |n| Broker::Job(JobInfo { message: x(n), ..info() }));
+    broker("idempotency_key", 256, |n| {
+        Broker::Job(JobInfo { idempotency_key: Some(x(n)), ..info() })
+    });
+    let error = |n| JobError { attempt: 1, at_unix_ms: 1, code: 17, message: x(n) };
+    broker("errors", 32, |n| Broker::Job(JobInfo { errors: vec![error(1); n], ..info() }));
+    broker("errors.message", 512, |n| Broker::Job(JobInfo { errors: vec![error(n)], ..info() }));
+    broker("extensions", 16, |n| Broker::Job(JobInfo { extensions: exts(n, 0), ..info() }));
+    broker("next", 256, |n| Broker::Jobs(Jobs { count: 1, next: Some(x(n)) }));
+}
+
+#[test]
 fn the_fields_of_what_opens_a_workers_streams_end_at_their_bounds() {
     client("credit", 65_536, |n| {
         Client::Work(work::WorkOpen { credit: n as u32, extensions: vec![] })
@@ -230,7 +275,7 @@ fn an_item_out_of_bounds_is_named_and_a_malformed_one_is_not_forgiven() {
     assert_eq!((e.item, e.is_out_of_bounds()), (Some(300), true));
 
     // id 300, a recipe of one byte that is no UTF-8.
-    let e = ClientFrame::decode(&[9, 0xac, 0x02, 1, 0xff, 0, 0, 0, 0, 0]).expect_err("no UTF-8");
+    let e = ClientFrame::decode(&[9, 0xac, 0x02, 1, 0xff, 0, 0, 0, 0, 0, 0]).expect_err("no UTF-8");
     assert_eq!((e.item, e.is_out_of_bounds(), e.field), (Some(300), true, "recipe"));
 
     // A length past the end of the frame is no bound: nothing after it can be found.
@@ -246,7 +291,7 @@ fn unknown_variants_and_wrong_directions_are_refused() {
     for frame in [&[][..], &[15], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
         assert!(ClientFrame::decode(frame).is_err(), "{frame:?}");
     }
-    for frame in [&[5][..], &[6], &[14], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
+    for frame in [&[16][..], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
         assert!(BrokerFrame::decode(frame).is_err(), "{frame:?}");
     }
     for frame in [&[][..], &[6], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {

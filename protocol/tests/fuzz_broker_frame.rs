@@ -20,10 +20,13 @@ fn fuzz_broker_frame() {
             encode(&value, &mut wire);
             // A longer varint than needed is accepted and written short; nothing ever grows.
             assert!(wire.len() <= frame.len() + 4);
-            if let BrokerFrame::Summary(s) = &value {
-                // The lists that are kept are bounded by what is really there.
-                assert!(s.failed.len() <= frame.len());
-            }
+            // The lists that are kept are bounded by what is really there.
+            let kept = match &value {
+                BrokerFrame::Summary(s) => s.failed.len(),
+                BrokerFrame::Job(j) => j.errors.len(),
+                _ => 0,
+            };
+            assert!(kept <= frame.len());
             assert_eq!(BrokerFrame::decode(&wire[4..]), Ok(value));
         },
     );

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tollgate_interop import codes, wire, work
+from tollgate_interop import codes, jobs, wire, work
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "protocol"
 SPECIFICATION = (PROTOCOL / "PROTOCOL.md").read_text(encoding="utf-8")
@@ -17,11 +18,11 @@ VECTORS: list[dict[str, Any]] = json.loads((PROTOCOL / "vectors" / "vectors.json
 BYTES = [pytest.param(v["direction"], bytes.fromhex(v["hex"]), id=v["name"]) for v in VECTORS]
 
 
-READ = {
+READ: dict[str, Callable[[bytes], Any]] = {
     "client": wire.decode_client, "broker": wire.decode_broker,
     "worker": work.decode_worker, "dispatch": work.decode_dispatch,
 }
-WRITE = {
+WRITE: dict[str, Callable[[Any], bytes]] = {
     "client": wire.encode, "broker": wire.encode,
     "worker": work.encode_worker, "dispatch": work.encode_dispatch,
 }
@@ -32,6 +33,13 @@ def decode(direction: str, framed: bytes) -> Any:
     return READ[direction](body)
 
 
+# What is one of several kinds, and the kind's name.
+VARIANTS = {
+    jobs.OfJob: "Job", jobs.OfBatch: "Batch", jobs.One: "One", jobs.Get: "Get",
+    jobs.ListJobs: "List", jobs.CancelJobs: "Cancel", jobs.Replay: "Replay", jobs.Purge: "Purge",
+}
+
+
 def as_json(value: Any) -> Any:
     """A value the way vectors.json shows it."""
     if isinstance(value, IntEnum):
@@ -40,9 +48,17 @@ def as_json(value: Any) -> Any:
         return value.hex()
     if isinstance(value, tuple):
         return [as_json(element) for element in value]
+    if isinstance(value, jobs.Matching):
+        return {"Filter": as_json(value.filter)}
+    if type(value) in VARIANTS:
+        return {VARIANTS[type(value)]: fields_as_json(value)}
     if is_dataclass(value):
-        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+        return fields_as_json(value)
     return value
+
+
+def fields_as_json(value: Any) -> Any:
+    return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
 
 
 def frame_as_json(frame: Any) -> Any:
@@ -51,6 +67,8 @@ def frame_as_json(frame: Any) -> Any:
     if isinstance(frame, wire.Reserved):
         return frame.operation.name
     name, values = type(frame).__name__, as_json(frame)
+    if isinstance(frame, wire.JobInfo):
+        name = "Job"
     if isinstance(frame, wire.Result):
         kind = "Failure" if isinstance(frame.body, wire.Failure) else "Payload"
         values["body"] = {kind: values["body"]}
@@ -162,12 +180,19 @@ def test_longer_varints_are_read_up_to_ten_bytes_and_what_fits() -> None:
     ("client", "0801 01 01 ff 00", wire.OutOfBounds, "tenant"),
     ("client", "0801 01 40" + "61" * 64 + "00", wire.OutOfBounds, "tenant"),
     ("client", "00" + "00" * 16 + "00 00 00 00 00 00 08 00 00", wire.OutOfBounds, "priority"),
-    ("client", "09 01 00 00 00 00 ff7f", wire.Malformed, "metadata"),
-    ("client", "09 01 00 00 00 00 41" + "0000" * 65 + "00", wire.OutOfBounds, "metadata"),
-    ("client", "09 01 00 00 00 00 00 05 61", wire.Malformed, "payload"),
-    ("broker", "05", wire.Malformed, ""),
-    ("broker", "06", wire.Malformed, ""),
-    ("broker", "0e", wire.Malformed, ""),
+    ("client", "09 01 00 00 00 00 00 ff7f", wire.Malformed, "metadata"),
+    ("client", "09 01 00 00 00 00 00 41" + "0000" * 65 + "00", wire.OutOfBounds, "metadata"),
+    ("client", "09 01 00 00 00 00 00 00 05 61", wire.Malformed, "payload"),
+    ("client", "01 02", wire.Malformed, "target"),
+    ("client", "01 00" + "00" * 16 + "00 00 00 02 00", wire.Malformed, "follow"),
+    ("client", "02 00 05", wire.Malformed, "action"),
+    ("client", "02 00 01 80 00 00", wire.OutOfBounds, "states"),
+    ("client", "02 00 01 00 00 00 00 e907 00", wire.OutOfBounds, "limit"),
+    ("client", "02 00 04 02", wire.Malformed, "which"),
+    ("broker", "05 01 00" + "00" * 16 + "02", wire.Malformed, "existing"),
+    ("broker", "06", wire.Malformed, "epoch"),
+    ("broker", "0f 01 01 8102" + "61" * 257, wire.OutOfBounds, "next"),
+    ("broker", "10", wire.Malformed, ""),
     ("broker", "0402 00 00", wire.Malformed, "kind"),
     ("broker", "0801 00 02", wire.Malformed, "retryable"),
     ("worker", "", wire.Malformed, ""),
@@ -243,6 +268,24 @@ def test_the_call_in_hex_of_the_specification() -> None:
         name="words.count", encoding=wire.Encoding.Json, timeout_ms=2000, idempotent=True,
     )
     assert frames[5] == work.Answer(lease=1, payload=b"2")
+
+
+def test_the_job_in_hex_of_the_specification() -> None:
+    frames: list[wire.ClientFrame | wire.BrokerFrame] = []
+    blocks = r"^(Client|Broker),.*?```text\n(.*?)```"
+    for who, block in re.findall(blocks, between("job walk"), re.S | re.M):
+        splitter = wire.Splitter()
+        data = bytes.fromhex(" ".join(line.split("|")[0] for line in block.splitlines()))
+        read = wire.decode_client if who == "Client" else wire.decode_broker
+        frames += [read(body) for body in splitter.feed(data)]
+        assert not splitter.within_a_frame
+    assert [type(frame) for frame in frames] == [
+        wire.Batch, wire.Request, wire.Seal, wire.Detach, wire.Accepted, wire.JobAccepted, wire.End,
+        wire.Attach, wire.Progress, wire.Result, wire.End,
+    ]
+    accepted, attach = frames[5], frames[7]
+    assert isinstance(accepted, wire.JobAccepted)
+    assert attach == wire.Attach(target=jobs.OfJob(job_id=accepted.job_id), after=accepted.number)
 
 
 @pytest.mark.parametrize("table, kind", [

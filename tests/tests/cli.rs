@@ -131,6 +131,23 @@ fn config_check_names_what_is_wrong_and_where() {
         assert!(ran.stderr.contains(part), "{what}: {:?} does not name {part:?}", ran.stderr);
     }
     says(&check(&["--config", "missing.toml"]).ends_with(exit::USAGE), &["missing.toml"]);
+    // All of it at once: in the layers, and in what they say and name.
+    write(dir.path(), "bad.toml", "x = 1\n[limits]\nconection_max = 3\ny = 2\n");
+    let ran = check(&["--config", "bad.toml", "--set", "http.z=1"]).ends_with(exit::USAGE);
+    says(&ran, &["4 mistakes", "`x`", "conection_max", "limits.y", "http.z"]);
+    let text = "[limits]\nframe_bytes_max = 1\n[log]\nlevel = \"verbose\"\n\
+                [tls]\ncrls = [\"no.crl\"]\ndeny = \"no.deny\"\ntrust_domain = \"A b\"\n\
+                [http]\noperator_token_file = \"no.token\"\n\
+                [[http.tokens]]\ntenant = \"acme\"\nrole = \"client\"\nfile = \"short.token\"\n\
+                [upstreams.a]\nurl = \"https://127.0.0.1:1\"\ntls_roots = \"no.a.pem\"\n";
+    write(dir.path(), "bad.toml", text);
+    write(dir.path(), "short.token", "short");
+    let ran = check(&["--config", "bad.toml"]).ends_with(exit::USAGE);
+    for part in
+        ["frame_bytes_max", "verbose", "no.crl", "no.deny", "trust_domain", "no.token", "no.a.pem"]
+    {
+        says(&ran, &[part, "short.token"]);
+    }
     says(&check(&["--set", "limits.nothing=1"]).ends_with(exit::USAGE), &["nothing"]);
     let mut variable = tollgate(dir.path());
     variable.args(["config", "check"]).env("TOLLGATE_LIMITS__NOTHING", "1");
@@ -140,6 +157,17 @@ fn config_check_names_what_is_wrong_and_where() {
     let serve = run(dir.path(), ["serve", "--config", "bad.toml"]).ends_with(exit::USAGE);
     says(&serve, &["conection_max"]);
     assert!(!dir.path().join("tollgate-data").exists(), "nothing was made");
+}
+
+#[test]
+fn a_list_that_is_named_and_not_there_is_an_error() {
+    let dir = directory();
+    for set in ["tls.crls=[\"no.pem\"]", "tls.deny=no.pem"] {
+        let args = ["serve", "--listen", "127.0.0.1:0", "--http", "off", "--set", set];
+        says(&run(dir.path(), args).ends_with(exit::FAILURE), &["no.pem is not there"]);
+        let args = ["config", "check", "--set", set];
+        says(&run(dir.path(), args).ends_with(exit::USAGE), &["no.pem is not there"]);
+    }
 }
 
 #[test]

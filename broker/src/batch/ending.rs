@@ -15,6 +15,9 @@ pub(crate) struct Ending {
 impl Ending {
     pub(crate) const CANCELLED: Self =
         Self::new(Ended::Cancelled, Code::Cancelled, "the client cancelled it");
+    /// Nobody asked for the end: the client's side, or its reader, is just gone.
+    pub(crate) const LEFT: Self =
+        Self::new(Ended::Cancelled, Code::Cancelled, "the client went away");
     pub(crate) const CUT: Self =
         Self::new(Ended::Cut, Code::Cancelled, "the stream ended without a seal");
     pub(crate) const DEADLINE: Self =
@@ -36,6 +39,12 @@ impl Ending {
 
     pub(crate) fn ended(self) -> Ended {
         self.ended
+    }
+
+    /// Whether somebody wants the jobs of the batch to end as well: what merely happens to a batch
+    /// does not end them.
+    pub(crate) fn gives_up_jobs(self) -> bool {
+        self.ended == Ended::FailFast || self.why == Self::CANCELLED.why
     }
 
     /// What an item that was never started is told.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tollgate_protocol::{
-    Code, Extensions,
+    Extensions,
     batch::{Accepted, BatchOpen, Durability},
     limits,
 };
@@ -54,6 +54,7 @@ impl Engine {
             // A deadline beyond what the clock can say is none.
             deadline: open.deadline_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms))),
             names_tenants: false,
+            durable: open.durability == Durability::Durable,
         };
         let accepted = Accepted {
             concurrency_max,
@@ -66,13 +67,4 @@ impl Engine {
         };
         (terms, accepted)
     }
-}
-
-/// Refuses a batch that is to outlive its connection.
-pub(crate) fn refuse_durable(open: &BatchOpen<'_>) -> Result<(), Failure> {
-    if open.durability == Durability::Durable {
-        let message = "durable batches are not available here yet: open it as Ephemeral";
-        return Err(Failure::new(Code::InvalidAction, message).detail("field", "durability"));
-    }
-    Ok(())
 }

@@ -2,10 +2,11 @@
 //!
 //! Knows only sequence numbers and sizes; the engine starts nothing new while it is full.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use tollgate_protocol::batch::Number;
 
 use super::outcome::Outcome;
-use std::time::Duration;
 
 /// What is held at most before nothing new starts, in bytes.
 pub(crate) const HELD_BYTES_MAX: usize = 4 << 20;
@@ -19,6 +20,7 @@ pub(crate) struct Held {
     pub attempts: u32,
     pub queued: Duration,
     pub duration: Duration,
+    pub number: Number,
     pub outcome: Outcome,
 }
 

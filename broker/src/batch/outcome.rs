@@ -6,12 +6,12 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use tollgate_protocol::{
     Code, DecodeError, PairsBuf,
-    batch::{self as wire, QuotaRefusal},
+    batch::{self as wire, Number, QuotaRefusal},
     limits, truncate,
 };
 
-use super::{Error, Reply, context::Report, error};
-use crate::tenancy::{Refusal, Stop};
+use super::{Error, Reply, context::Report, durable::Accepted, error};
+use crate::tenancy::{Quota, Refusal, Stop};
 
 /// Why an item or a whole batch failed.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct Failure {
     pub message: Cow<'static, str>,
     pub retryable: bool,
     pub side_effect_free: bool,
+    /// Whoever failed says that another attempt would, too.
+    pub permanent: bool,
     pub retry_after: Option<Duration>,
     pub app_code: Option<Box<str>>,
     /// Boxed, as few failures have one and all are passed around.
@@ -35,6 +37,7 @@ impl Failure {
             message: message.into(),
             retryable: code.retryable(),
             side_effect_free: code.side_effect_free(),
+            permanent: false,
             retry_after: None,
             app_code: None,
             quota: None,
@@ -52,11 +55,12 @@ impl Failure {
         self
     }
 
-    /// A quota says no, and nobody knows whether it will say yes.
+    /// A quota on what there is at once says no, and nobody knows whether it will say yes.
     pub(crate) fn quota(refusal: Refusal) -> Self {
         let Refusal { quota, current, limit, .. } = refusal;
-        let needs = current.max(limit.saturating_add(1));
-        let message = format!("the quota `{quota}` allows {limit}, this needs {needs}");
+        let message = format!(
+            "the quota `{quota}` allows {limit} at once, {current} are there and this does not fit"
+        );
         Failure::over(refusal, message)
     }
 
@@ -70,7 +74,11 @@ impl Failure {
     /// A rate says no: for now, with the time to come back at, or for good.
     pub(crate) fn rate(stop: &Stop) -> Self {
         let refusal = stop.refusal();
-        let Some(retry_after) = stop.wait() else { return Failure::quota(refusal) };
+        let Some(retry_after) = stop.wait() else {
+            let Refusal { quota, limit, .. } = refusal;
+            let message = format!("the quota `{quota}` allows {limit}, this alone takes more");
+            return Failure::over(refusal, message);
+        };
         Failure {
             retry_after: Some(retry_after),
             quota: Some(Box::new(refusal)),
@@ -95,6 +103,7 @@ impl Failure {
             message,
             retryable: (idempotent || side_effect_free) && !permanent && is_transient(code),
             side_effect_free,
+            permanent,
             retry_after,
             app_code: app_code.map(String::into_boxed_str),
             quota: None,
@@ -123,6 +132,43 @@ impl Failure {
     /// An item that was read and never started.
     pub(crate) fn never_started(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Failure { side_effect_free: true, ..Failure::new(code, message) }
+    }
+
+    /// The failure that was put into a frame.
+    pub(crate) fn from_wire(code: Code, f: &wire::Failure<'_>) -> Self {
+        let refusal = |q: &QuotaRefusal<'_>| {
+            let QuotaRefusal { quota, scope, current, limit } = *q;
+            Some(Box::new(Refusal { quota: Quota::from_name(quota)?, scope, current, limit }))
+        };
+        Failure {
+            code,
+            message: f.message.to_owned().into(),
+            retryable: f.retryable,
+            side_effect_free: f.side_effect_free,
+            permanent: false,
+            retry_after: f.retry_after_ms.map(Duration::from_millis),
+            app_code: f.app_code.map(Into::into),
+            quota: f.quota.as_ref().and_then(refusal),
+            details: f.details.to_buf(),
+        }
+    }
+
+    /// Whether another attempt of a job may help: what went wrong is nobody's last word.
+    pub(crate) fn is_transient(&self) -> bool {
+        use Code::{
+            InternalError, Overloaded, Panic, RecipeExecution, Timeout, UpstreamFailed, WorkerLost,
+        };
+        let transient = matches!(
+            self.code,
+            RecipeExecution
+                | Panic
+                | Timeout
+                | WorkerLost
+                | UpstreamFailed
+                | InternalError
+                | Overloaded
+        );
+        transient && !self.permanent
     }
 
     /// The failure as it goes into a frame.
@@ -177,6 +223,8 @@ pub(crate) struct Head<'a> {
     pub attempts: u32,
     pub queued: Duration,
     pub duration: Duration,
+    /// Its place among durable outcomes, when it is one.
+    pub number: Number,
 }
 
 /// How an item ended.
@@ -186,6 +234,9 @@ pub(crate) type Outcome = Result<Reply, Failure>;
 pub(crate) trait Sink {
     /// Takes one result. A reply's payload may be taken out of it.
     fn result(&mut self, head: &Head<'_>, outcome: Result<&mut Reply, &Failure>);
+
+    /// Takes the news that an item is a job, and of whom, when the stream is a gateway's.
+    fn accepted(&mut self, accepted: &Accepted, tenant: Option<&str>);
 
     /// Takes the news of how far an item has come.
     fn progress(&mut self, report: &Report);
@@ -200,6 +251,8 @@ pub(crate) struct Unheard;
 
 impl Sink for Unheard {
     fn result(&mut self, _: &Head<'_>, _: Result<&mut Reply, &Failure>) {}
+
+    fn accepted(&mut self, _: &Accepted, _: Option<&str>) {}
 
     fn progress(&mut self, _: &Report) {}
 

@@ -36,6 +36,8 @@ pub(crate) struct Item {
     pub entry: Arc<Entry>,
     pub payload_len: usize,
     pub timeout: Duration,
+    /// The longest it waits for its start.
+    pub queue_timeout: Duration,
     pub arrived: Instant,
 }
 
@@ -84,7 +86,7 @@ impl Pending {
             Work::Recipe(_) | Work::Checked(_) => item.timeout,
             // The time-out is running time: what is called first waits for its turn. It tells
             // nobody when that comes, which would cost a wake-up; so this may be too early.
-            Work::Call(_) => item.timeout.min(item.entry.spec.queue_timeout),
+            Work::Call(_) => item.timeout.min(item.queue_timeout),
         };
         let timer = Box::pin(tokio::time::sleep_until((handed_over + limit).into()));
         Pending { item, handed_over, work, timer, cancel, _permits: permits }
@@ -100,7 +102,7 @@ impl Pending {
     /// When its time is up, as it stands.
     fn due(&self) -> Instant {
         match self.phase() {
-            Phase::Waits(since) => since + self.item.entry.spec.queue_timeout,
+            Phase::Waits(since) => since + self.item.queue_timeout,
             Phase::Runs(since) => since + self.item.timeout,
         }
     }

@@ -29,6 +29,11 @@ pub(crate) trait Remote: Send + Sync {
 
     /// Queues an item. It takes its slot itself, when it is dispatched.
     fn call(&self, task: Task) -> Pin<Box<dyn Call>>;
+
+    /// Whether somebody is there who could run one.
+    fn is_served(&self) -> bool {
+        true
+    }
 }
 
 /// An item as it is handed over.
@@ -41,6 +46,19 @@ pub(crate) struct Task {
     pub claim: Claim,
     /// How long an attempt may run.
     pub timeout: Duration,
+    /// Set when it is to be tried just once, as somebody else keeps the count.
+    pub once: Option<Once>,
+}
+
+/// Told when an attempt begins.
+pub(crate) type Begun = Arc<dyn Fn() + Send + Sync>;
+
+/// What an item brings that is one attempt of many.
+pub(crate) struct Once {
+    /// Attempts made before.
+    pub attempts_before: u32,
+    /// Called, under no lock, when it begins.
+    pub begun: Option<Begun>,
 }
 
 /// Where a call stands, and since when.

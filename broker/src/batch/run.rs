@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tollgate_protocol::{
     Code, PairsBuf,
-    batch::{BatchOpen, Ended, Mode, Order, Request, Summary},
+    batch::{BatchOpen, Ended, Mode, Number, Order, Request, Summary},
     id::TenantId,
     limits,
 };
@@ -27,6 +27,7 @@ use super::{
     catalog::{Catalog, Entry, Handler},
     context::{Report, Shared},
     directory::Directory,
+    durable::Durables,
     ledger::Ledger,
     order::Submission,
     outcome::{Failure, Head, Sink},
@@ -43,13 +44,16 @@ use crate::{
 };
 
 mod inline;
+mod jobs;
 mod refusals;
 mod results;
 mod start;
 mod told;
 
 pub(crate) use refusals::foreign;
-use refusals::{bounded, too_many_items, unknown};
+pub(super) use refusals::bounded;
+use refusals::{too_many_items, unknown};
+pub(super) use start::on_pool;
 
 /// What every batch of a broker shares. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +66,7 @@ pub(crate) struct Engine {
     pub turns: Turns,
     pub metrics: Metrics,
     pub book: Book,
+    pub durables: Durables,
     pub config: Arc<super::Config>,
 }
 
@@ -79,6 +84,8 @@ pub(crate) struct Terms {
     pub deadline: Option<Instant>,
     /// Whether results name their tenant: the stream is a gateway's.
     pub names_tenants: bool,
+    /// Whether every item becomes a job.
+    pub durable: bool,
 }
 
 /// One batch that runs.
@@ -98,6 +105,8 @@ pub(crate) struct Run {
     room: Option<Pin<Box<dyn Future<Output = BytesPermit> + Send>>>,
     spare: Option<BytesPermit>,
     submission: Option<Submission>,
+    /// Items that became jobs, or are to.
+    jobs: jobs::OfBatch,
     /// The recipe of the item before: most batches name one only.
     cached: Option<Arc<Entry>>,
     /// For which state of the directory, and for which tenant, that is so.
@@ -160,6 +169,7 @@ impl Run {
             room: None,
             spare: None,
             submission,
+            jobs: jobs::OfBatch::default(),
             cached: None,
             cached_of: (0, 0),
             reply: Reply::new(),
@@ -211,6 +221,11 @@ impl Run {
 
     /// Whether every item taken has had its result.
     pub(crate) fn is_idle(&self) -> bool {
+        self.is_idle_but_for_jobs() && self.jobs.is_empty()
+    }
+
+    /// Whether every item taken has had its result, or is a job, or is to be one.
+    pub(crate) fn is_idle_but_for_jobs(&self) -> bool {
         self.pending.is_empty()
             && self.waiting.is_empty()
             && self.submission.as_ref().is_none_or(Submission::is_empty)
@@ -218,7 +233,10 @@ impl Run {
 
     /// Whether something runs or waits, so that [`poll`](Self::poll) may make progress.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.pending.is_empty() || !self.waiting.is_empty() || self.room.is_some()
+        !self.pending.is_empty()
+            || !self.waiting.is_empty()
+            || self.room.is_some()
+            || self.jobs.has_lines()
     }
 
     /// A stream of the batch waited for the tenant's rate.
@@ -240,8 +258,9 @@ impl Run {
 
     /// The batch ends, and this is the last word of it.
     pub(crate) fn summary(mut self, ended: Ended) -> Summary<'static> {
-        self.ledger.ends(How::Ended(ended));
-        self.tally.summary(ended, Instant::now())
+        let of_jobs = self.jobs.take_summary();
+        self.ledger.ends(How::Ended(of_jobs.as_ref().map_or(ended, |s| s.ended)));
+        of_jobs.unwrap_or_else(|| self.tally.summary(ended, Instant::now()))
     }
 
     /// Takes one item, or says that there is no room. `tenant` is the item's own.
@@ -306,8 +325,11 @@ impl Run {
         if self.submission.as_ref().is_some_and(Submission::is_full) {
             return Offered::Full;
         }
+        if self.becomes_job(entry, request) {
+            return self.submit_job(entry, request, tenant, sink);
+        }
         match &entry.handler {
-            Handler::Inline(run) if !start::on_pool(entry, len) => {
+            Handler::Inline(run) if !on_pool(entry, len) => {
                 self.run_inline(&**run, entry, request, tenant, arrived, sink);
                 Offered::Taken
             }
@@ -332,7 +354,9 @@ impl Run {
             Whose::Named(name) => (None, name),
         };
         self.item_failed(id, tenant, None, payload_len, failure, None);
+        self.jobs.refused(failure.code, self.terms.durable);
         let head = Head {
+            number: Number::default(),
             id,
             tenant: name.filter(|_| self.terms.names_tenants),
             attempts: 0,
@@ -361,12 +385,8 @@ impl Run {
         if r.timeout_ms == Some(0) {
             return Err(Failure::validation("timeout_ms", "a time-out is at least 1 ms"));
         }
-        if r.idempotency_key.is_some() {
-            return Err(Failure::new(
-                Code::InvalidAction,
-                "an idempotency key makes an item a job, and jobs are not available here",
-            )
-            .detail("field", "idempotency_key"));
+        if r.idempotency_key == Some("") {
+            return Err(Failure::validation("idempotency_key", "a key has at least one character"));
         }
         Ok(())
     }
@@ -393,6 +413,7 @@ impl Run {
             // What was granted may have ended at once, or given up: its place is another's.
             self.place_waiting();
         }
+        progress |= self.poll_jobs(cx, sink);
         for _ in 0..RESULTS_A_TURN {
             if sink.is_full() {
                 // Whoever is ready stays so: once something was written this is called again.
@@ -442,6 +463,9 @@ impl Run {
         if self.ending.is_none() {
             self.ending = Some(ending);
         }
+        if ending.gives_up_jobs() {
+            self.jobs.cancel(false);
+        }
         self.room = None;
         self.unplaced.clear();
         self.granted.clear();
@@ -453,6 +477,9 @@ impl Run {
     /// Gives up everything; what runs is stopped.
     pub(crate) fn cancel_all(&mut self, ending: Ending, sink: &mut impl Sink) {
         self.cancel_pending(ending, sink);
+        if ending.gives_up_jobs() {
+            self.jobs.cancel(true);
+        }
         self.shared.cancel.cancel();
         let running = std::mem::replace(&mut self.pending, FuturesUnordered::new());
         for p in running {

@@ -1,6 +1,6 @@
 //! `tollgate config`: what a broker would be started with, judged and shown.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -10,17 +10,19 @@ use tollgate_certs::{Paths, TrustDomain, rotate};
 use super::{
     exit::{Exit, Usage},
     output::{self, Output, say},
+    serve::logging,
     settings,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Judge the configuration, the certificates and the upstreams, and start nothing
+    /// Judge the configuration and the files that it names, and start nothing
     #[command(after_help = "Examples:
   tollgate config check --config /etc/tollgate/tollgate.toml
   tollgate config check --set limits.frame_bytes_max=4194304
 
-Ends with 2 and the key at fault when something is wrong.")]
+The files that it names are read too: certificates, lists of revocations, tokens, secrets. Ends with
+2 when something is wrong, and names every mistake.")]
     Check(#[command(flatten)] settings::Args),
     /// Print the configuration that the file, the variables and these flags make together
     #[command(after_help = "Examples:
@@ -55,17 +57,21 @@ struct Checked {
 }
 
 fn check(args: &settings::Args, output: Output) -> anyhow::Result<Exit> {
-    let config = args.load()?;
-    tracing_subscriber::EnvFilter::try_new(&config.log.level)
-        .map_err(|e| Usage::error(format!("log.level: {e}")))?;
-    let domain = TrustDomain::parse(&config.tls.trust_domain)
-        .map_err(|e| Usage::error(format!("tls.trust_domain: {e}")))?;
+    let (config, mistakes) = args.look().map_err(|all| together(&texts(&all)))?;
+    let mut mistakes = texts(&mistakes);
+    mistakes.extend(logging::check(&config.log, &config.telemetry).iter().map(one));
+    let certificates = certificates(&config, &mut mistakes);
+    mistakes.extend(config.http.token_mistakes().iter().map(ToString::to_string));
+    mistakes.extend(upstreams(&config));
+    if !mistakes.is_empty() {
+        return Err(together(&mistakes));
+    }
     let checked = Checked {
         good: true,
         file: args.file().map(|path| path.display().to_string()),
         listen: config.listen.to_string(),
-        certificates: certificates(&config, domain)?,
-        upstreams: upstreams(&config)?,
+        certificates,
+        upstreams: config.upstreams.len(),
     };
     match output {
         Output::Table => {
@@ -81,36 +87,92 @@ fn check(args: &settings::Args, output: Output) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Reads the secrets, certificates and schemas of the upstreams, and asks none of them.
-fn upstreams(config: &Config) -> anyhow::Result<usize> {
-    upstream::check_files(&config.upstreams).map_err(|e| Usage::error(e.to_string()))?;
-    Ok(config.upstreams.len())
+fn one(mistake: &anyhow::Error) -> String {
+    format!("{mistake:#}")
 }
 
-/// Loads what a broker would load.
-fn certificates(config: &Config, domain: TrustDomain) -> anyhow::Result<&'static str> {
+fn texts(mistakes: &[anyhow::Error]) -> Vec<String> {
+    mistakes.iter().map(one).collect()
+}
+
+/// All mistakes as one, each in a line of its own.
+fn together(mistakes: &[String]) -> anyhow::Error {
+    let mut each: Vec<&String> = Vec::new();
+    mistakes.iter().for_each(|m| {
+        if !each.contains(&m) {
+            each.push(m)
+        }
+    });
+    match &each[..] {
+        [only] => Usage::error(only.as_str()),
+        _ => {
+            let lines: String = each.iter().map(|mistake| format!("\n  {mistake}")).collect();
+            Usage::error(format!("{} mistakes:{lines}", each.len()))
+        }
+    }
+}
+
+/// Reads the secrets, certificates and schemas of the upstreams, each by itself, and asks none of
+/// them.
+fn upstreams(config: &Config) -> Vec<String> {
+    let alone = |(name, one): (&String, &upstream::Upstream)| {
+        upstream::check_files(&[(name.clone(), one.clone())].into()).err()
+    };
+    config.upstreams.iter().filter_map(alone).map(|e| e.to_string()).collect()
+}
+
+/// Loads what a broker would load, for QUIC and for HTTP, and says whose it is.
+fn certificates(config: &Config, mistakes: &mut Vec<String>) -> &'static str {
     let tls = &config.tls;
-    match (&tls.certificate, &tls.key, &tls.roots[..]) {
+    for list in tls.crls.iter().chain(&tls.deny) {
+        mistakes.extend(rotate::require([list]).err().map(|e| e.to_string()));
+    }
+    let domain = match TrustDomain::parse(&tls.trust_domain) {
+        Ok(domain) => domain,
+        Err(e) => {
+            mistakes.push(format!("tls.trust_domain: {e}"));
+            return "";
+        }
+    };
+    let mut load = |certificate: &PathBuf, key: &PathBuf, roots: &Vec<PathBuf>| {
+        let paths = Paths {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            roots: roots.clone(),
+            crls: tls.crls.clone(),
+            deny: tls.deny.clone(),
+            domain: domain.clone(),
+        };
+        mistakes.extend(rotate::load(&paths).err().map(|e| e.to_string()));
+    };
+    let whose = match (&tls.certificate, &tls.key, &tls.roots[..]) {
         (None, None, []) => match &config.data_dir {
-            Some(dir) if is_there(dir) => Ok("the development authority of the data directory"),
-            _ => Ok("a development authority, made at the first start"),
+            Some(dir) if is_there(dir) => "the development authority of the data directory",
+            _ => "a development authority, made at the first start",
         },
         (Some(certificate), Some(key), [_, ..]) => {
-            let paths = Paths {
-                certificate: certificate.clone(),
-                key: key.clone(),
-                roots: tls.roots.clone(),
-                crls: tls.crls.clone(),
-                deny: tls.deny.clone(),
-                domain,
-            };
-            rotate::load(&paths).map_err(|e| Usage::error(e.to_string()))?;
-            Ok("those of [tls]")
+            load(certificate, key, &tls.roots);
+            "those of [tls]"
         }
-        _ => Err(Usage::error(
-            "tls.certificate, tls.key and tls.roots are set together or not at all",
-        )),
+        _ => {
+            let what = "tls.certificate, tls.key and tls.roots are set together or not at all";
+            mistakes.push(what.to_owned());
+            return "";
+        }
+    };
+    // With an authority that is made later there is nothing yet to read them with.
+    let http = &config.http;
+    let certificate = http.certificate.as_ref().or(tls.certificate.as_ref());
+    let key = http.key.as_ref().or(tls.key.as_ref());
+    let roots = if http.client_roots.is_empty() { &tls.roots } else { &http.client_roots };
+    let own = http.certificate.is_some() || !http.client_roots.is_empty();
+    if let (Some(certificate), Some(key), [_, ..]) = (certificate, key, &roots[..])
+        && http.enabled
+        && own
+    {
+        load(certificate, key, roots);
     }
+    whose
 }
 
 fn is_there(data_dir: &Path) -> bool {

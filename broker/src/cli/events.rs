@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use reqwest::Response;
 use serde_json::Value;
+use tollgate_broker::events::Kind;
 
 use super::{
     api::{self, Api},
@@ -32,7 +34,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID")]
     tenant: Option<String>,
     /// Only those of this kind, such as tenant_created; may be repeated
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::NAMES.iter().copied()),
+        hide_possible_values = true)]
     kind: Vec<String>,
     /// Begin after the event with this id
     #[arg(long, value_name = "ID")]

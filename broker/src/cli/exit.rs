@@ -31,8 +31,8 @@ pub(super) enum Exit {
 pub(super) const HELP: &str = "\
 Exit codes:
   0  it worked
-  1  it failed, or an item of the batch did
-  2  the command line or the configuration is wrong
+  1  it failed, or an item of the batch did, or results of a batch were lost (| head)
+  2  the command line, the configuration or a value in it is wrong, to us or to the broker
   4  the broker cannot be reached
   5  not authorised: a certificate or a token was refused, on one side or the other
   6  a quota refused the connection, the whole batch or the request
@@ -72,7 +72,8 @@ pub(super) struct UnknownHost {
 pub(super) fn report(end: anyhow::Result<Exit>, output: Output) -> ExitCode {
     let exit = match end {
         Ok(exit) => exit,
-        // Whoever read our output has seen enough.
+        // Whoever read our output has seen enough. (Of a batch, results would be lost: `batch run`
+        // makes another error of it.)
         Err(e) if is_broken_pipe(&e) => Exit::Ok,
         Err(e) => {
             let exit = classify(&e);
@@ -83,7 +84,7 @@ pub(super) fn report(end: anyhow::Result<Exit>, output: Output) -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().filter_map(|e| e.downcast_ref::<io::Error>());
     io.into_iter().any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -167,6 +168,8 @@ pub(super) fn of_code(code: Option<Code>) -> Exit {
         Some(Code::RateLimited | Code::QuotaExceeded | Code::StorageFull) => Exit::Quota,
         Some(Code::Unauthorized | Code::Forbidden) => Exit::Unauthorised,
         Some(Code::Draining | Code::Overloaded) => Exit::Unreachable,
+        // Only the broker can judge some of what is typed.
+        Some(Code::ValidationError) => Exit::Usage,
         _ => Exit::Failure,
     }
 }

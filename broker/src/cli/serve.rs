@@ -1,22 +1,18 @@
 //! `tollgate serve`: a broker as a process.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
-use serde::Serialize;
 use tollgate_broker::{Broker, Config, recipes};
 
-use super::{
-    exit::Exit,
-    output::{self, Output, say},
-    settings,
-};
+use super::{exit::Exit, output::Output, settings};
 
-mod logging;
+pub(super) mod logging;
+mod ready;
 mod signals;
 mod tenants;
 
-use self::{logging::Logging, tenants::FirstTenant};
+use self::{logging::Logging, ready::Ready, tenants::FirstTenant};
 
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
@@ -132,74 +128,5 @@ async fn reload(args: &Args, running: &Config, broker: &Broker, logging: &Loggin
     match broker.reload().await {
         Ok(()) => tracing::info!("certificates, revocations and profiles were reloaded"),
         Err(error) => tracing::error!(%error, "this stays as it was"),
-    }
-}
-
-/// What a broker that has started tells those who started it.
-#[derive(Debug, Serialize)]
-struct Ready {
-    ready: bool,
-    listen: SocketAddr,
-    /// Where HTTP listens, when it does.
-    http: Option<SocketAddr>,
-    version: &'static str,
-    pid: u32,
-    data_dir: Option<PathBuf>,
-    tenants: usize,
-    /// Where the development authority is, when the certificates are its.
-    dev_ca: Option<PathBuf>,
-}
-
-impl Ready {
-    fn of(broker: &Broker, config: &Config) -> Ready {
-        Ready {
-            ready: true,
-            listen: broker.local_addr(),
-            http: broker.http_addr(),
-            version: env!("CARGO_PKG_VERSION"),
-            pid: std::process::id(),
-            data_dir: config.data_dir.clone(),
-            tenants: broker.tenants().len(),
-            dev_ca: broker.dev_authority().map(|a| a.dir().to_owned()),
-        }
-    }
-
-    fn print(&self, output: Output) -> anyhow::Result<()> {
-        if output == Output::Json {
-            return Ok(output::json_line(self)?);
-        }
-        say!("tollgate {} is ready on {} (QUIC over UDP)", self.version, self.listen)?;
-        if let Some(http) = self.http {
-            say!("  HTTP       {http}; a page to try it at /swagger/")?;
-        }
-        match self.tenants {
-            0 => say!("  tenants    none yet, so nobody is let in")?,
-            n => say!("  tenants    {n}")?,
-        }
-        if let Some(dir) = &self.dev_ca {
-            let at = self.listen;
-            let ca = if *dir == super::cert::default_ca()? {
-                String::new()
-            } else {
-                format!("--ca {} ", dir.display())
-            };
-            say!(
-                "  authority  {}, for development: who reads it can let anyone in",
-                dir.display()
-            )?;
-            say!("Let a client in, and run something:")?;
-            if let (0, Some(http)) = (self.tenants, self.http) {
-                let api = match http.port() {
-                    8080 if http.ip().is_loopback() => String::new(),
-                    _ => format!("--api {http} "),
-                };
-                say!("  tollgate tenant create {api}acme")?;
-            }
-            say!("  tollgate cert issue {ca}--tenant acme --role client --out certs/acme")?;
-            say!(
-                "  tollgate batch run --addr {at} --certs certs/acme --recipe echo --payload hello"
-            )?;
-        }
-        Ok(())
     }
 }

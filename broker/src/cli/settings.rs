@@ -76,11 +76,19 @@ impl Args {
     /// The configuration that these flags, this process's variables and the file make together.
     ///
     /// # Errors
-    /// [`Usage`], naming what is wrong and where it stands.
+    /// [`Usage`], naming what is wrong first and where it stands.
     pub(super) fn load(&self) -> anyhow::Result<Config> {
-        let variables = std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        self.load_with(variables)
+        self.load_with(variables())
+    }
+
+    /// The same, to be judged further: with every mistake in a value.
+    ///
+    /// # Errors
+    /// Every mistake in the layers, which leave nothing to be judged.
+    pub(super) fn look(&self) -> Result<(Config, Vec<anyhow::Error>), Vec<anyhow::Error>> {
+        let config = self.merge(variables())?;
+        let mistakes = mistakes(&config);
+        Ok((config, mistakes))
     }
 
     /// The file that is read, if there is one.
@@ -95,26 +103,39 @@ impl Args {
         &self,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<Config> {
-        let mut layers = Vec::new();
-        layers.extend(self.file().map(file).transpose()?);
-        layers.extend(variables_layers(variables)?);
-        layers.extend(self.flags()?);
-        // As a process a broker has its HTTP API, unless it is told otherwise.
-        let mut all = Layers::builder().set_default("http.enabled", true)?;
-        for layer in layers {
-            layer.judge()?;
-            all = all.add_source(layer.settings);
+        let first = |all: Vec<_>| all.into_iter().next().expect("there is a mistake");
+        let config = self.merge(variables).map_err(first)?;
+        match mistakes(&config).into_iter().next() {
+            Some(mistake) => Err(mistake),
+            None => Ok(config),
         }
-        let all = all.build().context("cannot put the configuration together")?;
-        let config: Config = all.try_deserialize().map_err(|e| Usage::error(e.to_string()))?;
-        config.limits.check().map_err(|e| Usage::error(e.to_string()))?;
-        config.workers.check().map_err(|e| Usage::error(e.to_string()))?;
-        config.http.check().map_err(|e| Usage::error(e.to_string()))?;
-        upstream::check(&config.upstreams).map_err(|e| Usage::error(e.to_string()))?;
-        Ok(config)
     }
 
-    fn flags(&self) -> anyhow::Result<Vec<Layer>> {
+    /// Puts the layers together, each of which is judged by itself.
+    fn merge(
+        &self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, Vec<anyhow::Error>> {
+        let layers = self.file().map(file).into_iter();
+        let layers = layers.chain(variables_layers(variables)).chain(self.flags());
+        let (mut good, mut wrong) = (Vec::new(), Vec::new());
+        for layer in layers {
+            match layer {
+                Ok(layer) => match layer.judge() {
+                    Ok(()) => good.push(layer),
+                    Err(mistakes) => wrong.extend(mistakes),
+                },
+                Err(mistake) => wrong.push(mistake),
+            }
+        }
+        if wrong.is_empty() {
+            put_together(good).map_err(|mistake| vec![mistake])
+        } else {
+            Err(wrong)
+        }
+    }
+
+    fn flags(&self) -> Vec<anyhow::Result<Layer>> {
         let path = |p: &PathBuf| p.display().to_string();
         let http = match self.http {
             None => [None, None],
@@ -141,12 +162,39 @@ impl Args {
                 let settings = Layers::builder().set_override(key, Value::new(None, value))?;
                 Ok(Layer { name: flag.to_owned(), settings: settings.build()? })
             })
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        for pair in &self.set {
-            layers.push(set(pair)?);
-        }
-        Ok(layers)
+            .collect::<Vec<_>>();
+        layers.extend(self.set.iter().map(|pair| set(pair)));
+        layers
     }
+}
+
+/// This process's variables, as far as they are text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let text = |(k, v): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((k.into_string().ok()?, v.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text)
+}
+
+fn put_together(layers: Vec<Layer>) -> anyhow::Result<Config> {
+    // As a process a broker has its HTTP API, unless it is told otherwise.
+    let mut all = Layers::builder().set_default("http.enabled", true)?;
+    for layer in layers {
+        all = all.add_source(layer.settings);
+    }
+    let all = all.build().context("cannot put the configuration together")?;
+    all.try_deserialize().map_err(|e| Usage::error(e.to_string()))
+}
+
+/// Values that cannot be honoured, one a section at most.
+fn mistakes(config: &Config) -> Vec<anyhow::Error> {
+    let sections = [
+        config.limits.check().map_err(|e| e.to_string()),
+        config.workers.check().map_err(|e| e.to_string()),
+        config.http.check().map_err(|e| e.to_string()),
+        upstream::check(&config.upstreams).map_err(|e| e.to_string()),
+    ];
+    sections.into_iter().filter_map(Result::err).map(Usage::error).collect()
 }
 
 const DEFAULT_FILE: &str = "tollgate.toml";
@@ -157,12 +205,16 @@ const NOT_KEYS: &[&str] =
     &["CONFIG", "OUTPUT", "ADDR", "CERTS", "SERVER_NAME", "API", "CA", "TOKEN_FILE"];
 
 impl Layer {
-    /// Finds the first key that does not exist, or that has a value of the wrong kind.
-    fn judge(&self) -> anyhow::Result<()> {
-        let found: Map<String, Value> = self.settings.clone().try_deserialize()?;
-        keys::check(&found).map_err(|e| self.wrong(&e))?;
-        self.settings.clone().try_deserialize::<Config>().map_err(|e| self.wrong(&e))?;
-        Ok(())
+    /// Finds the keys that do not exist; when there are none, the first value of the wrong kind.
+    fn judge(&self) -> Result<(), Vec<anyhow::Error>> {
+        let found: Map<String, Value> =
+            self.settings.clone().try_deserialize().map_err(|e| vec![self.wrong(&e)])?;
+        let unknown = keys::unknown_in(&found);
+        if !unknown.is_empty() {
+            return Err(unknown.iter().map(|e| self.wrong(e)).collect());
+        }
+        let read = self.settings.clone().try_deserialize::<Config>();
+        read.map(drop).map_err(|e| vec![self.wrong(&e)])
     }
 
     fn wrong(&self, why: &dyn std::fmt::Display) -> anyhow::Error {
@@ -182,7 +234,7 @@ fn file(path: &Path) -> anyhow::Result<Layer> {
 /// A layer for each variable that is a key, in the order of their names.
 fn variables_layers(
     variables: impl IntoIterator<Item = (String, String)>,
-) -> anyhow::Result<Vec<Layer>> {
+) -> Vec<anyhow::Result<Layer>> {
     let mut ours: Vec<_> = variables.into_iter().filter(|(name, _)| is_key(name)).collect();
     ours.sort_unstable();
     let layer = |(name, value): (String, String)| {

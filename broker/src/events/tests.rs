@@ -170,5 +170,6 @@ fn every_kind_is_named_as_it_is_written() {
     for kind in kinds {
         let json = serde_json::to_value(&kind).expect("JSON");
         assert_eq!(json["kind"], kind.name());
+        assert!(Kind::NAMES.contains(&kind.name()));
     }
 }

@@ -9,11 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tollgate_protocol::Code;
+
 use super::{
     api::Api,
     auth::{self, Caller},
     config::TokenRole,
-    io::Presented,
+    io::Peer,
+    places::Known,
     problem::{Answer, Problem},
     trust::Certificate,
 };
@@ -130,12 +133,16 @@ async fn judge(api: &Api, parts: &mut Parts) -> Answer<(&'static Row, Caller)> {
         None => parts.uri.path().to_owned(),
     };
     let row = find(&path, &parts.method);
+    if let Some(peer) = parts.extensions.get::<Peer>() {
+        peer.place.asks();
+    }
     if let Ok(row) = row
         && row.who == Who::Anyone
     {
         return Ok((row, Caller::Other));
     }
-    let certificate = parts.extensions.get::<Presented>().and_then(Option::as_ref);
+    let peer = parts.extensions.get::<Peer>().cloned();
+    let certificate = peer.as_ref().and_then(|peer| peer.certificate.as_ref());
     if certificate.is_some_and(|c| !c.is_good()) {
         return Err(Problem::unauthorized("the certificate is good no more"));
     }
@@ -148,6 +155,13 @@ async fn judge(api: &Api, parts: &mut Parts) -> Answer<(&'static Row, Caller)> {
             return Err(Problem::unauthorized(detail));
         }
     };
+    let known = if caller == Caller::Operator { Known::Operator } else { Known::Other };
+    if peer.as_ref().is_some_and(|peer| !peer.place.is(known)) {
+        let detail = "as many connections of tenants as may be; close those that are not needed";
+        return Err(
+            Problem::new(Code::Overloaded, detail).detail("config_key", "http.connections_max")
+        );
+    }
     // Only who may come in at all learns which paths there are.
     let row = row?;
     let named = RawPathParams::from_request_parts(parts, &()).await.ok();

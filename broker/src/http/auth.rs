@@ -129,28 +129,46 @@ pub(super) fn caller(
     }
 }
 
+/// Reads the files, and says everything that is wrong with them.
+pub(super) fn mistakes(config: &Config) -> Vec<TokenError> {
+    let (_, mistakes) = read_each(config);
+    mistakes
+}
+
 fn read_all(config: &Config) -> Result<Vec<Token>, TokenError> {
+    let (tokens, mistakes) = read_each(config);
+    mistakes.into_iter().next().map_or(Ok(tokens), Err)
+}
+
+fn read_each(config: &Config) -> (Vec<Token>, Vec<TokenError>) {
     let operator = config.operator_token_file.iter().map(|path| (path, Caller::Operator));
     let tenants = config.tokens.iter().map(|t| {
         let caller = Caller::Tenant { id: t.tenant.clone(), role: t.role };
         (&t.file, caller)
     });
-    let mut tokens: Vec<Token> = Vec::new();
+    let (mut tokens, mut mistakes): (Vec<Token>, _) = (Vec::new(), Vec::new());
     for (path, caller) in operator.chain(tenants) {
-        let text = std::fs::read(path)
-            .map_err(|source| TokenError::Read { path: path.clone(), source })?;
-        let token = text.trim_ascii();
-        let fits = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len());
-        if !fits || !token.iter().all(u8::is_ascii_graphic) {
-            return Err(TokenError::Unfit(path.clone()));
+        match read(path) {
+            Ok(hash) if tokens.iter().any(|t| t.hash.as_ref() == hash.as_ref()) => {
+                mistakes.push(TokenError::Twice(path.clone()));
+            }
+            Ok(hash) => tokens.push(Token { hash, caller }),
+            Err(mistake) => mistakes.push(mistake),
         }
-        let hash = hash(token);
-        if tokens.iter().any(|t| t.hash.as_ref() == hash.as_ref()) {
-            return Err(TokenError::Twice(path.clone()));
-        }
-        tokens.push(Token { hash, caller });
     }
-    Ok(tokens)
+    (tokens, mistakes)
+}
+
+/// What the token in a file hashes to.
+fn read(path: &PathBuf) -> Result<digest::Digest, TokenError> {
+    let text =
+        std::fs::read(path).map_err(|source| TokenError::Read { path: path.clone(), source })?;
+    let token = text.trim_ascii();
+    let fits = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len());
+    if !fits || !token.iter().all(u8::is_ascii_graphic) {
+        return Err(TokenError::Unfit(path.clone()));
+    }
+    Ok(hash(token))
 }
 
 fn hash(token: &[u8]) -> digest::Digest {

@@ -26,12 +26,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     api::Api,
     extract::{Named, Query, expect_type},
-    io::Presented,
+    io::Peer,
     problem::{Answer, Document, Problem},
     trust::Certificate,
 };
 use crate::{
-    batch::{Holder, Run, refuse_durable},
+    batch::{Failure, Holder, Run},
     broker::Drain,
     tenancy::State as Standing,
 };
@@ -121,7 +121,9 @@ impl Params {
 /// Newline-delimited JSON both ways, streamed: results come while later items are still sent. A line
 /// in is an item, `{"recipe":"echo","payload":<any JSON>}`, with `payload_base64` instead for other
 /// bytes, and if wanted `id` (rising; numbered from 1 otherwise), `timeout_ms` and `metadata` (a
-/// string map). Lines out are objects with one member: first `accepted`, then `progress`, `result`,
+/// string map). A line that is no such item is that item's result, with the number of the `line` in
+/// its details, and the others go on; only where the items before it have ids of their own, so that
+/// nobody can say which id it has, does it end the batch. Lines out are objects with one member: first `accepted`, then `progress`, `result`,
 /// `throttled`, `notice` and, in silence, `alive`; last `summary`, or `error` when the batch failed
 /// as a whole. The end of the body seals the batch; who hangs up cancels it. Read while you write:
 /// while results are not taken, nothing more is read.
@@ -143,10 +145,13 @@ async fn run(
     if tenant.state() != Standing::Active {
         return Err(Problem::forbidden("the tenant is suspended"));
     }
-    expect_type(request.headers(), |t| LINES.contains(&t))?;
+    expect_type(request.headers(), LINES[0], |t| LINES.contains(&t))?;
     let traceparent = text(request.headers(), "traceparent").map(str::to_owned);
     let open = params.open(traceparent.as_deref())?;
-    refuse_durable(&open)?;
+    if open.durability == Durability::Durable {
+        let message = "durable batches are not available over HTTP yet";
+        return Err(Failure::new(Code::InvalidAction, message).detail("field", "durable").into());
+    }
     let services = &api.services;
     if *services.drain.borrow() != Drain::No {
         return Err(Problem::new(Code::Draining, "the broker is shutting down"));
@@ -160,16 +165,18 @@ async fn run(
     let line_bytes_max = api.config().line_bytes_max;
     let (terms, accepted) = engine.grant(&open, Some(&tenant), line_bytes_max, now);
     let run = Run::new(engine, terms, &open, now);
+    let presented = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.as_ref());
+    let expires = presented.map(Certificate::expires);
+    let asks_first = request.headers().contains_key(header::EXPECT);
+    let body = input::Begun::with(request.into_body(), asks_first).await;
     let (body_in, lines_in) = mpsc::channel(CHUNKS_IN);
     let (chunks_out, mut body_out) = mpsc::channel(CHUNKS_OUT);
-    let presented = request.extensions().get::<Presented>().and_then(Option::as_ref);
-    let expires = presented.map(Certificate::expires);
     let (permits, batch_id) = ((permit, open_id), open.batch_id);
     let opened = Opened { tenant, run, permits, accepted, batch_id, expires };
     let drive = Drive::new(Arc::clone(services), opened, lines_in, chunks_out);
     // On the engine's runtime: this thread is for everyone's requests.
     api.engine.spawn(services.batches.track_future(drive.finish()));
-    tokio::spawn(input::pump(request.into_body(), body_in));
+    tokio::spawn(input::pump(body, body_in));
     let chunks = stream::poll_fn(move |cx| body_out.poll_recv(cx));
     let chunks = futures::StreamExt::map(chunks, Ok::<_, std::convert::Infallible>);
     let headers = [(header::CONTENT_TYPE, LINES[0]), (header::CACHE_CONTROL, "no-store")];

@@ -8,6 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tollgate_protocol::id::TenantId;
 
+use super::auth::{self, TokenError};
+
 /// The settings of the HTTP listener, under `[http]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,8 +31,17 @@ pub struct Config {
     pub operator_token_file: Option<PathBuf>,
     /// Bearer tokens that are good for one tenant.
     pub tokens: Vec<TokenOf>,
-    /// Connections open at once; what comes beyond them is closed.
+    /// Connections open at once. A sixteenth of them is not for tenants. When all are taken, the
+    /// oldest that came without a credential so far gives its place to who comes; when there is
+    /// none, who comes is closed.
     pub connections_max: usize,
+    /// Connections open at once of one source (an IPv4 address, an IPv6 /64) that came without a
+    /// credential so far; the oldest of them gives its place to who comes. This machine is a source
+    /// like any other.
+    pub source_connections_max: usize,
+    /// How long a new connection may take until its first request is there: TLS, and the head, in
+    /// milliseconds.
+    pub first_request_timeout_ms: u64,
     /// How long the head of a request may take, the wait for it included, in milliseconds.
     pub header_timeout_ms: u64,
     /// How long a request may take that is not a stream, in milliseconds.
@@ -79,6 +90,8 @@ impl Default for Config {
             operator_token_file: None,
             tokens: Vec::new(),
             connections_max: 1_024,
+            source_connections_max: 64,
+            first_request_timeout_ms: 5_000,
             header_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
             write_timeout_ms: 10_000,
@@ -111,6 +124,11 @@ impl Config {
         self.tls || self.certificate.is_some()
     }
 
+    /// Reads the token files, and says everything that is wrong with them.
+    pub fn token_mistakes(&self) -> Vec<TokenError> {
+        if self.enabled { auth::mistakes(self) } else { Vec::new() }
+    }
+
     /// Finds the first setting that can not be honoured.
     ///
     /// # Errors
@@ -137,6 +155,12 @@ impl Config {
         }
         if self.connections_max == 0 {
             return bad("connections_max", "must be at least 1");
+        }
+        if self.source_connections_max == 0 {
+            return bad("source_connections_max", "must be at least 1");
+        }
+        if self.first_request_timeout_ms < 100 {
+            return bad("first_request_timeout_ms", "must be at least 100");
         }
         if self.header_timeout_ms < 100 {
             return bad("header_timeout_ms", "must be at least 100");

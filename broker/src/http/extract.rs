@@ -17,7 +17,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        expect_type(request.headers(), |t| t == "application/json" || t.ends_with("+json"))?;
+        let fits = |t: &str| t == "application/json" || t.ends_with("+json");
+        expect_type(request.headers(), "application/json", fits)?;
         let bytes = bytes(request, state).await?;
         json(&bytes).map(Body)
     }
@@ -109,20 +110,25 @@ pub(super) fn named(path: &str, message: &str) -> (String, String) {
     (field, message.to_owned())
 }
 
-/// Refuses a body of another type than those expected.
-pub(super) fn expect_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool) -> Answer<()> {
+/// Refuses a body of another type than those expected, which `allowed` names.
+pub(super) fn expect_type(
+    headers: &HeaderMap,
+    allowed: &str,
+    fits: impl Fn(&str) -> bool,
+) -> Answer<()> {
     let found = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let essence = found.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if fits(&essence) {
         return Ok(());
     }
     let detail = match essence.as_str() {
-        "" => "the body has no content type".to_owned(),
-        other => format!("a body of {other} is not read here"),
+        "" => format!("the body has no content type; `content-type: {allowed}` is read here"),
+        other => format!("the body's content type is {other}; {allowed} is read here"),
     };
     Err(Problem::new(Code::ValidationError, detail)
         .status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-        .detail("field", "content-type"))
+        .detail("field", "content-type")
+        .detail("allowed", allowed))
 }
 
 #[cfg(test)]

@@ -18,20 +18,24 @@ use axum_server::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::Sleep,
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tollgate_certs::Snapshot;
+use tollgate_certs::{Role, Snapshot};
 use tower_layer::Layer;
 
-use super::trust::{Certificate, Entered, Holders};
+use super::{
+    places::{Known, Place, Places},
+    trust::{Certificate, Entered, Holders},
+};
 
 /// What accepts connections.
 #[derive(Clone)]
 pub(super) struct Doorman {
-    pub room: Arc<Semaphore>,
-    pub handshake_timeout: Duration,
+    pub places: Places,
+    /// For TLS and the head of the first request.
+    pub first_timeout: Duration,
     pub write_timeout: Duration,
     pub tls: Option<Tls>,
 }
@@ -44,24 +48,42 @@ pub(super) struct Tls {
     pub holders: Holders,
 }
 
-/// A connection's certificate, for its requests: none without TLS, or when none was presented.
-pub(super) type Presented = Option<Certificate>;
+/// What a connection's requests are to know of it.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// None without TLS, or when none was presented.
+    pub certificate: Option<Certificate>,
+    pub place: Arc<Place>,
+}
 
 impl<S: Send + 'static> Accept<TcpStream, S> for Doorman {
     type Stream = Io;
-    type Service = AddExtension<S, Presented>;
+    type Service = AddExtension<S, Peer>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Io, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let room = this.room.clone().try_acquire_owned();
-            let room = room.map_err(|_| io::Error::other("as many connections as may be"))?;
+            let late = Box::pin(tokio::time::sleep(this.first_timeout));
+            let place = this.places.enter(stream.peer_addr()?.ip());
+            let place = place.ok_or_else(|| io::Error::other("as many connections as may be"))?;
             stream.set_nodelay(true)?;
             let (wire, certificate) = match &this.tls {
                 None => (Wire::Plain(stream), None),
-                Some(tls) => tls.shake(stream, this.handshake_timeout).await?,
+                Some(tls) => tokio::select! {
+                    shaken = tls.shake(stream, this.first_timeout) => shaken?,
+                    () = place.ended().cancelled() => {
+                        return Err(io::ErrorKind::ConnectionAborted.into());
+                    }
+                },
             };
+            let known = certificate.as_ref().map(|c| match c.identity().role() {
+                Role::Operator => Known::Operator,
+                _ => Known::Other,
+            });
+            if known.is_some_and(|known| !place.is(known)) {
+                return Err(io::Error::other("as many connections of tenants as may be"));
+            }
             let entered = this.tls.as_ref().zip(certificate.clone());
             let entered = entered.map(|(tls, certificate)| tls.holders.enter(certificate));
             let ended = certificate.as_ref().map(|c| Box::pin(c.ended().clone().cancelled_owned()));
@@ -70,16 +92,22 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Doorman {
                 ended,
                 write_timeout: this.write_timeout,
                 stalled: None,
+                replaced: Box::pin(place.ended().clone().cancelled_owned()),
+                late: Some(late),
+                place: place.clone(),
                 _entered: entered,
-                _room: room,
             };
-            Ok((io, Extension(certificate).layer(service)))
+            Ok((io, Extension(Peer { certificate, place }).layer(service)))
         })
     }
 }
 
 impl Tls {
-    async fn shake(&self, stream: TcpStream, limit: Duration) -> io::Result<(Wire, Presented)> {
+    async fn shake(
+        &self,
+        stream: TcpStream,
+        limit: Duration,
+    ) -> io::Result<(Wire, Option<Certificate>)> {
         let acceptor = RustlsAcceptor::new(self.config.clone()).handshake_timeout(limit);
         let (stream, _) = acceptor.accept(stream, ()).await?;
         let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
@@ -105,14 +133,25 @@ pub(super) struct Io {
     write_timeout: Duration,
     /// Runs while the peer takes nothing of what waits for it.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Resolves when another connection gets its place.
+    replaced: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Resolves when the first request must be there; none once it is.
+    late: Option<Pin<Box<Sleep>>>,
+    place: Arc<Place>,
     _entered: Option<Entered>,
-    _room: OwnedSemaphorePermit,
 }
 
 impl Io {
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.ended.as_mut().map(|ended| ended.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => Err(io::ErrorKind::ConnectionAborted.into()),
+        let ended = self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready());
+        if ended || self.replaced.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.place.has_asked() {
+            self.late = None;
+        }
+        match self.late.as_mut().map(|late| late.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => Err(io::ErrorKind::TimedOut.into()),
             _ => Ok(()),
         }
     }

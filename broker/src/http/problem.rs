@@ -100,7 +100,7 @@ impl Problem {
         let quota = f.quota.as_deref();
         Document {
             kind: format!("urn:tollgate:problem:{}", f.code),
-            title: f.code.message(),
+            title: title(f.code),
             status: self.0.status.as_u16(),
             detail: f.message.to_string(),
             instance: instance.to_owned(),
@@ -142,6 +142,11 @@ impl Problem {
         }
         response
     }
+}
+
+/// The code in words. Whether trying again helps depends on the quota, and stands in `retryable`.
+fn title(code: Code) -> &'static str {
+    if code == Code::QuotaExceeded { "a quota is used up" } else { code.message() }
 }
 
 /// A failure's details as a map.

@@ -11,10 +11,7 @@ use std::{
 
 use axum::Router;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use tokio::{
-    runtime,
-    sync::{Semaphore, watch},
-};
+use tokio::{runtime, sync::watch};
 use tollgate_certs::{Paths, Rotator, Snapshot, rotate, server::https_config};
 
 use super::{
@@ -22,7 +19,9 @@ use super::{
     auth::{TokenError, Tokens},
     config::{BadHttp, Config},
     io::{Doorman, Tls},
-    openapi, router,
+    openapi,
+    places::Places,
+    router,
     trust::Holders,
 };
 use crate::broker::Services;
@@ -265,8 +264,8 @@ async fn serve(
         tokio::spawn(follow(tls.config, tls.trust));
     }
     let doorman = Doorman {
-        room: Arc::new(Semaphore::new(config.connections_max)),
-        handshake_timeout: Duration::from_millis(config.header_timeout_ms),
+        places: Places::new(config.connections_max, config.source_connections_max),
+        first_timeout: Duration::from_millis(config.first_request_timeout_ms),
         write_timeout: Duration::from_millis(config.write_timeout_ms),
         tls,
     };

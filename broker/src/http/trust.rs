@@ -118,7 +118,11 @@ impl Holders {
             let all: Vec<Certificate> = self.connected().values().cloned().collect();
             for certificate in all.iter().filter(|c| !c.0.ended.is_cancelled()) {
                 if !certificate.is_good() {
-                    tracing::info!("a client's certificate is good no more: it is cut off");
+                    let identity = certificate.identity();
+                    tracing::info!(
+                        ?identity,
+                        "a client's certificate is good no more: it is cut off"
+                    );
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     store::{
-        CommitError, Fence, Kind, Scope,
+        CommitError, Fence, Kind, Scope, Space,
         keyed::{Kept, Keyed, Place},
         record::system::REVOCATIONS,
     },
@@ -24,7 +24,7 @@ const PLACE: Place = Place {
     put: Kind::Revocation,
     removed: Kind::RevocationRemoved,
     // A right is taken away on a full disk, too.
-    from_reserve: true,
+    space: Space::LastReserve,
 };
 
 impl Ledger {

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Change, CommitError, Fence, Kind, Offset, Page, ReadError, Record, Scope, Stream};
+use super::{
+    Change, CommitError, Fence, Kind, Offset, Page, ReadError, Record, Scope, Space, Stream,
+};
 
 /// Where something is kept, and the kinds of its records.
 #[derive(Debug, Clone, Copy)]
@@ -15,8 +17,8 @@ pub struct Place {
     pub put: Kind,
     /// A value was taken away.
     pub removed: Kind,
-    /// Whether changes find room on a full disk, too.
-    pub from_reserve: bool,
+    /// The room that putting one may take; taking one away never takes the last.
+    pub space: Space,
 }
 
 /// A value as it was kept.
@@ -115,7 +117,8 @@ impl Keyed {
     /// # Errors
     /// [`CommitError`].
     pub async fn put(&mut self, key: Vec<u8>, body: Vec<u8>) -> Result<(), CommitError> {
-        self.commit(Record::new(self.place.stream, self.place.put, body.clone())).await?;
+        let record = Record::new(self.place.stream, self.place.put, body.clone());
+        self.commit(self.place.space, record).await?;
         let layout = self.place.put.layout();
         self.changed.insert(key, Some(Kept { layout, body }));
         self.checkpoint_when_due().await;
@@ -127,17 +130,15 @@ impl Keyed {
     /// # Errors
     /// [`CommitError`].
     pub async fn remove(&mut self, key: Vec<u8>, body: Vec<u8>) -> Result<(), CommitError> {
-        self.commit(Record::new(self.place.stream, self.place.removed, body)).await?;
+        let space = self.place.space.min(Space::Reserve);
+        self.commit(space, Record::new(self.place.stream, self.place.removed, body)).await?;
         self.changed.insert(key, None);
         self.checkpoint_when_due().await;
         Ok(())
     }
 
-    async fn commit(&mut self, record: Record) -> Result<(), CommitError> {
-        let offsets = match self.place.from_reserve {
-            true => self.scope.commit_from_reserve(&self.fence, vec![record]).await?,
-            false => self.scope.commit(&self.fence, vec![record]).await?,
-        };
+    async fn commit(&mut self, space: Space, record: Record) -> Result<(), CommitError> {
+        let offsets = self.scope.commit_in(space, &self.fence, vec![record]).await?;
         if let Some(last) = offsets.last() {
             self.upto = last.next();
         }
@@ -184,7 +185,7 @@ mod tests {
         stream: system::WORKER_RECIPES,
         put: Kind::WorkerRecipe,
         removed: Kind::WorkerRecipeForgotten,
-        from_reserve: false,
+        space: Space::Free,
     };
 
     async fn open(store: &Store) -> (Keyed, Values) {

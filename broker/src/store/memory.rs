@@ -37,8 +37,8 @@ struct State {
     /// Commits that wait for a test to let the disk go on.
     held: VecDeque<Held>,
     holding: bool,
-    full: bool,
-    reserve_used: bool,
+    /// What is used up: none when there is room for everything.
+    used: Option<Space>,
     syncs: u64,
     fail_at_sync: Option<u64>,
     poisoned: Option<Poisoned>,
@@ -122,7 +122,7 @@ impl State {
         if !self.kept.owned(fence) {
             return Err(CommitError::Fenced { scope: fence.scope });
         }
-        if self.full && (space == Space::Free || self.reserve_used) {
+        if self.used.is_some_and(|used| space <= used) {
             return Err(CommitError::Full { reason: "a test says so".into() });
         }
         self.syncs += 1;
@@ -299,7 +299,7 @@ impl Memory {
         if !state.kept.owned(fence) {
             return Err(CheckpointError::Fenced { scope: fence.scope });
         }
-        if state.full {
+        if state.used.is_some() {
             return Err(CheckpointError::Full { reason: "a test says so".into() });
         }
         let (min, max) = state
@@ -375,16 +375,21 @@ impl Faults {
         state.fail_at_sync = Some(state.syncs + after + 1);
     }
 
-    /// The disk is full but for the reserve, and that is used up.
+    /// The disk is full, and so is the room that is kept, up to this.
+    pub fn used(&self, space: Space) {
+        self.memory.lock().used = Some(space);
+    }
+
+    /// The disk is full but for the reserve, and that is used up, the last of it too.
     pub fn full_to_the_last(&self) {
         let mut state = self.memory.lock();
-        (state.full, state.reserve_used) = (true, true);
+        state.used = Some(Space::LastReserve);
     }
 
     /// The disk is full but for the reserve, or no longer.
     pub fn full(&self, full: bool) {
         let mut state = self.memory.lock();
-        (state.full, state.reserve_used) = (full, false);
+        state.used = full.then_some(Space::Free);
     }
 
     /// Commits wait from now on, as if the disk were slow; `false` lets them go on.

@@ -39,13 +39,18 @@ impl fmt::Display for Stream {
     }
 }
 
-/// Which room on the disk a commit may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Space {
-    /// What is free.
+/// Which room on the disk a commit may take. Each has what those before it have, and a part that
+/// they do not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Space {
+    /// What is free: for everything that is new.
     Free,
-    /// The store's reserve too.
+    /// On a full disk the store's reserve: for small records that bring what was accepted to its
+    /// end, or change what there is.
     Reserve,
+    /// And then the last of it: for small records that take a right away, or lead to space being
+    /// given back (suspensions, deletions, revocations).
+    LastReserve,
 }
 
 /// A record's place in its stream: 0, 1, 2 … without holes, never given twice.

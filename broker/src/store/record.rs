@@ -40,6 +40,30 @@ pub enum Kind {
     WorkerRecipeForgotten,
     /// A tenant was created with an idempotency key.
     TenantKey,
+    /// A job was accepted: it, and its payload.
+    JobSubmitted,
+    /// An attempt of a job began.
+    JobStarted,
+    /// An attempt of a job reported how far it was.
+    JobProgressed,
+    /// An attempt of a job failed, and another is to be made.
+    JobAttemptFailed,
+    /// A job is over: how, and its result.
+    JobEnded,
+    /// A job that had failed is to run again.
+    JobReplayed,
+    /// A job is forgotten.
+    JobRemoved,
+    /// A durable batch was opened.
+    BatchOpened,
+    /// Nothing more comes into a durable batch.
+    BatchSealed,
+    /// Every job of a sealed batch is over.
+    BatchEnded,
+    /// A durable batch is forgotten.
+    BatchRemoved,
+    /// The first of a tenant's jobs: the epoch of their numbers.
+    JobsBegun,
 }
 
 /// A row of the table of kinds.
@@ -60,6 +84,18 @@ const TABLE: &[Row] = &[
     Row { kind: Kind::WorkerRecipe, tag: 5, layout: 1 },
     Row { kind: Kind::WorkerRecipeForgotten, tag: 6, layout: 1 },
     Row { kind: Kind::TenantKey, tag: 7, layout: 1 },
+    Row { kind: Kind::JobSubmitted, tag: 8, layout: 1 },
+    Row { kind: Kind::JobStarted, tag: 9, layout: 1 },
+    Row { kind: Kind::JobProgressed, tag: 10, layout: 1 },
+    Row { kind: Kind::JobAttemptFailed, tag: 11, layout: 1 },
+    Row { kind: Kind::JobEnded, tag: 12, layout: 1 },
+    Row { kind: Kind::JobReplayed, tag: 13, layout: 1 },
+    Row { kind: Kind::JobRemoved, tag: 14, layout: 1 },
+    Row { kind: Kind::BatchOpened, tag: 15, layout: 1 },
+    Row { kind: Kind::BatchSealed, tag: 16, layout: 1 },
+    Row { kind: Kind::BatchEnded, tag: 17, layout: 1 },
+    Row { kind: Kind::BatchRemoved, tag: 18, layout: 1 },
+    Row { kind: Kind::JobsBegun, tag: 19, layout: 1 },
 ];
 
 impl Kind {
@@ -119,6 +155,18 @@ mod tests {
         (5, "WorkerRecipe", 1),
         (6, "WorkerRecipeForgotten", 1),
         (7, "TenantKey", 1),
+        (8, "JobSubmitted", 1),
+        (9, "JobStarted", 1),
+        (10, "JobProgressed", 1),
+        (11, "JobAttemptFailed", 1),
+        (12, "JobEnded", 1),
+        (13, "JobReplayed", 1),
+        (14, "JobRemoved", 1),
+        (15, "BatchOpened", 1),
+        (16, "BatchSealed", 1),
+        (17, "BatchEnded", 1),
+        (18, "BatchRemoved", 1),
+        (19, "JobsBegun", 1),
     ];
 
     #[test]

@@ -62,13 +62,38 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let count = match &self.holder {
+impl Permit {
+    /// Makes another one a part of this.
+    ///
+    /// # Panics
+    /// When they are of different quotas.
+    pub(crate) fn merge(&mut self, mut other: Permit) {
+        assert_eq!(self.quota, other.quota, "permits of one quota are merged");
+        self.n += std::mem::take(&mut other.n);
+    }
+
+    /// Makes it one of `n`, whatever the limit says: for what exists already.
+    pub(crate) fn become_one_of(&mut self, n: u64) {
+        if let Some(count) = self.count() {
+            match n.checked_sub(self.n) {
+                Some(more) => _ = count.take(more, u64::MAX),
+                None => count.give_back(self.n - n),
+            }
+        }
+        self.n = n;
+    }
+
+    fn count(&self) -> Option<&Count> {
+        match &self.holder {
             Holder::Tenant(t) => t.count_of(self.quota),
             Holder::Gateway(g) => g.count_of(self.quota),
-        };
-        if let Some(count) = count {
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(count) = self.count() {
             count.give_back(self.n);
         }
     }

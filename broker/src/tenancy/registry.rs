@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tollgate_protocol::id::TenantId;
 
 use super::{
@@ -67,6 +67,8 @@ struct Inner {
     /// Held by whoever puts settings in force: profiles and settings change one after the other.
     publishing: Mutex<()>,
     staging: Mutex<Staging>,
+    /// Whether changes can not be kept any more.
+    broken: watch::Sender<bool>,
     /// Where they are kept, if they are.
     ledger: Option<Arc<Ledger>>,
     events: Events,
@@ -176,6 +178,7 @@ impl Registry {
             profiles: ArcSwap::from_pointee(parts.profiles),
             publishing: Mutex::new(()),
             staging: Mutex::new(parts.staging),
+            broken: watch::Sender::new(false),
             ledger: parts.ledger,
             events: parts.events,
             runtime: parts.runtime,
@@ -280,6 +283,15 @@ impl Registry {
         drop(gateways);
         all.sort_unstable_by(|a, b| a.name().cmp(b.name()));
         all
+    }
+
+    /// Resolves when changes can not be kept any more, by a fault of the registry's own: the process
+    /// should end.
+    pub async fn failed(&self) {
+        let mut broken = self.0.broken.subscribe();
+        if broken.wait_for(|broken| *broken).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What all tenants have in common.

@@ -6,8 +6,9 @@ use std::{future::poll_fn, sync::Arc, time::Instant};
 
 use tollgate_protocol::{
     BrokerFrame, Code,
-    batch::{Accepted, BatchOpen, Ended},
+    batch::{Accepted, BatchOpen, Durability, Ended, Mode},
     close::StreamCode,
+    id::BatchId,
 };
 use tracing::Instrument;
 
@@ -16,7 +17,7 @@ use super::{
     stream::{End, Stream, error_frame, refuse_critical, varint},
 };
 use crate::{
-    batch::{Ending, Failure, Holder, OpenId, Run, Terms, Whose, foreign, refuse_durable},
+    batch::{Ending, Failure, Holder, OpenId, Run, Terms, Whose, foreign},
     tenancy::{Permit, State, Tenant},
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Opened {
     /// as soon as it has read it.
     permits: (Option<Permit>, OpenId),
     accepted: Accepted<'static>,
+    /// Of a durable batch: its id, and whether its first failure cancels what has not started.
+    durable: Option<(BatchId, bool)>,
 }
 
 /// For whom the items of a batch are.
@@ -57,9 +60,12 @@ impl Tenants {
 /// Judges the open frame, takes the batch's permit and makes its engine.
 pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure> {
     refuse_critical(&open.extensions)?;
-    refuse_durable(open)?;
     peer.services.memory.admit_batch()?;
     let tenants = tenants(peer, open.tenant)?;
+    if open.durability == Durability::Durable && matches!(tenants, Tenants::Each) {
+        let message = "a durable batch is one tenant's: a gateway names it in the open frame";
+        return Err(Failure::validation("tenant", message));
+    }
     let engine = peer.services.engine.clone();
     let (permit, holder, tenant) = match &tenants {
         Tenants::One(tenant) => {
@@ -77,6 +83,8 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
         tenants,
         permits: (permit, open_id),
         accepted,
+        durable: (open.durability == Durability::Durable)
+            .then_some((open.batch_id, open.mode == Mode::FailFast)),
     })
 }
 
@@ -107,7 +115,18 @@ impl Peer {
 
 /// Runs an admitted batch to its final frame.
 pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) -> End {
-    let Opened { run, tenants, permits, accepted } = opened;
+    let Opened { mut run, tenants, permits, mut accepted, durable } = opened;
+    if let (Some((id, fail_fast)), Tenants::One(tenant)) = (durable, &tenants) {
+        match peer.services.jobs.open_batch(tenant, id, fail_fast).await {
+            Ok(last_id) => accepted.last_id = last_id,
+            Err(failure) => {
+                run.fails();
+                drop(permits);
+                return stream.refuse(failure).await;
+            }
+        }
+        run.resume_jobs(tenant);
+    }
     // Results are usually about as long as their requests.
     stream.output.expect(stream.splitter.buffered());
     stream.output.frame(&BrokerFrame::Accepted(accepted));
@@ -123,11 +142,16 @@ pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) 
     match &over {
         Over::Ended(ended) => stream.output.frame(&BrokerFrame::Summary(run.summary(*ended))),
         Over::Failed(_) => run.fails(),
+        Over::Detached => {
+            stream.output.frame(&BrokerFrame::End);
+            drop(run);
+        }
         Over::ReaderGone | Over::Lost => drop(run),
     }
     drop(permits);
     match over {
         Over::Ended(ended) => stream.finish(completed(ended)).await,
+        Over::Detached => stream.finish(End::Completed).await,
         Over::Failed(failure) => {
             error_frame(&mut stream.output, &failure);
             stream.finish(End::Unfinished).await

@@ -15,13 +15,14 @@ use bytes::Bytes;
 use quinn::{SendStream, WriteError};
 use tollgate_protocol::{
     BrokerFrame, Code, Extensions, Frame, Pairs,
-    batch::{Body, ItemResult, Number, Progress},
+    batch::{Body, ItemResult, Progress},
+    job::JobAccepted,
     encode, encode_failure_body, encode_result_as, encode_result_head,
 };
 
 use super::stream::poll_now;
 use crate::{
-    batch::{Failure, Head, Reply, Report, Sink},
+    batch::{Accepted, Failure, Head, Reply, Report, Sink},
     tenancy::Refusal,
 };
 
@@ -188,7 +189,7 @@ impl Sink for Output {
             attempts: head.attempts,
             queued_us: head.queued.as_micros() as u64,
             duration_us: head.duration.as_micros() as u64,
-            number: Number::default(),
+            number: head.number,
             metadata: Pairs::EMPTY,
             extensions: Extensions::EMPTY,
             body: Body::Payload(&[]),
@@ -231,6 +232,17 @@ impl Sink for Output {
 
     fn is_full(&self) -> bool {
         self.len() >= FULL_BYTES
+    }
+
+    fn accepted(&mut self, a: &Accepted, tenant: Option<&str>) {
+        self.frame(&BrokerFrame::JobAccepted(JobAccepted {
+            id: a.item,
+            tenant,
+            job_id: a.job,
+            existing: a.existing,
+            number: a.number,
+            extensions: Extensions::EMPTY,
+        }));
     }
 
     fn progress(&mut self, r: &Report) {

@@ -19,7 +19,7 @@ use tollgate_protocol::{
     close::StreamCode,
 };
 
-use super::{batch, config::ms, connection::Peer, describe, output::Output, work};
+use super::{batch, config::ms, connection::Peer, describe, jobs, output::Output, work};
 use crate::batch::Failure;
 
 /// How a stream came to its end, for the connection that counts.
@@ -41,6 +41,8 @@ pub(super) struct Stream {
     pub output: Output,
     /// When the bytes that are being read arrived.
     pub arrived: Instant,
+    /// Whether the final frame is among what goes out.
+    pub is_final: bool,
 }
 
 pub(super) fn varint(code: StreamCode) -> VarInt {
@@ -61,6 +63,7 @@ pub(super) async fn serve(peer: Arc<Peer>, send: SendStream, recv: RecvStream) -
         splitter: Splitter::new(frame_bytes_max),
         output: Output::default(),
         arrived: Instant::now(),
+        is_final: false,
     };
     let limit = ms(peer.services.config.limits.first_frame_timeout_ms);
     // Mostly it is there already: then neither timer nor watch is needed.
@@ -171,6 +174,20 @@ impl Stream {
                     Err(refusal) => refusal,
                 }
             }
+            Ok(ClientFrame::Attach(attach)) => match jobs::attach(peer, &attach) {
+                Ok(asked) => {
+                    self.splitter.advance();
+                    return jobs::follow(peer, self, asked).await;
+                }
+                Err(refusal) => refusal,
+            },
+            Ok(ClientFrame::Job(ask)) => match jobs::ask(peer, &ask) {
+                Ok(asked) => {
+                    self.splitter.advance();
+                    return jobs::answer(peer, self, asked).await;
+                }
+                Err(refusal) => refusal,
+            },
             Ok(ClientFrame::Reserved(op)) => not_built(op),
             Ok(ClientFrame::Work(open)) => match work::open(peer, &open) {
                 Ok(opened) => {
@@ -182,7 +199,7 @@ impl Stream {
             Ok(other) => Failure::new(
                 Code::InvalidAction,
                 format!(
-                    "a stream does not begin with {}, but with Batch, Describe or Work",
+                    "a stream does not begin with {}, but with Batch, Attach, Job, Describe or Work",
                     other.name()
                 ),
             ),

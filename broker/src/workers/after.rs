@@ -6,7 +6,7 @@ use super::{
     call::Cell,
     lease::{Held, Outgoing},
 };
-use crate::batch::{Mailbox, Slot};
+use crate::batch::{Begun, Mailbox, Slot};
 
 /// Things to do, or to drop, under no lock.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(super) struct After {
     /// Payloads and contexts are others' values.
     pub cells: Vec<Arc<Cell>>,
     pub outgoing: Vec<Outgoing>,
+    /// Attempts that begin, whose count somebody keeps.
+    pub begun: Vec<Begun>,
     pub mailboxes: Vec<Arc<Mailbox>>,
 }
 
@@ -27,6 +29,7 @@ impl After {
         for (cell, attempt, held) in self.reports {
             cell.task.ctx.as_attempt(attempt).progress(held.done, held.total, &held.message);
         }
+        self.begun.iter().for_each(|begun| begun());
         self.wakers.into_iter().for_each(Waker::wake);
         self.mailboxes.iter().for_each(|m| m.nudge());
         drop(self.slots);

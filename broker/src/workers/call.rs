@@ -36,13 +36,9 @@ impl Remote for Route {
     fn call(&self, task: Task) -> Pin<Box<dyn Call>> {
         let workers = Workers::upgrade(&self.workers);
         let now = workers.as_ref().map_or_else(Now::start, Workers::now);
-        let public = Public {
-            waker: None,
-            phase: Phase::Waits(now.at),
-            stopped: None,
-            attempts: 0,
-            outcome: None,
-        };
+        let attempts = task.once.as_ref().map_or(0, |once| once.attempts_before);
+        let phase = Phase::Waits(now.at);
+        let public = Public { waker: None, phase, stopped: None, attempts, outcome: None };
         let cell = Arc::new(Cell {
             recipe: self.recipe,
             task,
@@ -54,6 +50,11 @@ impl Remote for Route {
             workers.with(|state, after| workers.queue(state, &cell, now, after));
         }
         Box::pin(Queued { workers: self.workers.clone(), cell, room: None })
+    }
+
+    fn is_served(&self) -> bool {
+        let workers = Workers::upgrade(&self.workers);
+        workers.is_some_and(|w| w.with(|state, _| state.is_served(self.recipe)))
     }
 }
 

@@ -169,6 +169,9 @@ impl State {
         };
         serving.leases.insert(number, lease);
         cell.moves(Place::Leased(session, number));
+        if let Some(begun) = cell.task.once.as_ref().and_then(|once| once.begun.clone()) {
+            after.begun.push(begun);
+        }
         let dispatch = Dispatch { cell: cell.clone(), lease: number, recipe, attempt };
         serving.outgoing.push(Outgoing::Dispatch(dispatch));
         after.wakers.extend(serving.waker.take());

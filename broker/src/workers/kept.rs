@@ -8,7 +8,7 @@ use super::{Prepared, Registration, Workers, state::Known};
 use crate::{
     batch::{Failure, Owner},
     store::{
-        CommitError, Fence, Kind, Store,
+        CommitError, Fence, Kind, Space, Store,
         keyed::{Kept, Keyed, OpenError, Place},
         record::system::WORKER_RECIPES,
     },
@@ -43,7 +43,7 @@ const PLACE: Place = Place {
     stream: WORKER_RECIPES,
     put: Kind::WorkerRecipe,
     removed: Kind::WorkerRecipeForgotten,
-    from_reserve: false,
+    space: Space::Free,
 };
 
 /// Opens what is kept; the recipes that were known, but for those of tenants that are gone.

@@ -391,7 +391,9 @@ impl Workers {
     fn lose(&self, state: &mut State, cell: Arc<Cell>, after: &mut After) {
         let spec = cell.task.entry.spec();
         let attempts = cell.attempts();
-        if spec.idempotent && attempts < spec.retry.attempts_max && state.push(&cell).is_some() {
+        let again = spec.idempotent && attempts < spec.retry.attempts_max;
+        // Who tries just once keeps count elsewhere.
+        if again && cell.task.once.is_none() && state.push(&cell).is_some() {
             after.wakers.extend(cell.waits_again());
             return;
         }

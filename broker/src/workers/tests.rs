@@ -89,6 +89,7 @@ impl House {
             payload: Bytes::from_static(b"x"),
             claim,
             timeout: Duration::from_secs(5),
+            once: None,
         };
         Some(entry.handler.remote()?.call(task))
     }

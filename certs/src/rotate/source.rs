@@ -29,10 +29,10 @@ pub enum RotateError {
         /// What happened.
         source: io::Error,
     },
-    /// A revocation list or the deny list was there and is gone, which would let those back in
-    /// whom it kept out.
-    #[error("{0} is gone; to revoke nobody, leave an empty list in its place")]
-    Vanished(PathBuf),
+    /// A revocation list or the deny list is not where it should be, which would let those in whom
+    /// it keeps out.
+    #[error("{0} is not there; to revoke nobody, leave an empty list in its place")]
+    Missing(PathBuf),
     /// A file is not PEM of the kind expected.
     #[error("{path}: {source}")]
     Pem {
@@ -147,7 +147,7 @@ impl Source {
         let lists = paths.crls.iter().chain(&paths.deny);
         for ((path, was), is) in lists.zip(before).zip(&now) {
             if *was && !*is {
-                return Err(RotateError::Vanished(path.clone()));
+                return Err(RotateError::Missing(path.clone()));
             }
         }
         Ok(())

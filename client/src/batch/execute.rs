@@ -21,6 +21,7 @@ use super::{
     ledger::Ids,
     options::open_stream,
     outbox::{GATHER_BYTES, HEAD_BYTES_GUESS, Outbox, Pushed},
+    resume::Home,
 };
 use crate::{
     client::Client,
@@ -197,6 +198,8 @@ fn again(
     requests.retain(|request| {
         // Both are in the order of the ids, and every request has its result.
         let result = results.find(|r| Some(r.id) == request.id);
+        // A job was tried by the broker as often as makes sense.
+        let result = result.filter(|r| !r.is_job());
         let failure = result.and_then(ItemResult::failure).filter(|f| f.retryable);
         let hint = failure.and_then(|f| options.retry.wait(tries, f.retry_after, spread));
         wait = wait.max(hint.unwrap_or_default());
@@ -252,10 +255,9 @@ async fn run<I: Iterator<Item = Request>>(
 ) -> Result<(Summary, Ids), Broken> {
     // An id that the caller chose is that of the first try; later ones are batches of their own.
     let id = options.id.filter(|_| tries == 1).unwrap_or_else(BatchId::random);
-    let left = due.map(|due| due.saturating_duration_since(Instant::now()));
-    let open = options.open(id, left);
     let likely = feed.rest.size_hint().0.max(feed.taken.len()).min(GATHER_BYTES);
-    let stream = open_stream(client, &open, likely * 2 * HEAD_BYTES_GUESS)
+    let home = Home::new(client.clone(), options.clone(), id, due);
+    let stream = open_stream(home, likely * 2 * HEAD_BYTES_GUESS)
         .await
         .map_err(|error| Broken { again: !matches!(error, BatchError::Connect(_)), error })?;
     // Dropped with this future, and then cancels.
@@ -297,7 +299,7 @@ async fn drive<I: Iterator<Item = Request>>(
             EventRef::Progress(p) => on_progress(&Progress::own(&p)),
             EventRef::Accepted(_) => accepted = true,
             EventRef::Summary(s) => summary = Some(s.clone()),
-            EventRef::Throttled(_) | EventRef::Notice(_) => {}
+            EventRef::JobAccepted(_) | EventRef::Throttled(_) | EventRef::Notice(_) => {}
         };
         let polled = stream.poll_drive(cx, true, &mut fill, &mut visit);
         match wrong.take() {

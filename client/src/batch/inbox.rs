@@ -11,37 +11,46 @@ use std::{
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream, VarInt};
-use tollgate_protocol::{
-    BrokerFrame, Run, Splitter, batch::Accepted, close::StreamCode, limits::PREFIX_BYTES,
-};
+use tollgate_protocol::{Run, Splitter, close::StreamCode, limits::PREFIX_BYTES};
 
-use super::{ledger::Ledger, outbox::PASS_ALONG_BYTES};
+use super::{
+    back::Back,
+    judge::{Judge, LookUp},
+    outbox::PASS_ALONG_BYTES,
+};
 use crate::{
     error::{BatchError, Disconnected, Violation},
-    event::{Event, EventRef, Summary},
-    frame_name,
-    item::Failure,
+    event::{Event, EventRef},
 };
 
 /// Notices kept for a reader who does not come; later ones are dropped.
 const NOTICES_KEPT_MAX: usize = 16;
 
 pub(super) struct Inbox {
-    stream: RecvStream,
+    /// The batch's own stream, unless it is lost.
+    stream: Option<RecvStream>,
     splitter: Splitter,
     pub(super) judge: Judge,
     kept: Kept,
+    /// What takes the place of a lost stream.
+    pub(super) back: Option<Box<Back>>,
     pub(super) end: Option<End>,
 }
 
-/// Brings the list of sent items up to date, and says whether the batch is sealed.
-pub(super) type LookUp<'a> = &'a mut dyn FnMut(&mut Ledger) -> bool;
+/// From where something has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The batch's own stream.
+    Own,
+    /// A stream attached to its jobs, after a loss.
+    Attached,
+}
 
 /// How the receiving side ended.
 #[derive(Debug, Clone)]
 pub(super) enum End {
-    /// With its summary.
-    Summary,
+    /// Well: with its summary, or detached.
+    Done,
     /// Otherwise; the flag says whether the reader was told.
     Failed(BatchError, bool),
     /// The reader went away.
@@ -51,17 +60,35 @@ pub(super) enum End {
 impl Inbox {
     pub(super) fn new(stream: RecvStream, frame_bytes_max: usize) -> Self {
         Inbox {
-            stream,
+            stream: Some(stream),
             splitter: Splitter::new(frame_bytes_max),
             judge: Judge::default(),
             kept: Kept::default(),
+            back: None,
             end: None,
         }
     }
 
+    /// Whether the batch's own stream is there to be read.
+    pub(super) fn has_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Lets go of the batch's own stream.
+    pub(super) fn lose_stream(&mut self) {
+        self.stream = None;
+    }
+
+    /// Reads on from another stream, of which `splitter` holds what has arrived already.
+    pub(super) fn replace_stream(&mut self, stream: RecvStream, splitter: Splitter) {
+        self.stream = Some(stream);
+        self.splitter = splitter;
+    }
+
     /// Reads what has arrived, once. Ready with false when the stream ended.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BatchError>> {
-        let read = pin!(self.stream.read_chunks(self.splitter.buffers())).poll(cx);
+        let Some(stream) = &mut self.stream else { return Poll::Pending };
+        let read = pin!(stream.read_chunks(self.splitter.buffers())).poll(cx);
         Poll::Ready(match ready!(read) {
             Ok(Some(n)) => {
                 self.splitter.filled(n);
@@ -77,15 +104,21 @@ impl Inbox {
 
     /// Shows every whole frame that has arrived to `visit`. A payload that may be kept without a
     /// copy comes with the buffer whose tail it is, if `own` says that such buffers are wanted.
-    ///
     pub(super) fn visit(
         &mut self,
+        source: Source,
         own: bool,
         look_up: LookUp<'_>,
         visit: &mut impl FnMut(EventRef<'_>, Option<&Bytes>),
     ) -> Result<(), BatchError> {
-        let Inbox { splitter, judge, .. } = self;
-        while judge.summary.is_none() {
+        let Inbox { splitter, judge, back, .. } = self;
+        if source == Source::Attached {
+            return match back {
+                Some(back) => back.visit(judge, look_up, visit),
+                None => Ok(()),
+            };
+        }
+        while judge.last.is_none() {
             if own
                 && splitter.peek()?.is_some_and(|frame| frame.len() >= PASS_ALONG_BYTES)
                 && let Some(frame) = splitter.take_gathered()
@@ -102,7 +135,7 @@ impl Inbox {
                 if let Some(event) = judge.judge(frame, look_up)? {
                     visit(event, None);
                 }
-                if judge.summary.is_some() {
+                if judge.last.is_some() {
                     break;
                 }
             }
@@ -118,9 +151,9 @@ impl Inbox {
     }
 
     /// Keeps every event that has arrived, but for the summary.
-    pub(super) fn keep(&mut self, look_up: LookUp<'_>) -> Result<(), BatchError> {
+    pub(super) fn keep(&mut self, source: Source, look_up: LookUp<'_>) -> Result<(), BatchError> {
         let mut kept = std::mem::take(&mut self.kept);
-        let result = self.visit(true, look_up, &mut |event, backing| match event {
+        let result = self.visit(source, true, look_up, &mut |event, backing| match event {
             EventRef::Summary(_) => {}
             event => kept.push(Event::own(&event, backing)),
         });
@@ -140,97 +173,18 @@ impl Inbox {
     /// Looks whether the end of the stream is here already, which spares the broker a stop.
     pub(super) fn drain(&mut self, cx: &mut Context<'_>) {
         let mut chunk = [Bytes::new()];
-        let _ = pin!(self.stream.read_chunks(&mut chunk)).poll(cx);
-    }
-
-    /// Wants no more results: for the broker a cancellation.
-    pub(super) fn stop(&mut self) {
-        // Refused only when it ended already.
-        let _ = self.stream.stop(VarInt::from_u32(StreamCode::CancelAll.number()));
-    }
-}
-
-/// What a client may be told, given what it sent and heard before.
-#[derive(Default)]
-pub(super) struct Judge {
-    ledger: Ledger,
-    accepted: bool,
-    /// Set as soon as `Accepted` came, taken by who passes it on.
-    pub(super) news: Option<u32>,
-    /// Set at the end, taken by who ends the batch.
-    pub(super) summary: Option<Summary>,
-}
-
-impl Judge {
-    #[inline]
-    fn judge<'a>(
-        &'a mut self,
-        frame: &'a [u8],
-        look_up: LookUp<'_>,
-    ) -> Result<Option<EventRef<'a>>, BatchError> {
-        let frame = BrokerFrame::decode(frame).map_err(Violation::from)?;
-        if let BrokerFrame::Result(r) = &frame
-            && self.accepted
-        {
-            if !self.ledger.knows(r.id) {
-                look_up(&mut self.ledger);
-            }
-            self.ledger.result(r.id, r.code)?;
-            check_extensions(&r.extensions)?;
-            return Ok(Some(EventRef::Result(*r)));
+        if let Some(stream) = &mut self.stream {
+            let _ = pin!(stream.read_chunks(&mut chunk)).poll(cx);
         }
-        self.judge_rare(frame, look_up)
     }
 
-    /// Everything but results.
-    fn judge_rare<'a>(
-        &'a mut self,
-        frame: BrokerFrame<'a>,
-        look_up: LookUp<'_>,
-    ) -> Result<Option<EventRef<'a>>, BatchError> {
-        Ok(Some(match frame {
-            BrokerFrame::Alive => return Ok(None),
-            BrokerFrame::Error { code, failure } => {
-                return Err(BatchError::Failed(Box::new(Failure::own(code, &failure))));
-            }
-            BrokerFrame::Accepted(a) if !self.accepted => {
-                self.accept(&a)?;
-                EventRef::Accepted(a)
-            }
-            other if !self.accepted => {
-                return Err(Violation::Unexpected(frame_name(&other)).into());
-            }
-            BrokerFrame::Progress(p) => {
-                if !self.ledger.knows(p.id) {
-                    look_up(&mut self.ledger);
-                }
-                self.ledger.progress(p.id)?;
-                EventRef::Progress(p)
-            }
-            BrokerFrame::Throttled(t) => EventRef::Throttled(t),
-            BrokerFrame::Notice(n) => EventRef::Notice(n),
-            BrokerFrame::Summary(s) => {
-                let sealed = look_up(&mut self.ledger);
-                self.ledger.summary(&s, sealed)?;
-                check_extensions(&s.extensions)?;
-                EventRef::Summary(self.summary.insert(Summary::own(&s)))
-            }
-            other => return Err(Violation::Unexpected(frame_name(&other)).into()),
-        }))
-    }
-
-    fn accept(&mut self, a: &Accepted<'_>) -> Result<(), Violation> {
-        check_extensions(&a.extensions)?;
-        self.accepted = true;
-        self.news = Some(a.frame_bytes_max);
-        Ok(())
-    }
-}
-
-fn check_extensions(e: &tollgate_protocol::Extensions<'_>) -> Result<(), Violation> {
-    match e.first_critical() {
-        None => Ok(()),
-        Some(e) => Err(Violation::CriticalExtension(e.number)),
+    /// Wants no more results: for the broker a cancellation of what is no job.
+    pub(super) fn stop(&mut self) {
+        self.back = None;
+        if let Some(stream) = &mut self.stream {
+            // Refused only when it ended already.
+            let _ = stream.stop(VarInt::from_u32(StreamCode::CancelAll.number()));
+        }
     }
 }
 
@@ -240,7 +194,7 @@ impl From<tollgate_protocol::FrameTooLarge> for BatchError {
     }
 }
 
-/// Events that wait for their reader: a result for each item at most, the newest progress of each,
+/// Events that wait for their reader: a result and a job for each item at most, the newest progress of each,
 /// the newest throttling, a few notices.
 #[derive(Default)]
 struct Kept {

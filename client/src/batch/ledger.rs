@@ -3,7 +3,9 @@
 //! Ids rise strictly, so they are kept as runs: a batch numbered without gaps takes one run and a
 //! bit an item. No I/O.
 
-use tollgate_protocol::batch::{Ended, Summary};
+use std::time::Duration;
+
+use tollgate_protocol::batch::{Ended, Number, Summary};
 
 use crate::error::Violation;
 
@@ -70,6 +72,8 @@ pub(super) struct Ledger {
     sent: Ids,
     /// A bit an item, in the order of sending: it has its result.
     answered: Vec<u64>,
+    /// A bit an item, likewise: it is or was a job.
+    jobs: Vec<u64>,
     results: u64,
     succeeded: u64,
     /// How many failed with each code, in the order of the codes.
@@ -110,6 +114,52 @@ impl Ledger {
         Ok(())
     }
 
+    /// Records that an item became a job, which must still be without a result.
+    pub(super) fn job(&mut self, id: u64) -> Result<(), Violation> {
+        self.progress(id)?;
+        let at = self.sent.position(id).ok_or(Violation::StrangeItem(id))?;
+        let (word, bit) = ((at / 64) as usize, 1 << (at % 64));
+        if word >= self.jobs.len() {
+            self.jobs.resize(word + 1, 0);
+        }
+        if self.jobs[word] & bit != 0 {
+            return Err(Violation::SecondJob(id));
+        }
+        self.jobs[word] |= bit;
+        Ok(())
+    }
+
+    /// The items that have no result, in the order of their ids, and whether each is a job.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = (u64, bool)> {
+        let has = |bits: &[u64], at: usize| {
+            bits.get(at / 64).is_some_and(|word| word & (1 << (at % 64)) != 0)
+        };
+        let ids = self.sent.iter().enumerate();
+        ids.filter(move |(at, _)| !has(&self.answered, *at))
+            .map(move |(at, id)| (id, has(&self.jobs, at)))
+    }
+
+    /// Whether every item that was sent has its result.
+    pub(super) fn is_complete(&self) -> bool {
+        self.results == self.sent.len()
+    }
+
+    /// The end as it is counted here, for a batch whose stream was lost.
+    pub(super) fn own_summary(&self, duration: Duration) -> crate::event::Summary {
+        crate::event::Summary {
+            ended: Ended::Sealed,
+            total: self.results,
+            succeeded: self.succeeded,
+            failed: self.failed.clone(),
+            last_id_read: self.sent.last(),
+            duration,
+            bytes_in: 0,
+            bytes_out: 0,
+            throttled: Duration::ZERO,
+            number: Number::default(),
+        }
+    }
+
     /// Judges progress of an item, which must still be without a result.
     pub(super) fn progress(&self, id: u64) -> Result<(), Violation> {
         let at = self.sent.position(id).ok_or(Violation::StrangeItem(id))?;
@@ -148,7 +198,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use tollgate_protocol::{Extensions, batch::Number};
+    use tollgate_protocol::Extensions;
 
     use super::*;
 
@@ -215,6 +265,18 @@ mod tests {
         assert_eq!(l.progress(0), Ok(()));
         assert_eq!(l.progress(70), Err(Violation::SecondResult(70)));
         assert_eq!(l.progress(69), Err(Violation::StrangeItem(69)));
+    }
+
+    #[test]
+    fn an_item_becomes_a_job_once_and_before_its_result() {
+        let mut l = ledger([3, 4, 90]);
+        assert_eq!(l.job(4), Ok(()));
+        assert_eq!(l.job(4), Err(Violation::SecondJob(4)));
+        assert_eq!(l.job(5), Err(Violation::StrangeItem(5)));
+        assert_eq!(l.result(3, 0), Ok(()));
+        assert_eq!(l.job(3), Err(Violation::SecondResult(3)));
+        assert_eq!(l.unanswered().collect::<Vec<_>>(), [(4, true), (90, false)]);
+        assert!(!l.is_complete());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What a caller asks for a batch as a whole.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tollgate_protocol::{
     Extensions,
@@ -9,7 +12,7 @@ use tollgate_protocol::{
     limits,
 };
 
-use super::{Batch, BatchResult, execute::execute, stream::BatchStream};
+use super::{Batch, BatchResult, execute::execute, resume::Home, stream::BatchStream};
 use crate::{
     client::Client,
     error::{BatchError, Disconnected},
@@ -28,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) deadline: Option<Duration>,
     pub(crate) priority: u8,
     pub(crate) traceparent: Option<Arc<str>>,
+    pub(crate) durability: Durability,
     pub(crate) retry: RetryPolicy,
 }
 
@@ -42,6 +46,7 @@ impl Options {
             deadline: None,
             priority: limits::PRIORITY_DEFAULT,
             traceparent: None,
+            durability: Durability::Ephemeral,
             retry,
         }
     }
@@ -51,7 +56,7 @@ impl Options {
         BatchOpen {
             batch_id: id,
             tenant: self.tenant.as_deref(),
-            durability: Durability::Ephemeral,
+            durability: self.durability,
             mode: self.mode,
             order: self.order,
             concurrency_max: self.concurrency_max,
@@ -102,6 +107,15 @@ impl BatchBuilder {
     /// Gateways only: the tenant for whom every item is, unless the item names its own.
     pub fn tenant(mut self, tenant: impl Into<Arc<str>>) -> Self {
         self.options.tenant = Some(tenant.into());
+        self
+    }
+
+    /// Makes the batch durable: each item becomes a job, on the broker's stable storage before it
+    /// is accepted, and losing the connection cancels nothing. The batch goes on over a new
+    /// connection by itself, for as long as the client's
+    /// [`patience`](crate::ClientBuilder::patience).
+    pub fn durable(mut self) -> Self {
+        self.options.durability = Durability::Durable;
         self
     }
 
@@ -172,26 +186,23 @@ impl BatchBuilder {
     pub async fn open(self) -> Result<Batch, BatchError> {
         let BatchBuilder { client, options } = self;
         let id = options.id.unwrap_or_else(BatchId::random);
-        let open = options.open(id, options.deadline);
-        let stream = open_stream(&client, &open, 0).await?;
+        let due = options.deadline.map(|d| Instant::now() + d);
+        let stream = open_stream(Home::new(client, options, id, due), 0).await?;
         Ok(Batch::new(stream, id))
     }
 }
 
 /// Opens a stream, on a new connection if the one there was is found lost only now: nothing was
 /// sent yet.
-pub(super) async fn open_stream(
-    client: &Client,
-    open: &BatchOpen<'_>,
-    capacity: usize,
-) -> Result<BatchStream, BatchError> {
-    let lost: Disconnected = match BatchStream::open(client.session().await?, open, capacity).await
-    {
+pub(super) async fn open_stream(home: Home, capacity: usize) -> Result<BatchStream, BatchError> {
+    let session = home.client.session().await?;
+    let lost: Disconnected = match BatchStream::open(session, home.clone(), capacity).await {
         Ok(stream) => return Ok(stream),
         Err(lost) => lost,
     };
     if !lost.retryable() {
         return Err(lost.into());
     }
-    Ok(BatchStream::open(client.session().await?, open, capacity).await?)
+    let session = home.client.session().await?;
+    Ok(BatchStream::open(session, home, capacity).await?)
 }

@@ -4,7 +4,7 @@
 //! what comes back, except why it must stop.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quinn::{SendStream, VarInt, WriteError};
 use tollgate_protocol::{
     ClientFrame, Code,
-    batch::{self, BatchOpen, CancelScope},
+    batch::{self, BatchOpen, CancelScope, Durability},
     close::StreamCode,
     encode, encode_request_head,
     limits::PREFIX_BYTES,
@@ -59,6 +59,21 @@ pub(super) struct Outbox {
     pub(super) anything_written: bool,
     /// Why nothing is written any more.
     pub(super) closed: Option<BatchError>,
+    /// Requests on this stream: what a seal counts.
+    on_stream: u64,
+    /// Whether the broker keeps the batch.
+    pub(super) durable: bool,
+    /// Items of a durable batch that are not known to be on the broker's storage, to be sent again
+    /// should the stream be lost. Bounded by what the broker reads ahead of its storage.
+    pub(super) unaccepted: BTreeMap<u64, Request>,
+    /// The stream is lost and another not there yet: nothing can be written.
+    paused: bool,
+    /// The stream is lost, and what is said about the batch goes another way.
+    pub(super) away: bool,
+    /// The last cancellation that was asked for.
+    pub(super) cancelled: Option<CancelScope>,
+    /// The client wants to hear no more once all is accepted.
+    pub(super) detached: bool,
 }
 
 /// How far the client has come with saying what it wants.
@@ -107,13 +122,20 @@ impl Outbox {
             stage: Stage::Open,
             anything_written: false,
             closed: None,
+            on_stream: 0,
+            durable: open.durability == Durability::Durable,
+            unaccepted: BTreeMap::new(),
+            paused: false,
+            away: false,
+            cancelled: None,
+            detached: false,
         }
     }
 
-    /// Whether enough is gathered to be written before more is taken.
+    /// Whether enough is gathered to be written before more is taken, or nothing can be taken now.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.queued >= GATHER_BYTES
+        self.queued >= GATHER_BYTES || self.paused
     }
 
     pub(super) fn check_open(&self) -> Result<(), BatchError> {
@@ -144,20 +166,33 @@ impl Outbox {
             return Ok(Pushed::Taken(id));
         }
         let payload = &request.payload;
-        self.push_frame(id, &request.head(id), payload.len(), |outbox| {
-            if payload.len() < PASS_ALONG_BYTES {
-                outbox.gathered.extend_from_slice(payload);
-            } else {
-                outbox.pass_along(payload.clone());
-            }
-        })
+        let taken = self.push_frame(id, &request.head(id), payload.len(), |outbox| {
+            outbox.put_payload(payload);
+        })?;
+        if self.durable && self.sent.last() == Some(id) {
+            self.unaccepted.insert(id, request.clone());
+        }
+        Ok(taken)
+    }
+
+    fn put_payload(&mut self, payload: &Bytes) {
+        if payload.len() < PASS_ALONG_BYTES {
+            self.gathered.extend_from_slice(payload);
+        } else {
+            self.pass_along(payload.clone());
+        }
     }
 
     /// Takes an item whose payload is borrowed, so that it is always gathered.
     pub(super) fn push_raw(&mut self, r: &batch::Request<'_>) -> Result<Pushed, BatchError> {
         let id = self.next_id(Some(r.id))?;
         let payload = r.payload;
-        self.push_frame(id, r, payload.len(), |o| o.gathered.extend_from_slice(payload))
+        let taken =
+            self.push_frame(id, r, payload.len(), |o| o.gathered.extend_from_slice(payload))?;
+        if self.durable && self.sent.last() == Some(id) {
+            self.unaccepted.insert(id, Request::own(r));
+        }
+        Ok(taken)
     }
 
     #[inline]
@@ -182,6 +217,7 @@ impl Outbox {
         }
         put_payload(self);
         self.queued += wire;
+        self.on_stream += 1;
         self.sent.push(id);
         self.last_id = Some(id);
         Ok(Pushed::Taken(id))
@@ -194,27 +230,88 @@ impl Outbox {
 
     /// Seals the batch with what was sent; with `fin`, the stream ends with it.
     pub(super) fn seal(&mut self, fin: bool) {
-        self.control(&ClientFrame::Seal { items: self.sent.len() });
+        self.control(&ClientFrame::Seal { items: self.on_stream });
         self.stage = if fin { Stage::Finishing } else { Stage::Sealed };
+    }
+
+    /// Wants to hear no more of the sealed batch than that it is accepted.
+    pub(super) fn detach(&mut self) {
+        self.detached = true;
+        self.control(&ClientFrame::Detach);
+        self.stage = Stage::Finishing;
+    }
+
+    /// Nothing can be written until there is another stream; what is not accepted is kept.
+    pub(super) fn lose(&mut self) {
+        self.pieces.clear();
+        self.gathered.clear();
+        (self.at, self.written, self.queued) = (0, 0, 0);
+        (self.paused, self.away) = (true, true);
+        if matches!(self.closed, Some(BatchError::Disconnected(_) | BatchError::Stopped(_))) {
+            self.closed = None;
+        }
+    }
+
+    /// Goes on over another stream, on which the batch is open: what is not known to be accepted
+    /// is sent again, and what was said behind it.
+    pub(super) fn resume(&mut self, stream: SendStream) {
+        self.stream = stream;
+        (self.paused, self.away) = (false, false);
+        let unaccepted = std::mem::take(&mut self.unaccepted);
+        for (id, request) in &unaccepted {
+            let (start, payload) = (self.gathered.len(), &request.payload);
+            encode_request_head(&request.head(*id), payload.len(), &mut self.gathered);
+            self.queued += self.gathered.len() - start + payload.len();
+            self.put_payload(payload);
+        }
+        self.on_stream = unaccepted.len() as u64;
+        self.unaccepted = unaccepted;
+        if self.stage != Stage::Open {
+            self.control(&ClientFrame::Seal { items: self.on_stream });
+        }
+        if let Some(scope) = self.cancelled {
+            self.control(&ClientFrame::Cancel(scope));
+        }
+        if self.detached {
+            self.control(&ClientFrame::Detach);
+        }
+        if self.stage == Stage::Finished {
+            self.stage = Stage::Finishing;
+        }
+    }
+
+    /// The batch is sealed at the broker: there is nothing to write, and no stream for it.
+    pub(super) fn found_sealed(&mut self) {
+        self.paused = false;
+        if self.stage == Stage::Open {
+            self.closed.get_or_insert(BatchError::Sealed);
+        }
     }
 
     /// Cancels in band behind what is gathered, or by a reset when that cannot be written at once.
     pub(super) fn cancel(&mut self, scope: CancelScope, cx: &mut Context<'_>) {
+        self.cancelled = Some(scope);
+        if self.away {
+            // Said by whoever reads, on another stream.
+            self.closed.get_or_insert(BatchError::Cancelled);
+            return;
+        }
         let stopped = matches!(self.closed, Some(BatchError::Stopped(_)));
         if !stopped {
             self.control(&ClientFrame::Cancel(scope));
         }
         if stopped || self.poll_flush(cx).is_pending() {
-            self.reset(match scope {
-                CancelScope::Pending => StreamCode::CancelPending,
-                CancelScope::All => StreamCode::CancelAll,
-            });
+            self.reset(code_of(scope));
         }
         // Requests behind a cancellation are discarded by the broker.
         self.closed.get_or_insert(BatchError::Cancelled);
     }
 
     fn control(&mut self, frame: &ClientFrame<'_>) {
+        if self.paused {
+            // Said once there is another stream.
+            return;
+        }
         let start = self.gathered.len();
         encode(frame, &mut self.gathered);
         self.queued += self.gathered.len() - start;
@@ -247,6 +344,11 @@ impl Outbox {
         match self.stage {
             // When it is closed already, everything was said: a cancellation in band, say, which a
             // reset must not sharpen.
+            Stage::Open if self.durable && self.closed.is_none() => {
+                // The broker keeps it open for a while and then seals it.
+                let _ = self.poll_flush(cx);
+                let _ = self.stream.finish();
+            }
             Stage::Open if self.closed.is_none() => self.reset(StreamCode::CancelAll),
             Stage::Sealed => {
                 self.stage = Stage::Finishing;
@@ -260,6 +362,9 @@ impl Outbox {
     /// Writes what is gathered. Ready once all of it is quinn's, or when nothing can be written
     /// any more: `closed` then says why.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.paused {
+            return Poll::Pending;
+        }
         while self.queued > 0 {
             let result = match self.poll_write(cx) {
                 Poll::Ready(result) => result,
@@ -269,6 +374,11 @@ impl Outbox {
                 Ok(n) => {
                     self.queued -= n;
                     self.anything_written = true;
+                }
+                // Whoever reads finds it out as well, and looks for another stream.
+                Err(WriteError::ConnectionLost(_)) if self.durable => {
+                    self.lose();
+                    return Poll::Pending;
                 }
                 Err(e) => self.give_up(match e {
                     WriteError::Stopped(code) => BatchError::Stopped(code.into_inner()),
@@ -336,6 +446,14 @@ impl Outbox {
             self.hand_over();
         }
         self.pieces.push(payload);
+    }
+}
+
+/// What a reset that cancels this much says.
+pub(super) fn code_of(scope: CancelScope) -> StreamCode {
+    match scope {
+        CancelScope::Pending => StreamCode::CancelPending,
+        CancelScope::All => StreamCode::CancelAll,
     }
 }
 

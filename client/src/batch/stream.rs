@@ -18,11 +18,16 @@ use std::{
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
-use tollgate_protocol::{batch::BatchOpen, close::StreamCode};
+use tollgate_protocol::{
+    batch::{Durability, Order},
+    close::StreamCode,
+};
 
 use super::{
-    inbox::{End, Inbox, LookUp},
+    inbox::{End, Inbox, Source},
+    judge::{Last, LookUp, Said},
     outbox::{Outbox, Stage},
+    resume::Home,
 };
 use crate::{
     error::{BatchError, Disconnected},
@@ -42,6 +47,7 @@ pub(super) struct BatchStream {
     /// A sender is held up and found the inbox in use.
     sender_waits: AtomicBool,
     session: Arc<Session>,
+    pub(super) home: Home,
 }
 
 /// Who waits. Apart from the stream, because quinn keeps the waker: with the stream inside it, a
@@ -53,7 +59,7 @@ pub(super) struct Wakes {
 }
 
 impl Wakes {
-    fn wake_both(&self) {
+    pub(super) fn wake_both(&self) {
         self.sender.wake();
         self.events.wake();
     }
@@ -73,14 +79,19 @@ impl BatchStream {
     /// Opens a stream; nothing is written yet.
     pub(super) async fn open(
         session: Arc<Session>,
-        open: &BatchOpen<'_>,
+        home: Home,
         capacity: usize,
     ) -> Result<Self, Disconnected> {
         let (send, recv) = session.connection.open_bi().await?;
         let wakes = Arc::new(Wakes::default());
+        let outbox = Outbox::new(send, &home.open(), session.frame_bytes_max(), capacity);
+        let mut inbox = Inbox::new(recv, session.receive_frame_max);
+        inbox.judge.durable = home.options.durability == Durability::Durable;
+        inbox.judge.jobs.unordered = home.options.order == Order::Submission;
         Ok(BatchStream {
-            outbox: Mutex::new(Outbox::new(send, open, session.frame_bytes_max(), capacity)),
-            inbox: Mutex::new(Inbox::new(recv, session.receive_frame_max)),
+            outbox: Mutex::new(outbox),
+            inbox: Mutex::new(inbox),
+            home,
             both: Waker::from(wakes.clone()),
             wakes,
             sender_waits: AtomicBool::new(false),
@@ -173,8 +184,8 @@ impl BatchStream {
                 break;
             }
             fill(&mut self.outbox());
-            let read = self.poll_read(&mut inbox, |inbox, look_up| {
-                inbox.visit(own, look_up, &mut |event, backing| match event {
+            let read = self.poll_read(&mut inbox, |inbox, source, look_up| {
+                inbox.visit(source, own, look_up, &mut |event, backing| match event {
                     // Comes with the end, behind the items that were refused here.
                     EventRef::Summary(_) => {}
                     event => visit(event, backing),
@@ -232,32 +243,60 @@ impl BatchStream {
     fn poll_read(
         &self,
         inbox: &mut Inbox,
-        take: impl FnOnce(&mut Inbox, LookUp<'_>) -> Result<(), BatchError>,
+        take: impl FnOnce(&mut Inbox, Source, LookUp<'_>) -> Result<(), BatchError>,
     ) -> Poll<()> {
         let mut cx = self.context();
-        let result = match ready!(inbox.poll_fill(&mut cx)) {
-            Ok(true) => take(inbox, &mut |ledger| {
-                let outbox = self.outbox();
-                ledger.catch_up(&outbox.sent);
-                outbox.stage != Stage::Open
-            }),
-            Ok(false) => Err(BatchError::Cut),
-            Err(e) => Err(e),
+        let source = match inbox.poll_fill(&mut cx) {
+            Poll::Ready(Ok(true)) => Ok(Source::Own),
+            Poll::Ready(Ok(false)) => Err(BatchError::Cut),
+            Poll::Ready(Err(e)) => Err(e),
+            Poll::Pending => match ready!(self.poll_back(inbox, &mut cx)) {
+                Some(source) => Ok(source),
+                None => return Poll::Ready(()),
+            },
         };
+        match source {
+            Ok(source) => {
+                let taken = take(inbox, source, &mut self.look_up());
+                self.settle(inbox, source, taken);
+            }
+            Err(e) => self.settle(inbox, Source::Own, Err(e)),
+        }
+        Poll::Ready(())
+    }
+
+    fn look_up(&self) -> impl FnMut(&mut super::ledger::Ledger) -> Said + '_ {
+        |ledger| {
+            let outbox = self.outbox();
+            ledger.catch_up(&outbox.sent);
+            Said { sealed: outbox.stage != Stage::Open, detached: outbox.detached }
+        }
+    }
+
+    /// Draws the consequences of what was read.
+    fn settle(&self, inbox: &mut Inbox, source: Source, taken: Result<(), BatchError>) {
         if let Some(frame_bytes_max) = inbox.judge.news.take() {
             self.session.learn_frame_bytes_max(frame_bytes_max);
             self.outbox().frame_bytes_max = Some(frame_bytes_max as usize);
             self.wakes.sender.wake();
         }
-        match result {
-            Err(e) => self.fail(inbox, e),
-            Ok(()) => {
-                if let Some(summary) = inbox.judge.summary.take() {
-                    self.finish(inbox, summary);
-                }
+        if !inbox.judge.settled.is_empty() {
+            let mut outbox = self.outbox();
+            for id in inbox.judge.settled.drain(..) {
+                outbox.unaccepted.remove(&id);
             }
         }
-        Poll::Ready(())
+        match (taken, source) {
+            (Err(e), Source::Own) if self.can_come_back(inbox, &e) => self.come_back(inbox, e),
+            (Err(e), _) => self.fail(inbox, e),
+            (Ok(()), Source::Attached) => self.advance(inbox),
+            (Ok(()), Source::Own) => match inbox.judge.last.take() {
+                None => {}
+                Some(last) if inbox.back.is_some() => self.own_stream_ended(inbox, last),
+                Some(Last::Summary(summary)) => self.finish(inbox, Some(summary)),
+                Some(Last::Detached) => self.finish(inbox, None),
+            },
+        }
     }
 
     /// Writes what is gathered, now that there is nothing to read; true when that gave events.
@@ -268,37 +307,50 @@ impl BatchStream {
         keep_refused(inbox, &mut outbox)
     }
 
-    fn finish(&self, inbox: &mut Inbox, summary: Summary) {
+    /// The batch has come to its end, or the client detached from it.
+    pub(super) fn finish(&self, inbox: &mut Inbox, summary: Option<Summary>) {
         inbox.drain(&mut self.context());
-        inbox.end = Some(End::Summary);
+        inbox.end = Some(End::Done);
+        inbox.back = None;
         let mut outbox = self.outbox();
         keep_refused(inbox, &mut outbox);
-        inbox.keep_event(Event::Summary(summary));
+        if let Some(summary) = summary {
+            inbox.keep_event(Event::Summary(summary));
+        }
         outbox.end();
         drop(outbox);
         self.wakes.wake_both();
     }
 
-    fn fail(&self, inbox: &mut Inbox, e: BatchError) {
+    pub(super) fn fail(&self, inbox: &mut Inbox, e: BatchError) {
         let mut outbox = self.outbox();
         keep_refused(inbox, &mut outbox);
         outbox.give_up(e.clone());
         if !matches!(e, BatchError::Failed(_) | BatchError::Disconnected(_)) {
-            outbox.reset(StreamCode::CancelAll);
+            // A durable batch is let go, not cancelled: what is wrong may be this side's.
+            let code = if outbox.durable { StreamCode::Dropped } else { StreamCode::CancelAll };
+            outbox.reset(code);
             inbox.stop();
         }
+        inbox.back = None;
         drop(outbox);
         inbox.end = Some(End::Failed(e, false));
         self.wakes.wake_both();
     }
 
-    /// The reader went away: for the broker a cancellation.
+    /// The reader went away: for the broker a cancellation of what is no job.
     pub(super) fn drop_reader(&self) {
         let mut inbox = self.inbox();
         if inbox.end.is_none() {
+            let mut outbox = self.outbox();
+            if outbox.durable {
+                // What was sent is to be kept.
+                let _ = outbox.poll_flush(&mut self.context());
+            }
             inbox.stop();
             inbox.end = Some(End::Dropped);
-            self.outbox().give_up(BatchError::Cancelled);
+            outbox.give_up(BatchError::Cancelled);
+            drop(outbox);
             self.wakes.wake_both();
         }
     }

@@ -218,7 +218,7 @@ impl WorkerBuilder {
             }
             r.spec.check(&r.name)?;
         }
-        let (link, _, _) = self.client.into_link()?;
+        let (link, ..) = self.client.into_link()?;
         Ok(Worker {
             link,
             own_endpoint: self.own_endpoint,

@@ -280,11 +280,11 @@ async fn an_item_that_no_frame_can_carry_fails_alone_and_names_the_limit() {
         let failure = result.get(1).expect("item 1").failure().expect("it failed");
         assert_eq!(failure.code(), Some(Code::FrameTooLarge));
         assert!(failure.side_effect_free && !failure.retryable);
-        for part in ["limits.frame_bytes_max", "100000", "payload_bytes", "100015 bytes"] {
+        for part in ["limits.frame_bytes_max", "100000", "payload_bytes", "100016 bytes"] {
             assert!(failure.message.contains(part), "{:?} lacks {part}", failure.message);
         }
         assert_eq!(failure.details.get("limit"), Some("100000"));
-        assert_eq!(failure.details.get("length"), Some("100015"));
+        assert_eq!(failure.details.get("length"), Some("100016"));
         assert_eq!(failure.details.get("config_key"), Some("limits.frame_bytes_max"));
         assert_eq!(result.by_status(413).count(), 1);
         assert_eq!(result.successes().count(), 2);

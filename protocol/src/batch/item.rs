@@ -12,7 +12,7 @@ use crate::{
 pub struct Number {
     /// Changes only when the number space was lost.
     pub epoch: u64,
-    /// Rises by one within an epoch.
+    /// Rises within an epoch, over all of the tenant's jobs: a reader of some sees steps.
     pub sequence: u64,
 }
 
@@ -40,6 +40,9 @@ pub struct Request<'a> {
     pub timeout_ms: Option<u64>,
     /// Makes the item a job that is run once for this key.
     pub idempotency_key: Option<&'a str>,
+    /// Makes the item a job that does not start before this time, in milliseconds since the Unix
+    /// epoch.
+    pub not_before_unix_ms: Option<u64>,
     /// Gateways only: the tenant this item is for.
     pub tenant: Option<&'a str>,
     /// For the recipe.
@@ -56,6 +59,7 @@ impl<'a> Request<'a> {
             recipe,
             timeout_ms: None,
             idempotency_key: None,
+            not_before_unix_ms: None,
             tenant: None,
             metadata: Pairs::EMPTY,
             payload,
@@ -77,6 +81,7 @@ impl<'a> Request<'a> {
             idempotency_key: r.option("idempotency_key", |r| {
                 r.str("idempotency_key", limits::IDEMPOTENCY_KEY_BYTES_MAX)
             })?,
+            not_before_unix_ms: r.option("not_before_unix_ms", |r| r.u64("not_before_unix_ms"))?,
             tenant: r.option("tenant", |r| r.str("tenant", limits::TENANT_ID_BYTES_MAX))?,
             metadata: Pairs::read("metadata", r)?,
             payload: r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?,
@@ -89,6 +94,7 @@ impl<'a> Request<'a> {
         put_str(out, self.recipe);
         put_option(out, self.timeout_ms, put_u64);
         put_option(out, self.idempotency_key, put_str);
+        put_option(out, self.not_before_unix_ms, put_u64);
         put_option(out, self.tenant, put_str);
         self.metadata.put(out);
         put_bytes(out, self.payload);

@@ -1,5 +1,6 @@
 //! Arbitrary frames, every value within its bounds.
 
+pub mod job;
 pub mod work;
 
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -43,8 +44,6 @@ fn extensions() -> impl Strategy<Value = Vec<Ext>> {
 
 pub fn client() -> impl Strategy<Value = Client> {
     let reserved = select(vec![
-        Client::Attach,
-        Client::Job,
         Client::Produce,
         Client::Consume,
         Client::Topic,
@@ -62,6 +61,7 @@ pub fn client() -> impl Strategy<Value = Client> {
         4 => request().prop_map(Client::Request),
         1 => num().prop_map(|items| Client::Seal { items }),
         1 => select(CancelScope::ALL).prop_map(Client::Cancel),
+        2 => job::client(),
         2 => work::client(),
     ]
 }
@@ -87,17 +87,17 @@ fn batch_open() -> impl Strategy<Value = BatchOpen> {
 }
 
 pub fn request() -> impl Strategy<Value = Request> {
-    (num(), text(128), of(num()), of(text(256)), of(text(63)), map(), blob(300)).prop_map(
-        |(id, recipe, timeout_ms, idempotency_key, tenant, metadata, payload)| Request {
+    (num(), text(128), of(num()), (of(text(256)), of(num())), of(text(63)), map(), blob(300))
+        .prop_map(|(id, recipe, timeout_ms, job, tenant, metadata, payload)| Request {
             id,
             recipe,
             timeout_ms,
-            idempotency_key,
+            idempotency_key: job.0,
+            not_before_unix_ms: job.1,
             tenant,
             metadata,
             payload,
-        },
-    )
+        })
 }
 
 pub fn broker() -> impl Strategy<Value = Broker> {
@@ -114,6 +114,7 @@ pub fn broker() -> impl Strategy<Value = Broker> {
         1 => limits().prop_map(Broker::Limits),
         1 => vec(usage_line(), 0..5).prop_map(|lines| Broker::Usage { lines }),
         1 => Just(Broker::End),
+        3 => job::broker(),
     ]
 }
 

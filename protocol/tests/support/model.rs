@@ -2,8 +2,6 @@
 //!
 //! Numbers and layouts come from the order of variants and fields here, never from the crate.
 
-pub mod work;
-
 use serde::{Serialize, Serializer};
 use tollgate_protocol::{
     BrokerFrame, ClientFrame, Extension, Extensions, ExtensionsBuf, Operation, Pairs, PairsBuf,
@@ -25,6 +23,10 @@ macro_rules! enums {
         }
     )*};
 }
+
+// After the macro that they use.
+pub mod job;
+pub mod work;
 
 enums! {
     Durability = batch::Durability { Ephemeral, Durable }
@@ -131,6 +133,7 @@ pub struct Request {
     pub recipe: String,
     pub timeout_ms: Option<u64>,
     pub idempotency_key: Option<String>,
+    pub not_before_unix_ms: Option<u64>,
     pub tenant: Option<String>,
     pub metadata: Map,
     pub payload: Blob,
@@ -139,8 +142,8 @@ pub struct Request {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Client {
     Batch(BatchOpen),
-    Attach,
-    Job,
+    Attach(job::Attach),
+    Job(job::JobAsk),
     Produce,
     Consume,
     Topic,
@@ -171,8 +174,8 @@ impl Client {
                 traceparent: x.traceparent.as_deref(),
                 extensions: extensions(&x.extensions).as_extensions(),
             })),
-            Client::Attach => f(ClientFrame::Reserved(Operation::Attach)),
-            Client::Job => f(ClientFrame::Reserved(Operation::Job)),
+            Client::Attach(x) => x.with(|x| f(ClientFrame::Attach(x))),
+            Client::Job(x) => x.with(|x| f(ClientFrame::Job(x))),
             Client::Produce => f(ClientFrame::Reserved(Operation::Produce)),
             Client::Consume => f(ClientFrame::Reserved(Operation::Consume)),
             Client::Topic => f(ClientFrame::Reserved(Operation::Topic)),
@@ -188,6 +191,7 @@ impl Client {
                 recipe: &x.recipe,
                 timeout_ms: x.timeout_ms,
                 idempotency_key: x.idempotency_key.as_deref(),
+                not_before_unix_ms: x.not_before_unix_ms,
                 tenant: x.tenant.as_deref(),
                 metadata: pairs(&x.metadata).as_pairs(),
                 payload: &x.payload.0,
@@ -397,25 +401,17 @@ pub enum Broker {
     Result(ItemResult),
     Throttled(Throttled),
     Notice(Notice),
-    /// Reserved: never made, keeps the numbers after it.
-    JobAccepted,
-    /// Reserved, as `JobAccepted`.
-    Gap,
+    JobAccepted(job::JobAccepted),
+    Gap(job::Gap),
     Summary(Summary),
-    Error {
-        code: u16,
-        failure: Failure,
-    },
-    Version {
-        protocol: String,
-        broker: String,
-    },
+    Error { code: u16, failure: Failure },
+    Version { protocol: String, broker: String },
     Recipe(Recipe),
     Limits(Limits),
-    Usage {
-        lines: Vec<UsageLine>,
-    },
+    Usage { lines: Vec<UsageLine> },
     End,
+    Job(job::JobInfo),
+    Jobs(job::Jobs),
 }
 
 impl Broker {
@@ -453,7 +449,8 @@ impl Broker {
                 at_unix_ms: x.at_unix_ms,
                 message: &x.message,
             })),
-            Broker::JobAccepted | Broker::Gap => unreachable!("reserved frames are never made"),
+            Broker::JobAccepted(x) => x.with(|x| f(BrokerFrame::JobAccepted(x))),
+            Broker::Gap(x) => x.with(|x| f(BrokerFrame::Gap(x))),
             Broker::Summary(x) => f(BrokerFrame::Summary(batch::Summary {
                 ended: x.ended.real(),
                 total: x.total,
@@ -509,6 +506,8 @@ impl Broker {
                     .collect(),
             })),
             Broker::End => f(BrokerFrame::End),
+            Broker::Job(x) => x.with(|x| f(BrokerFrame::Job(x))),
+            Broker::Jobs(x) => f(BrokerFrame::Jobs(x.real())),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The golden vectors: one for every frame and for every variant worth showing.
 
+pub mod job;
 pub mod work;
 
 use super::model::{
@@ -12,8 +13,6 @@ pub fn client() -> Vec<(&'static str, Client)> {
     let mut all = vec![
         ("batch_default", Client::Batch(batch())),
         ("batch_every_field", Client::Batch(batch_every_field())),
-        ("reserved_attach", Client::Attach),
-        ("reserved_job", Client::Job),
         ("reserved_produce", Client::Produce),
         ("reserved_consume", Client::Consume),
         ("reserved_topic", Client::Topic),
@@ -32,6 +31,7 @@ pub fn client() -> Vec<(&'static str, Client)> {
         ("cancel_all", Client::Cancel(CancelScope::All)),
         ("detach", Client::Detach),
     ];
+    all.extend(job::client());
     all.extend(work::client());
     all
 }
@@ -67,6 +67,7 @@ pub fn broker() -> Vec<(&'static str, Broker)> {
         ("summary_draining", Ended::Draining),
     ];
     all.extend(endings.map(|(name, ended)| (name, Broker::Summary(summary(ended)))));
+    all.extend(job::broker());
     all
 }
 
@@ -125,6 +126,7 @@ pub fn request(id: u64, recipe: &str) -> Request {
         recipe: recipe.into(),
         timeout_ms: None,
         idempotency_key: None,
+        not_before_unix_ms: None,
         tenant: None,
         metadata: vec![],
         payload: blob(b""),
@@ -135,6 +137,7 @@ pub fn request_every_field() -> Request {
     Request {
         timeout_ms: Some(2_000),
         idempotency_key: Some("order-17".into()),
+        not_before_unix_ms: Some(1_700_000_060_000),
         tenant: Some("acme".into()),
         metadata: map(&[("lang", "fr"), ("", "caf\u{e9}"), ("lang", "de")]),
         payload: blob(&[0x00, 0x7f, 0x80, 0xff]),

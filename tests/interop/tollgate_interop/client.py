@@ -437,6 +437,7 @@ class BatchStream(Operation):
         super().__init__(protocol)
         self.accepted: wire.Accepted | None = None
         self.results: dict[int, wire.Result] = {}
+        self.jobs: dict[int, wire.JobAccepted] = {}
         self._sent = 0
         self._last_id = 0
         self._open: set[int] = set()
@@ -491,12 +492,14 @@ class BatchStream(Operation):
             return
         if not self.accepted:
             raise self.fault(f"`{type(frame).__name__}` before `Accepted`")
-        if isinstance(frame, (wire.Progress, wire.Result)):
+        if isinstance(frame, (wire.Progress, wire.Result, wire.JobAccepted)):
             if frame.id not in self._open:
                 raise self.fault(f"item {frame.id} was not sent or has its result")
             if isinstance(frame, wire.Result):
                 self._open.remove(frame.id)
                 self.results[frame.id] = frame
+            if isinstance(frame, wire.JobAccepted):
+                self.jobs[frame.id] = frame
         elif not isinstance(frame, (wire.Throttled, wire.Notice, wire.Summary)):
             raise self.fault(f"`{type(frame).__name__}` in a batch")
 

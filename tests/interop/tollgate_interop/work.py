@@ -7,11 +7,11 @@ and `End` have the fields that they have elsewhere.
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias, cast
 
-from .wire import (
-    Alive, Bytes, Encoding, End, Enumeration, Error, Extensions, Flag, Id16, Malformed, Metadata,
-    Name, Notice, Option, OptU64, Source, Str, Text, U16, U32, U64, Uint, decode_as, encode_as,
-    framed,
+from .values import (
+    Bytes, Enumeration, Extensions, Flag, Id16, Malformed, Metadata, Name, Option, OptU64, Source,
+    Str, Text, U16, U32, U64, Uint,
 )
+from .wire import Alive, Encoding, End, Error, Notice, decode_as, encode_as, framed
 
 INLINE_BYTES_MOST = 65_536
 

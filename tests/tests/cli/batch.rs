@@ -1,5 +1,10 @@
 //! `tollgate batch run`: where items come from, how results look, how it ends.
 
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
 use serde_json::{Value, json};
 use tollgate_tests::process::{Served, run_with};
 
@@ -158,4 +163,85 @@ fn what_came_over_the_wire_cannot_steer_a_terminal() {
     let json = served.run(&acme, &[&echo[..], &["--output", "json"]].concat()).ends_with(exit::OK);
     assert_eq!(json.json_lines()[0]["payload_text"], hostile);
     assert!(!json.stdout.contains('\u{1b}'), "{:?}", json.stdout);
+}
+
+/// A batch that runs, and what it has told up to the first line that has this in it.
+fn running(
+    served: &Served,
+    certs: &str,
+    args: &[&str],
+    until: &str,
+) -> (Child, BufReader<ChildStdout>) {
+    let mut command = served.command(certs);
+    command.args(["batch", "run", "--output", "json"]).args(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    // More than the broker reads now; the command may end before all of it is taken.
+    std::thread::spawn(move || {
+        for n in 0..100_000 {
+            if writeln!(stdin, "{n}").is_err() {
+                return;
+            }
+        }
+    });
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains(until) {
+        line.clear();
+        assert!(out.read_line(&mut line).expect("readable") > 0, "it ended before {until}");
+    }
+    (child, out)
+}
+
+fn interrupt(child: &Child) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status().expect("kill is there");
+    assert!(sent.success());
+}
+
+#[test]
+fn an_interrupted_batch_ends_at_once_although_it_is_paced() {
+    let dir = directory();
+    write(dir.path(), "tollgate.toml", "[tenancy.profiles]\nslow = { requests_per_second = 2 }\n");
+    let served = Served::start_in(dir, "127.0.0.1:0", &["--tenant", "slow=slow"]);
+    let slow = served.issue(&["--tenant", "slow"]);
+    let (mut child, out) =
+        running(&served, &slow, &["--recipe", "echo", "--input", "-"], "\"throttled\"");
+    interrupt(&child);
+    let last = out.lines().map(|line| line.expect("readable")).last().expect("a summary");
+    let summary: Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!((&summary["event"], &summary["ended"]), (&json!("summary"), &json!("cancelled")));
+    assert!(summary["not_run"].as_u64() > Some(0), "{summary}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(exit::FAILURE));
+}
+
+#[test]
+fn interrupted_twice_what_runs_is_not_waited_for() {
+    let served = Served::start(&[]);
+    let acme = served.issue(&["--tenant", "acme"]);
+    let args = ["--recipe", "delay", "--payload", r#"{"ms": 600000, "steps": 1}"#];
+    let quick = ["--payload", r#"{"ms": 0, "steps": 1}"#];
+    let (mut child, out) = running(&served, &acme, &[&args[..], &quick].concat(), "\"result\"");
+    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
+    for part in ["has not started", "cancelled"] {
+        interrupt(&child);
+        let line = said.next().expect("a word").expect("readable");
+        assert!(line.contains(part), "{line}");
+    }
+    let last = out.lines().map(|line| line.expect("readable")).last().expect("a summary");
+    let summary: Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!((&summary["not_run"], &summary["ended"]), (&json!(1), &Value::Null), "{summary}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(exit::FAILURE));
+}
+
+#[test]
+fn results_that_nobody_reads_are_no_success() {
+    let served = Served::start(&[]);
+    let acme = served.issue(&["--tenant", "acme"]);
+    let args = ["--recipe", "echo", "--input", "-"];
+    let (mut child, out) = running(&served, &acme, &args, "\"result\"");
+    drop(out);
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(exit::FAILURE));
 }

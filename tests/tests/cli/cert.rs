@@ -94,11 +94,16 @@ fn a_broker_runs_on_certificates_of_ones_own() {
                   roots = [\"broker/ca.pem\"]\ncrls = [\"ca/crl.pem\"]\n";
     write(dir.path(), "tollgate.toml", config);
     run(dir.path(), ["config", "check"]).ends_with(exit::OK);
+    // An authority of old has no list: one is made that revokes nothing.
+    std::fs::remove_file(dir.path().join("ca/crl.pem")).expect("it was made");
+    says(&run(dir.path(), ["config", "check"]).ends_with(exit::USAGE), &["ca/crl.pem"]);
+    cert(&["revoke", "--ca", "ca"]);
+    run(dir.path(), ["config", "check"]).ends_with(exit::OK);
     let served = Served::start_in(dir, "127.0.0.1:0", &[]);
     assert!(served.ready["dev_ca"].is_null(), "no development authority is made");
     let echo = ["batch", "run", "--recipe", "echo", "--payload", "x"];
     served.run("acme", &echo).ends_with(exit::OK);
-    // Its own list of revocations is heeded, though it was not there at the start.
+    // Its own list of revocations is heeded, which was empty at the start.
     let revoke = ["cert", "revoke", "--ca", "ca", "--cert", "acme/cert.pem"];
     run(served.dir.path(), revoke).ends_with(exit::OK);
     served.logs("taken over");

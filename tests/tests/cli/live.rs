@@ -47,6 +47,10 @@ async fn a_revocation_turns_away_and_can_be_taken_back() {
     let add = ["revocation", "add", "--cert", &cert, "--reason", "stolen", "--output", "json"];
     let added = served.operate(&add).ends_with(exit::OK).json();
     served.run(&acme, &echo).ends_with(exit::UNAUTHORISED);
+    let line: Value = serde_json::from_str(&served.logs("was turned away")).expect("JSON");
+    assert_eq!(line["reason"], "the certificate is on the deny list", "{line}");
+    assert_eq!(line["identity"], "spiffe://tollgate.local/tenant/acme/client/laptop", "{line}");
+    assert!(line["serial"].is_string(), "{line}");
     let table = served.operate(&["revocation", "list"]).ends_with(exit::OK).stdout;
     assert!(table.contains("stolen") && table.contains("serial "), "{table}");
     let id = added["id"].as_str().map_or_else(|| added["id"].to_string(), str::to_owned);
@@ -78,6 +82,8 @@ async fn events_are_told_again_and_as_they_happen() {
     let only = ["events", "--since", "0", "--kind", "tenant_suspended", "--count", "1"];
     let line = served.operate(&only).ends_with(exit::OK).stdout;
     assert!(line.contains("tenant_suspended") && line.contains("globex"), "{line}");
+    let wrong = served.operate(&["events", "--kind", "nosuch"]).ends_with(exit::USAGE);
+    says(&wrong, &["nosuch", "tenant_created", "quota_warning"]);
     // What happens from now on.
     let mut follower = served.operator();
     follower.args(["events", "--kind", "tenant_activated", "--count", "1"]);

@@ -54,9 +54,12 @@ fn a_tenant_lives_from_its_creation_to_its_end() {
     tenant(&served, &["activate", "globex"]).ends_with(exit::OK);
     served.run(&certs, &echo).ends_with(exit::OK);
 
-    let refused = tenant(&served, &["delete", "globex"]).ends_with(exit::FAILURE);
+    // There is no terminal to ask on.
+    let unasked = tenant(&served, &["delete", "globex", "--force"]).ends_with(exit::USAGE);
+    says(&unasked, &["nothing was deleted", "--yes"]);
+    let refused = tenant(&served, &["delete", "globex", "--yes"]).ends_with(exit::FAILURE);
     says(&refused, &["CONFLICT"]);
-    tenant(&served, &["delete", "globex", "--force"]).ends_with(exit::OK);
+    tenant(&served, &["delete", "globex", "--force", "--yes"]).ends_with(exit::OK);
     says(&tenant(&served, &["show", "globex"]).ends_with(exit::FAILURE), &["NOT_FOUND"]);
 }
 
@@ -117,7 +120,7 @@ fn what_is_wrong_is_told_and_ends_with_its_code() {
         &["update", "nobody", "--weight", "2"],
         &["suspend", "nobody"],
         &["activate", "nobody"],
-        &["delete", "nobody", "--force"],
+        &["delete", "nobody", "--force", "--yes"],
         &["usage", "nobody"],
         &["stats", "nobody"],
         &["show", "../usage"],

@@ -34,13 +34,13 @@ async fn a_batchs_frame_does_not_open_a_stream() {
 
 #[tokio::test]
 async fn operations_that_come_later_say_so_whatever_follows_their_number() {
-    for &op in &Operation::ALL[1..7] {
+    for &op in &Operation::ALL[3..7] {
         check_first(&bytes(&[ClientFrame::Reserved(op)]), MISPLACED, ("operation", op.name()))
             .await;
         let content = [&[op as u8][..], &[0xff; 300]].concat();
         check_first(&framed(&content), MISPLACED, ("operation", op.name())).await;
     }
-    check_within(&bytes(&[ClientFrame::Reserved(Operation::Attach)]), MISPLACED, ("nothing", ""))
+    check_within(&bytes(&[ClientFrame::Reserved(Operation::Produce)]), MISPLACED, ("nothing", ""))
         .await;
 }
 

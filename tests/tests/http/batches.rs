@@ -6,7 +6,11 @@ use bytes::Bytes;
 use futures::channel::mpsc;
 use reqwest::{Body, Response};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tollgate_broker::tenancy::Limit;
 use tollgate_client::Request;
 use tollgate_tests::{Rig, SOON, eventually};
@@ -196,8 +200,13 @@ async fn what_is_wrong_with_a_whole_batch_ends_it() {
             "VALIDATION_ERROR",
             "id",
         ),
-        ("{\"recipe\":\"echo\"}\nnonsense\n", "VALIDATION_ERROR", "line"),
-        ("{\"id\":\"x\",\"recipe\":\"echo\"}\n", "VALIDATION_ERROR", "field"),
+        // Where items have ids of their own, nobody can say which one this has.
+        ("{\"id\":7,\"recipe\":\"echo\"}\nnonsense\n", "VALIDATION_ERROR", "line"),
+        (
+            "{\"id\":7,\"recipe\":\"echo\"}\n{\"id\":\"x\",\"recipe\":\"echo\"}\n",
+            "VALIDATION_ERROR",
+            "field",
+        ),
         (&huge, "FRAME_TOO_LARGE", "limit"),
     ] {
         let lines = http.run("acme", "", items).await;
@@ -206,6 +215,56 @@ async fn what_is_wrong_with_a_whole_batch_ends_it() {
         assert!(error["details"][detail].is_string(), "{lines:?}");
     }
     rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_item_is_its_own_result() {
+    let rig = Rig::start().await;
+    let items = "{\"recipe\":\"echo\",\"payload\":1}\nnonsense\n{\"id\":\"x\",\"recipe\":\"echo\"}\n\
+                 [1]\n{\"recipe\":\"echo\",\"payload\":5}\n{\"recipe\":\"ec";
+    let lines = Http::of(&rig).run("acme", "?order=submission", items).await;
+    let results: Vec<_> = lines.iter().filter_map(|line| line.get("result")).collect();
+    let told: Vec<_> = results
+        .iter()
+        .map(|r| (r["id"].as_u64(), r["code"].as_str(), r["error"]["details"]["line"].as_str()))
+        .collect();
+    let bad = Some("VALIDATION_ERROR");
+    assert_eq!(
+        told,
+        [
+            (Some(1), Some("OK"), None),
+            (Some(2), bad, Some("2")),
+            (Some(3), bad, Some("3")),
+            (Some(4), bad, Some("4")),
+            (Some(5), Some("OK"), None),
+            (Some(6), bad, Some("6")),
+        ]
+    );
+    assert_eq!(results[4]["payload"], 5);
+    assert_eq!(lines.last().expect("a last line")["summary"]["total"], 6);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_to_send_before_it_is_answered() {
+    let rig = Rig::start().await;
+    let addr = rig.broker.http_addr().expect("HTTP is on");
+    let mut stream = TcpStream::connect(addr).await.expect("a connection");
+    let body = "{\"recipe\":\"echo\",\"payload\":1}\n";
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+        path("acme", ""),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut first = [0; 25];
+    let read = timeout(SOON, stream.read_exact(&mut first)).await;
+    read.expect("it is told at once").expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&first), "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.expect("written");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.expect("an answer");
+    assert!(rest.starts_with("HTTP/1.1 200") && rest.contains("\"summary\""), "{rest}");
 }
 
 #[tokio::test]
@@ -226,7 +285,9 @@ async fn what_is_wrong_before_it_begins_is_a_problem() {
     let durable = http.refused("acme", "?durable=1").await;
     assert_eq!(durable.problem(400, "INVALID_ACTION")["details"]["field"], "durability");
     http.refused("nobody", "").await.problem(404, "NOT_FOUND");
-    http.post_text("text/plain").await.problem(415, "VALIDATION_ERROR");
+    let text = http.post_text("text/plain").await.problem(415, "VALIDATION_ERROR");
+    let detail = text["detail"].as_str().expect("words");
+    assert!(detail.contains("text/plain") && detail.contains("application/x-ndjson"), "{detail}");
     rig.broker.tenants().suspend("acme", None).await.expect("there is one");
     http.refused("acme", "").await.problem(403, "FORBIDDEN");
 }

@@ -7,9 +7,10 @@ use std::{
 
 use reqwest::{Certificate, Identity as Presented};
 use serde_json::Value;
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tollgate_broker::{Broker, Config, config, recipes};
 use tollgate_certs::{Identity, IssueOptions};
-use tollgate_tests::{Rig, client_identity};
+use tollgate_tests::{Rig, SOON, client_identity};
 
 use super::{Answered, plain};
 
@@ -44,7 +45,9 @@ async fn get(client: &(reqwest::Client, String), path: &str) -> Answered {
 async fn secured() -> Rig {
     Rig::with(|config| {
         config.http.tls = true;
-        config.tls.deny = Some(config.data_dir.clone().expect("a directory").join("deny.txt"));
+        let deny = config.data_dir.clone().expect("a directory").join("deny.txt");
+        std::fs::write(&deny, "").expect("written");
+        config.tls.deny = Some(deny);
     })
     .await
 }
@@ -64,6 +67,59 @@ async fn a_certificate_says_who_asks() {
     get(&acme, "/api/v1/connections").await.problem(403, "FORBIDDEN");
     let gateway = client(&rig, Some(&Identity::gateway("edge").expect("an identity")));
     get(&gateway, "/api/v1/recipes").await.problem(403, "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    let rig = Rig::with(|config| {
+        config.http.tls = true;
+        config.http.connections_max = 16;
+        config.http.source_connections_max = 8;
+    })
+    .await;
+    let addr = rig.broker.http_addr().expect("HTTP is on");
+    let operator = client(&rig, Some(&Identity::operator("ann").expect("an identity")));
+    get(&operator, "/api/v1/connections").await.ok();
+    // Some that never shake hands, and some that ask once and stay.
+    let (mut silent, mut nobodies) = (Vec::new(), Vec::new());
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(addr).await.expect("a connection"));
+    }
+    for _ in 0..20 {
+        let nobody = client(&rig, None);
+        get(&nobody, "/health").await.ok();
+        nobodies.push(nobody);
+    }
+    // Over the connection that it has, and over a new one.
+    get(&operator, "/api/v1/connections").await.ok();
+    let another = client(&rig, Some(&Identity::operator("bob").expect("an identity")));
+    get(&another, "/api/v1/connections").await.ok();
+    get(&client(&rig, Some(&client_identity("acme"))), "/api/v1/recipes").await.ok();
+    get(&client(&rig, None), "/health").await.ok();
+    // The first has given its place to another.
+    let mut end = Vec::new();
+    let read = timeout(SOON, silent[0].read_to_end(&mut end)).await.expect("it is closed");
+    assert!(read.is_err() || end.is_empty(), "{end:?}");
+}
+
+#[tokio::test]
+async fn who_does_not_come_to_ask_is_let_go() {
+    let rig = Rig::with(|config| {
+        config.http.tls = true;
+        config.http.first_request_timeout_ms = 300;
+        config.http.header_timeout_ms = 600_000;
+    })
+    .await;
+    let addr = rig.broker.http_addr().expect("HTTP is on");
+    let mut silent = TcpStream::connect(addr).await.expect("a connection");
+    let mut end = Vec::new();
+    let read = timeout(SOON, silent.read_to_end(&mut end)).await.expect("it is closed");
+    assert!(read.is_err() || end.is_empty(), "{end:?}");
+    // Who has asked once may be silent for as long as a head may take.
+    let nobody = client(&rig, None);
+    get(&nobody, "/health").await.ok();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    get(&nobody, "/health").await.ok();
 }
 
 #[tokio::test]

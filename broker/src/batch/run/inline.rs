@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tollgate_protocol::{Code, batch::Request};
+use tollgate_protocol::{
+    Code,
+    batch::{Number, Request},
+};
 
 use super::{Run, bounded};
 use crate::{
@@ -96,6 +99,7 @@ impl Run {
             attempts: 1,
             queued,
             duration,
+            number: Number::default(),
         };
         if self.submission.is_none() {
             let outcome = match &failure {

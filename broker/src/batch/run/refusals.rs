@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A result larger than its recipe may give is a failure.
-pub(super) fn bounded(entry: &Entry, outcome: Outcome) -> Outcome {
+pub(crate) fn bounded(entry: &Entry, outcome: Outcome) -> Outcome {
     match outcome {
         Ok(reply) if reply.payload().len() > entry.spec.result_bytes_max => {
             let (len, max) = (reply.payload().len(), entry.spec.result_bytes_max);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_protocol::batch::Mode;
+use tollgate_protocol::batch::{Mode, Number};
 
 use super::{Finished, Item, Pending, Run, bounded, start};
 use crate::batch::{
@@ -38,6 +38,7 @@ impl Run {
             attempts: f.attempts,
             queued,
             duration,
+            number: Number::default(),
         };
         let item = &f.item;
         let (recipe, len) = (item.entry.label, item.payload_len);
@@ -82,6 +83,7 @@ impl Run {
             attempts: 0,
             queued: self.now.saturating_duration_since(item.arrived),
             duration: Duration::ZERO,
+            number: Number::default(),
         };
         self.emit(seq, &head, Err(failure), sink);
     }
@@ -102,9 +104,9 @@ impl Run {
             self.deliver(head, outcome.as_mut().map_err(|f| &*f), sink);
             return;
         };
-        let Head { id, attempts, queued, duration, .. } = *head;
+        let Head { id, attempts, queued, duration, number, .. } = *head;
         let tenant = head.tenant.map(Into::into);
-        submission.put(seq, Held { id, tenant, attempts, queued, duration, outcome });
+        submission.put(seq, Held { id, tenant, attempts, queued, duration, number, outcome });
         while let Some(mut held) = self.submission.as_mut().and_then(Submission::pop) {
             let head = Head {
                 id: held.id,
@@ -112,6 +114,7 @@ impl Run {
                 attempts: held.attempts,
                 queued: held.queued,
                 duration: held.duration,
+                number: held.number,
             };
             self.deliver(&head, held.outcome.as_mut().map_err(|f| &*f), sink);
         }

@@ -51,6 +51,7 @@ impl Run {
             entry: entry.clone(),
             payload_len: request.payload.len(),
             timeout,
+            queue_timeout: entry.spec.queue_timeout,
             arrived,
         };
         let payload = Bytes::copy_from_slice(request.payload);
@@ -137,7 +138,7 @@ impl Run {
         }
     }
 
-    fn reserve(&mut self, tenant: &Arc<Tenant>, bytes: usize) -> Option<BytesPermit> {
+    pub(super) fn reserve(&mut self, tenant: &Arc<Tenant>, bytes: usize) -> Option<BytesPermit> {
         if let Some(spare) = self.spare.take_if(|s| s.covers(tenant, bytes)) {
             return Some(spare);
         }
@@ -268,7 +269,7 @@ impl Run {
         let on_pool = entry.checks_on_pool(payload.len());
         let claim = self.claim(&item.tenant, &entry);
         let (tenant, timeout) = (item.tenant.clone(), item.timeout);
-        let task = Task { tenant, entry, ctx, payload, claim, timeout };
+        let task = Task { tenant, entry, ctx, payload, claim, timeout, once: None };
         let call: Pin<Box<dyn Call>> = if on_pool {
             let turn = self.pool_turn(&item.tenant);
             Box::pin(Checked::new(&self.engine.pool, turn, task))
@@ -301,7 +302,7 @@ pub(super) fn is_called(entry: &Entry, payload_len: usize) -> bool {
 
 /// Whether an item runs on the pool of blocking threads from start to end: it blocks, or it answers
 /// at once but its payload takes long to check.
-pub(super) fn on_pool(entry: &Entry, payload_len: usize) -> bool {
+pub(crate) fn on_pool(entry: &Entry, payload_len: usize) -> bool {
     let inline = matches!(entry.handler, Handler::Inline(_));
     entry.runs_on_pool(payload_len) || (inline && entry.checks_on_pool(payload_len))
 }

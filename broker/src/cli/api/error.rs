@@ -57,11 +57,7 @@ impl Error {
             Error::Unreachable { .. } => Exit::Unreachable,
             Error::Untrusted { .. } => Exit::Unauthorised,
             Error::Foreign { .. } => Exit::Failure,
-            Error::Problem(problem) => match Code::from_name(&problem.code) {
-                // Only the broker can judge some of what is typed.
-                Some(Code::ValidationError) => Exit::Usage,
-                code => exit::of_code(code),
-            },
+            Error::Problem(problem) => exit::of_code(Code::from_name(&problem.code)),
         }
     }
 }

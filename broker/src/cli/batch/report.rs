@@ -8,6 +8,7 @@ use std::{
 
 use console::Style;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::json;
 use tollgate_client::{
     Code, Ended, Failure, ItemResult, Notice, NoticeKind, Progress, Summary, Throttled,
@@ -41,7 +42,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(output: Output) -> Report {
-        let bar = (output::watched() && output == Output::Table).then(|| {
+        let bar = output::watched().then(|| {
             let bar = ProgressBar::new(0);
             let style = "{spinner} {wide_bar} {pos}/{len} {msg}";
             bar.set_style(ProgressStyle::with_template(style).expect("the template is good"));
@@ -78,7 +79,7 @@ impl Report {
         self.count(why.code, false);
         match self.output {
             Output::Table => self.row(id, why.code, Duration::ZERO, source, &why.message),
-            Output::Json => output::json_line(&Line {
+            Output::Json => self.json(&Line {
                 status: None,
                 code: why.code,
                 error: Some(json!({ "message": why.message, "retryable": false })),
@@ -109,25 +110,24 @@ impl Report {
             (Output::Table, Err(failure)) => {
                 self.row(r.id, code, r.duration, &source, &why(failure))
             }
-            (Output::Json, _) => output::json_line(&Line::of(r, code, &source)),
+            (Output::Json, _) => self.json(&Line::of(r, code, &source)),
         }
     }
 
     /// The broker reads no further for now.
     pub(super) fn throttled(&mut self, t: &Throttled) -> io::Result<()> {
         let wait = format::duration(t.resume_in);
-        match (self.output, &self.bar) {
-            (Output::Json, _) => {
-                return output::json_line(&json!({
-                    "event": "throttled",
-                    "quota": t.quota,
-                    "current": t.current,
-                    "limit": t.limit,
-                    "resume_ms": ms(t.resume_in),
-                }));
-            }
-            (_, Some(bar)) => bar.set_message(format!("throttled: {} {}", t.quota, t.limit)),
-            _ => {}
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("throttled: {} {}", printable(&t.quota), t.limit));
+        }
+        if self.output == Output::Json {
+            return self.json(&json!({
+                "event": "throttled",
+                "quota": t.quota,
+                "current": t.current,
+                "limit": t.limit,
+                "resume_ms": ms(t.resume_in),
+            }));
         }
         if !std::mem::replace(&mut self.throttled_shown, true) {
             let (quota, current, limit) = (printable(&t.quota), t.current, t.limit);
@@ -147,9 +147,8 @@ impl Report {
         };
         if self.output == Output::Json {
             let at = jiff::Timestamp::try_from(n.at).map(|t| t.to_string()).ok();
-            return output::json_line(
-                &json!({ "event": "notice", "kind": kind, "at": at, "message": n.message }),
-            );
+            return self
+                .json(&json!({ "event": "notice", "kind": kind, "at": at, "message": n.message }));
         }
         self.aside(&format!("notice: {}", printable(&n.message)));
         Ok(())
@@ -182,7 +181,8 @@ impl Report {
             let codes = self.failed.iter().map(|(code, n)| format!("{n} {code}"));
             text += &format!(", {failed} failed ({})", codes.collect::<Vec<_>>().join(", "));
         }
-        text += &format!(" in {}", format::duration(self.took));
+        let took = if self.summary.is_some() { self.took } else { self.began.elapsed() };
+        text += &format!(" in {}", format::duration(took));
         if let Some(s) = &self.summary {
             let (up, down) = (format::bytes(s.bytes_in), format::bytes(s.bytes_out));
             text += &format!("; {up} up, {down} down");
@@ -195,6 +195,9 @@ impl Report {
             if s.ended != Ended::Sealed {
                 text += &format!("; ended early: {}", ended(s.ended));
             }
+        } else if !self.sources.is_empty() {
+            let lost = format::count(self.sources.len() as u64, "item");
+            text += &format!("; {lost} without a result: it may have run or not");
         }
         let style = Style::new().for_stderr().bold();
         output::note(format_args!(
@@ -265,6 +268,14 @@ impl Report {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
+        }
+    }
+
+    /// A line for programs.
+    fn json<T: Serialize>(&self, line: &T) -> io::Result<()> {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| output::json_line(line)),
+            None => output::json_line(line),
         }
     }
 

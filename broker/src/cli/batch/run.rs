@@ -3,6 +3,7 @@
 use std::{cell::RefCell, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tollgate_client::{
     BatchBuilder, BatchError, BatchEvents, BatchSender, CancelScope, Event, Mode, Order, Request,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::cli::{
     block_on, connect,
-    exit::Exit,
+    exit::{self, Exit},
     format::parse_duration,
     output::{self, Output},
 };
@@ -93,8 +94,12 @@ Results go to standard output: columns, or with --output json an object a line, 
 `payload_text` or `payload_base64`; a failed one has `error`.
 
 Items fail one by one. One that is larger than the broker reads, or a file that cannot be read, is
-that item's failure; the others go on. Nothing is tried again. Ctrl-C cancels the batch, and what
-has finished is still reported. Ends with 1 when an item failed.";
+that item's failure; the others go on. Nothing is tried again. Ends with 1 when an item failed, the
+batch was cut short, or whoever read the results had gone before the last.
+
+Ctrl-C cancels at once what has not started, also while the batch is throttled, and waits for what
+runs; once more, what runs is cancelled too, and no results come any more; a third time ends the
+command as it is.";
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum OrderArg {
@@ -119,16 +124,7 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
         let report = RefCell::new(Report::new(output));
         let (sender, events) = batch.split();
         let ends = Ends::default();
-        let ends_for_signal = ends.clone();
-        let interrupted = async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                ends_for_signal.cancel.cancel();
-                output::note(format_args!("cancelling; once more to stop at once"));
-                let _ = tokio::signal::ctrl_c().await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
+        let interrupted = interrupted(ends.clone());
         let both = async {
             let feed = feed(args, sender, items, &report, &ends);
             let watch = watch(events, &report, &ends);
@@ -137,24 +133,54 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
         tokio::select! {
             (fed, watched) = both => {
                 // What the broker said explains more than that nothing could be sent.
-                watched?;
-                fed?;
+                watched.map_err(of_reader)?;
+                fed.map_err(of_reader)?;
             }
             () = interrupted => anyhow::bail!("interrupted"),
         }
-        let exit = report.into_inner().finish()?;
+        let exit = report.into_inner().finish().map_err(|e| of_reader(e.into()))?;
         client.close().await;
         Ok(exit)
     })
 }
 
-/// The two ways in which feeding ends early.
+/// The ways in which a batch ends early.
 #[derive(Debug, Clone, Default)]
 struct Ends {
-    /// The user wants no more.
-    cancel: CancellationToken,
+    /// The user wants nothing more to be started.
+    pending: CancellationToken,
+    /// Nor what runs.
+    all: CancellationToken,
     /// The batch has come to its end.
     over: CancellationToken,
+}
+
+/// Heeds Ctrl-C; over with the third.
+async fn interrupted(ends: Ends) {
+    // One listener for all three: between two of them one would be lost.
+    let Ok(mut interrupts) = signal(SignalKind::interrupt()) else {
+        return std::future::pending().await;
+    };
+    for press in [Some((&ends.pending, FIRST)), Some((&ends.all, SECOND)), None] {
+        interrupts.recv().await;
+        if let Some((token, note)) = press {
+            token.cancel();
+            output::note(format_args!("{note}"));
+        }
+    }
+}
+
+const FIRST: &str = "cancelled what has not started; once more to cancel what runs";
+const SECOND: &str = "cancelled; once more to end at once";
+
+/// Whoever reads the results has gone, so that some were lost.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the results any more: the batch was cancelled")]
+struct ReaderGone;
+
+/// Elsewhere a reader that has gone has seen enough; here it would not have seen what failed.
+fn of_reader(error: anyhow::Error) -> anyhow::Error {
+    if exit::is_broken_pipe(&error) { ReaderGone.into() } else { error }
 }
 
 /// Sends items until there are none, or the batch ends.
@@ -188,18 +214,18 @@ async fn feed(
     };
     let sent = tokio::select! {
         sent = send_all => sent,
-        () = ends.cancel.cancelled() => Ok(()),
+        () = ends.pending.cancelled() => Ok(()),
         () = ends.over.cancelled() => return Ok(()),
     };
     report.borrow_mut().all_sent();
-    if !ends.cancel.is_cancelled() {
+    if !ends.pending.is_cancelled() {
         // What was sent before the input failed is still reported; what is wrong with the batch
         // the events say.
         let _ = sender.seal().await;
     }
     tokio::select! {
         // The events say what comes of it.
-        () = ends.cancel.cancelled() => { let _ = sender.cancel(CancelScope::All).await; }
+        () = ends.pending.cancelled() => sender.cancel_at_once(CancelScope::Pending),
         () = ends.over.cancelled() => {}
     }
     ends.over.cancelled().await;
@@ -213,7 +239,15 @@ async fn watch(
     ends: &Ends,
 ) -> anyhow::Result<()> {
     let _over = ends.over.clone().drop_guard();
-    while let Some(event) = events.next().await {
+    loop {
+        let event = tokio::select! {
+            // Biased: what has come is shown before the rest is given up.
+            biased;
+            event = events.next() => event,
+            // Dropping the events cancels what runs: the sender's side was reset before.
+            () = ends.all.cancelled() => None,
+        };
+        let Some(event) = event else { return Ok(()) };
         let mut report = report.borrow_mut();
         match event? {
             Event::Progress(progress) => report.progress(&progress),
@@ -224,7 +258,6 @@ async fn watch(
             _ => {}
         }
     }
-    Ok(())
 }
 
 impl Terms {

@@ -18,13 +18,14 @@ use crate::cli::{
   tollgate cert revoke --ca ca --serial 4f1d0a6b
 
 Adds to crl.pem in the authority's directory. A broker on its development authority sees it within
-a second; others have the file under tls.crls. What is revoked stays so. `tollgate revocation add` does
+a second; others have the file under tls.crls. What is revoked stays so. With nothing to revoke, the
+list is made when there is none, and renewed for a year otherwise. `tollgate revocation add` does
 it over the API, where the key of the authority is not at hand.")]
 pub(crate) struct Args {
     #[command(flatten)]
     ca: CaArgs,
     /// A serial number, in hex; may be repeated
-    #[arg(long, value_name = "HEX", required_unless_present = "cert")]
+    #[arg(long, value_name = "HEX")]
     serial: Vec<String>,
     /// A file with the certificate; may be repeated
     #[arg(long, value_name = "FILE")]
@@ -51,6 +52,9 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<()> {
         Output::Table => {
             for name in &names {
                 say!("revoked {name}")?;
+            }
+            if names.is_empty() {
+                say!("revoked nothing more")?;
             }
             say!("  the list is {}", list.display())?;
         }

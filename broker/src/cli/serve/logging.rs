@@ -18,7 +18,7 @@ use tracing_subscriber::{
 use crate::cli::exit::Usage;
 
 /// The log, whose level can be changed, and the way to the collector.
-pub(super) struct Logging {
+pub(in crate::cli) struct Logging {
     filter: reload::Handle<EnvFilter, Registry>,
     traces: Option<SdkTracerProvider>,
 }
@@ -117,6 +117,25 @@ fn traces(config: &Telemetry) -> anyhow::Result<Option<SdkTracerProvider>> {
     Ok(Some(provider))
 }
 
+/// Judges both without starting anything.
+pub(in crate::cli) fn check(config: &Log, telemetry: &Telemetry) -> Vec<anyhow::Error> {
+    [parse(&config.level).err(), traces(telemetry).err()].into_iter().flatten().collect()
+}
+
+/// Reads a level or directives. A word alone that is no level would be taken for a module, of which
+/// everything is then logged, and of everything else nothing.
 fn parse(level: &str) -> anyhow::Result<EnvFilter> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let words = level.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    for word in words {
+        let names = word.contains(['=', '[', ':']) || word.parse::<u8>().is_ok_and(|n| n <= 5);
+        if !names && !is_level(word) {
+            let levels = LEVELS.join(", ");
+            return Err(Usage::error(format!(
+                "log.level: `{word}` is no level ({levels}); a module has one as in `{word}=debug`"
+            )));
+        }
+    }
     EnvFilter::try_new(level).map_err(|e| Usage::error(format!("log.level: {e}")))
 }

@@ -51,9 +51,11 @@ fn named(section: &str) -> Option<&'static Json> {
     }
 }
 
-/// Finds the first key that does not exist.
-pub(super) fn check(found: &Map<String, Value>) -> Result<(), UnknownKey> {
-    walk(found, &KNOWN, "")
+/// Finds the keys that do not exist.
+pub(super) fn unknown_in(found: &Map<String, Value>) -> Vec<UnknownKey> {
+    let mut all = Vec::new();
+    walk(found, &KNOWN, "", &mut all);
+    all
 }
 
 /// The keys whose values differ, as paths.
@@ -96,18 +98,20 @@ fn tree<T: serde::Serialize>(settings: &T) -> Json {
     serde_json::to_value(settings).expect("settings are made of text, numbers and tables")
 }
 
-fn walk(found: &Map<String, Value>, known: &Json, path: &str) -> Result<(), UnknownKey> {
+fn walk(found: &Map<String, Value>, known: &Json, path: &str, all: &mut Vec<UnknownKey>) {
     let mut names: Vec<_> = found.keys().collect();
     names.sort_unstable();
     for name in names {
         let key = join(path, name);
         let below = named(path).or_else(|| known.get(name));
-        let Some(below) = below else { return Err(unknown(key, path, known)) };
+        let Some(below) = below else {
+            all.push(unknown(key, path, known));
+            continue;
+        };
         if let (ValueKind::Table(table), true) = (&found[name].kind, below.is_object()) {
-            walk(table, below, &key)?;
+            walk(table, below, &key, all);
         }
     }
-    Ok(())
 }
 
 fn unknown(key: String, path: &str, known: &Json) -> UnknownKey {

@@ -15,18 +15,22 @@ use crate::cli::{
 /// What `tenant delete` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  tollgate tenant suspend acme && tollgate tenant delete acme
+  tollgate tenant suspend acme && tollgate tenant delete acme --yes
   tollgate tenant delete acme --force --yes
 
 Without --force only a tenant that is suspended and idle is deleted. With it, what runs has five
-seconds to end; then its connections are closed and its data is dropped.")]
+seconds to end; then its connections are closed and its data is dropped.
+
+Asks for the id once more. Where there is no terminal to ask on, --yes must be given: without it the
+command ends with 2 and deletes nothing. A tenant that is created later under the same id is let in
+with the certificates of this one: revoke them first (tollgate revocation add).")]
 pub(crate) struct Args {
     /// Its id
     id: String,
     /// Even when it is active, or something of it runs
     #[arg(long)]
     force: bool,
-    /// Do not ask
+    /// Do not ask; needed where there is no terminal
     #[arg(long, short)]
     yes: bool,
     /// Only if it is still of this revision: nobody else changed it meanwhile
@@ -38,9 +42,14 @@ pub(crate) struct Args {
 
 pub(super) async fn run(args: &Args, output: Output) -> anyhow::Result<()> {
     let api = args.api.client()?;
-    // A script that comes this far means it.
-    if !args.yes && io::stdin().is_terminal() && !confirmed(&args.id)? {
-        return Err(Usage::error("nothing was deleted"));
+    if !args.yes {
+        if !io::stdin().is_terminal() {
+            let what = "nothing was deleted: there is nobody to ask; a script says --yes";
+            return Err(Usage::error(what));
+        }
+        if !confirmed(&args.id)? {
+            return Err(Usage::error("nothing was deleted"));
+        }
     }
     let mut request = api.request(Method::DELETE, &["tenants", &args.id]);
     if args.force {

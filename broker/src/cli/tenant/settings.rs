@@ -18,7 +18,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// A quota of its own, over the profile's; may be repeated. VALUE is a number, such as 1000 or
-    /// 10MiB, 0 for none, or `unlimited`
+    /// 10MiB (k, m, g and t are short for KiB … TiB: 1k is 1024), 0 for none, or `unlimited`
     #[arg(long = "quota", value_name = "NAME=VALUE", value_parser = quota)]
     quotas: Vec<(String, Amount)>,
     /// What happens beyond a rate: the stream waits, or the item fails

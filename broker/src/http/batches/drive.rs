@@ -94,6 +94,8 @@ pub(super) struct Drive {
     /// Lines read, and the largest id among them.
     number: u64,
     last_id: Option<u64>,
+    /// Whether the ids so far are those that lines have when none names one.
+    counted: bool,
     pub(super) output: Output,
     results: PollSender<axum::body::Bytes>,
     gone: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -145,6 +147,7 @@ impl Drive {
             ahead: VecDeque::new(),
             number: 0,
             last_id: None,
+            counted: true,
             output,
             results: PollSender::new(results),
             gone: Box::pin(async move { closed.closed().await }),
@@ -334,12 +337,14 @@ impl Drive {
                 return;
             }
             let next = self.last_id.map_or(Some(1), |last| last.checked_add(1));
-            let ahead = match line::read(line, self.number, next) {
+            let ahead = match line::read(line, self.number, next, self.counted) {
                 Line::Item(item) => {
                     self.last_id = Some(item.id);
+                    self.counted &= next == Some(item.id);
                     Ahead::Item(item)
                 }
                 Line::Bad(id, failure) => {
+                    self.counted &= next == Some(id);
                     self.last_id = Some(id);
                     Ahead::Bad(id, failure)
                 }

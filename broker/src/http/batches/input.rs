@@ -1,6 +1,6 @@
 //! The body of a batch: from the listener's thread to the engine's, and there cut into lines.
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
@@ -14,23 +14,56 @@ pub(super) enum Piece {
     End,
 }
 
+/// A body, and what of it came while its client was told to send it.
+pub(super) struct Begun {
+    body: Body,
+    first: Option<Data>,
+}
+
+/// The next bytes; `Some(Ok(None))` is none of them: trailers say nothing here.
+type Data = Option<Result<Option<Bytes>, axum::Error>>;
+
+impl Begun {
+    /// Asks for a body before anything is answered. A client that `asks_first`
+    /// (`Expect: 100-continue`) sends nothing until it is told to, and it is told to only by a server
+    /// that wants the body and has not begun to answer; otherwise it waits for a second.
+    pub(super) async fn with(mut body: Body, asks_first: bool) -> Begun {
+        let mut first = None;
+        if asks_first {
+            let next = futures::poll!(body.frame());
+            if let Poll::Ready(frame) = next {
+                first = Some(frame.map(|frame| frame.map(|frame| frame.into_data().ok())));
+            }
+            // Now the connection has its turn, and sees that the body is wanted.
+            tokio::task::yield_now().await;
+        }
+        Begun { body, first }
+    }
+
+    /// Cancel-safe.
+    async fn data(&mut self) -> Data {
+        if let Some(first) = self.first.take() {
+            return first;
+        }
+        let frame = self.body.frame().await;
+        frame.map(|frame| frame.map(|frame| frame.into_data().ok()))
+    }
+}
+
 /// Hands a body over, as fast as it is taken. What is no longer wanted is read and dropped for a
 /// while: a connection that is closed with bytes unread may take the answer with it.
-pub(super) async fn pump(mut body: Body, to: mpsc::Sender<Piece>) {
+pub(super) async fn pump(mut body: Begun, to: mpsc::Sender<Piece>) {
     /// How long, and how much of, what nobody wants is read.
     const LINGER: Duration = Duration::from_secs(2);
     const LINGER_BYTES: usize = 16 << 20;
     loop {
         let piece = tokio::select! {
             // Fair: neither can keep the other waiting.
-            frame = body.frame() => match frame {
+            data = body.data() => match data {
                 None => Piece::End,
                 Some(Err(_)) => return,
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) => Piece::Bytes(bytes),
-                    // Trailers say nothing here.
-                    Err(_) => continue,
-                },
+                Some(Ok(Some(bytes))) => Piece::Bytes(bytes),
+                Some(Ok(None)) => continue,
             },
             () = to.closed() => break,
         };
@@ -44,8 +77,8 @@ pub(super) async fn pump(mut body: Body, to: mpsc::Sender<Piece>) {
     }
     let drain = async {
         let mut left = LINGER_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            let len = frame.data_ref().map_or(0, Bytes::len);
+        while let Some(Ok(data)) = body.data().await {
+            let len = data.map_or(0, |data| data.len());
             left = match left.checked_sub(len) {
                 Some(left) => left,
                 None => return,

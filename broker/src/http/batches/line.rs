@@ -61,8 +61,14 @@ struct OnlyId {
     id: Option<u64>,
 }
 
-/// Reads a line; `number` is its place in the body, `next` the id that it has if it names none.
-pub(super) fn read(line: &[u8], number: u64, next: Option<u64>) -> Line {
+/// Reads a line; `number` is its place in the body, `next` the id that it has if it names none, and
+/// `counted` whether the ids so far are those of counting: then what can not be read has the next one too.
+pub(super) fn read(line: &[u8], number: u64, next: Option<u64>, counted: bool) -> Line {
+    // Serde would read an array as the fields in their order.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        let failure = Failure::new(Code::ValidationError, "an item is a JSON object");
+        return bad(next.filter(|_| counted), failure, number);
+    }
     let mut reader = serde_json::Deserializer::from_slice(line);
     let keys: Result<Keys<'_>, _> = serde_path_to_error::deserialize(&mut reader);
     let keys = keys.map_err(|e| {
@@ -83,11 +89,21 @@ pub(super) fn read(line: &[u8], number: u64, next: Option<u64>) -> Line {
                 "" => Failure::new(Code::ValidationError, message),
                 field => Failure::validation(field, format!("{field}: {message}")),
             };
-            match serde_json::from_slice::<OnlyId>(line).map(|known| known.id.or(next)) {
-                Ok(Some(id)) => Line::Bad(id, at_line(failure, number)),
-                _ => Line::Fatal(at_line(failure, number)),
-            }
+            let id = match serde_json::from_slice::<OnlyId>(line) {
+                Ok(known) => known.id.or(next),
+                Err(_) => next.filter(|_| counted),
+            };
+            bad(id, failure, number)
         }
+    }
+}
+
+/// A line that is no item, whose id is known or not.
+fn bad(id: Option<u64>, failure: Failure, number: u64) -> Line {
+    let failure = at_line(failure, number);
+    match id {
+        Some(id) => Line::Bad(id, failure),
+        None => Line::Fatal(failure),
     }
 }
 
@@ -145,7 +161,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
-        read(text.as_bytes(), 7, Some(3))
+        read(text.as_bytes(), 7, Some(3), false)
     }
 
     #[test]
@@ -177,8 +193,15 @@ mod tests {
             assert_eq!(found, id, "{text}");
             assert_eq!(failure.details.as_pairs().find("field"), Some(field), "{text}");
         }
-        for text in [r#"{"id":"x","recipe":"echo"}"#, "{", "1", r#"{"id":-1,"recipe":"echo"}"#] {
+        for text in
+            [r#"{"id":"x","recipe":"echo"}"#, "{", "1", "[9]", r#"{"id":-1,"recipe":"echo"}"#]
+        {
             let Line::Fatal(failure) = line(text) else { panic!("{text}") };
+            assert_eq!(failure.details.as_pairs().find("line"), Some("7"), "{text}");
+            // Where lines are counted it has its number like any other.
+            let Line::Bad(3, failure) = read(text.as_bytes(), 7, Some(3), true) else {
+                panic!("{text}")
+            };
             assert_eq!(failure.details.as_pairs().find("line"), Some("7"), "{text}");
         }
     }

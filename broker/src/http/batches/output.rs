@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tollgate_protocol::{
     Code, Pairs,
-    batch::{Accepted, Ended, Summary},
+    batch::{self as wire, Ended, Number, Summary},
     id::BatchId,
 };
 
@@ -21,7 +21,7 @@ use super::super::{
     time::rfc3339,
 };
 use crate::{
-    batch::{Failure, Head, Reply, Report, Sink},
+    batch::{Accepted, Failure, Head, Reply, Report, Sink},
     tenancy::Stop,
 };
 
@@ -43,6 +43,7 @@ pub(super) struct Output {
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
     Accepted(Granted),
+    JobAccepted(Job),
     Result(Outcome<'a>),
     Progress(Progress<'a>),
     Throttled(Throttled),
@@ -65,6 +66,32 @@ struct Granted {
     deadline_ms: Option<u64>,
 }
 
+/// An item became a job, which is kept.
+#[derive(Serialize)]
+struct Job {
+    id: u64,
+    job_id: String,
+    existing: bool,
+    #[serde(flatten)]
+    number: Place,
+}
+
+/// A place among durable outcomes; nothing for what is not one.
+#[derive(Serialize, Default)]
+struct Place {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+}
+
+impl From<Number> for Place {
+    fn from(n: Number) -> Place {
+        let there = |value| Some(value).filter(|_| n.sequence > 0);
+        Place { epoch: there(n.epoch), sequence: there(n.sequence) }
+    }
+}
+
 #[derive(Serialize)]
 struct Outcome<'a> {
     id: u64,
@@ -73,6 +100,8 @@ struct Outcome<'a> {
     attempts: u32,
     queued_us: u64,
     duration_us: u64,
+    #[serde(flatten)]
+    number: Place,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,7 +220,7 @@ impl Output {
         self.buf.push(b'\n');
     }
 
-    pub(super) fn accepted(&mut self, batch_id: BatchId, a: &Accepted<'_>) {
+    pub(super) fn accepted(&mut self, batch_id: BatchId, a: &wire::Accepted<'_>) {
         self.line(&Line::Accepted(Granted {
             batch_id: batch_id.to_string(),
             concurrency_max: a.concurrency_max,
@@ -265,6 +294,7 @@ impl Sink for Output {
             attempts: head.attempts,
             queued_us: us(head.queued),
             duration_us: us(head.duration),
+            number: head.number.into(),
             metadata: BTreeMap::new(),
             payload: None,
             payload_base64: None,
@@ -293,6 +323,12 @@ impl Sink for Output {
 
     fn is_full(&self) -> bool {
         self.len() >= FULL_BYTES
+    }
+
+    fn accepted(&mut self, a: &Accepted, _: Option<&str>) {
+        let (id, existing) = (a.item, a.existing);
+        let (job_id, number) = (a.job.to_string(), a.number.into());
+        self.line(&Line::JobAccepted(Job { id, job_id, existing, number }));
     }
 
     fn progress(&mut self, r: &Report) {
@@ -334,6 +370,7 @@ mod tests {
             attempts: 1,
             queued: Duration::ZERO,
             duration: Duration::ZERO,
+            number: Number::default(),
         };
         output.result(&head, Ok(&mut Reply::from(payload.to_vec())));
         String::from_utf8(output.take().to_vec()).expect("text")

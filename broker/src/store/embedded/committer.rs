@@ -20,7 +20,7 @@ use super::{
     frame::{Frame, HEAD, Named, TRIM},
     group::{BLOCK, Entry, FIXED, Head, What},
     index::{Class, Position},
-    journal::{Journal, Room},
+    journal::Journal,
     plant::{self, Bug},
     queue::{Job, Size, Task},
     scope::{Contents, Large, Run, ScopeState},
@@ -75,6 +75,8 @@ struct Short {
     free: Option<String>,
     /// In the reserve.
     reserve: Option<String>,
+    /// In the last reserve.
+    last_reserve: Option<String>,
 }
 
 impl Short {
@@ -82,7 +84,16 @@ impl Short {
         match space {
             Space::Free => self.free.as_deref(),
             Space::Reserve => self.reserve.as_deref(),
+            Space::LastReserve => self.last_reserve.as_deref(),
         }
+    }
+}
+
+/// Which room a job may take; none for what is always taken.
+fn space_of(job: &Job) -> Option<Space> {
+    match job.task {
+        Task::Commit { space, .. } => Some(space),
+        Task::Claim { .. } | Task::Trim { .. } | Task::Drop { .. } => None,
     }
 }
 
@@ -165,14 +176,17 @@ impl Committer {
     /// Why commits can not be taken, if so; `stuck` is why the keeper does not get on.
     fn short(&self, jobs: &[Job], stuck: Option<String>) -> Short {
         let bytes: usize = jobs.iter().map(|job| job.size.bytes).sum();
-        let head = (FIXED + 16 * jobs.len()) as u64;
-        let extent = head.next_multiple_of(BLOCK) + (bytes as u64).next_multiple_of(BLOCK);
-        let room = self.journal.room(extent, || self.core.inbox.push(Vec::new(), 0, true));
-        let (full, exhausted) = match room {
-            Room::Any => (None, None),
-            Room::Reserve(reason) => (Some(reason), None),
-            Room::Deletions(reason) => (Some(reason.clone()), Some(reason)),
+        let extent = |from: Space| {
+            let taken = jobs.iter().filter(|job| space_of(job).is_none_or(|space| space >= from));
+            let (count, bytes) = taken.fold((0, 0), |(n, sum), job| (n + 1, sum + job.size.bytes));
+            let head = (FIXED + 16 * count) as u64;
+            head.next_multiple_of(BLOCK) + (bytes as u64).next_multiple_of(BLOCK)
         };
+        let wake = || self.core.inbox.push(Vec::new(), 0, true);
+        let full = self.journal.room(extent(Space::Free), wake).err();
+        // What is refused takes no room from what is not.
+        let beyond = |space| full.clone().filter(|_| !self.journal.reach(space, extent(space)));
+        let (reserve, last_reserve) = (beyond(Space::Reserve), beyond(Space::LastReserve));
         let few = || {
             let free = match self.core.disk.free() {
                 Ok(free) => free,
@@ -181,7 +195,7 @@ impl Committer {
             let kept = self.core.config.free_bytes + bytes as u64;
             (free < kept).then(|| format!("{free} bytes are free, of which {kept} are not used"))
         };
-        Short { free: stuck.or(full).or_else(few), reserve: exhausted }
+        Short { free: stuck.or(full).or_else(few), reserve, last_reserve }
     }
 
     fn add(&mut self, group: &mut Group, job: Job, short: &Short) {

@@ -31,6 +31,8 @@ const BOOT: &str = "boot";
 const FROM_FILE: &str = "journal_file";
 const FROM_AT: &str = "journal_at";
 const EVIDENCE: &str = "journal_evidence";
+const LAST_FILE: &str = "journal_last_file";
+const FILE_BYTES: &str = "journal_file_bytes";
 const FROM_NUMBER: &str = "journal_group";
 
 /// Memory that redb may use for pages, in bytes.
@@ -45,6 +47,15 @@ pub(super) struct Position {
     pub at: u64,
     /// The number of the group there.
     pub number: u64,
+}
+
+/// The files of the journal that there must be: what is shorter or missing was taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Laid {
+    /// The last one that was ready for groups.
+    pub last: u64,
+    /// None of them is shorter, in bytes.
+    pub bytes: u64,
 }
 
 /// The kinds of files that a stream has.
@@ -166,6 +177,29 @@ impl Index {
         let Position { file, at, number: group } = Position::default();
         let (file, at) = (number(FROM_FILE, file)?, number(FROM_AT, at)?);
         Ok(Position { file, at, number: number(FROM_NUMBER, group)? })
+    }
+
+    /// The files of the journal that there must be; none when none was ever ready, or only with a
+    /// program that did not note it.
+    pub(super) fn laid(&self) -> Result<Option<Laid>> {
+        let read = self.database.begin_read().map_err(wrong)?;
+        let meta = read.open_table(META).map_err(wrong)?;
+        let number = |key| -> Result<Option<u64>> {
+            Ok(meta.get(key).map_err(wrong)?.map(|number| number.value()))
+        };
+        let (last, bytes) = (number(LAST_FILE)?, number(FILE_BYTES)?);
+        Ok(last.zip(bytes).map(|(last, bytes)| Laid { last, bytes }))
+    }
+
+    /// Notes which files of the journal there must be, durably: they are there.
+    pub(super) fn lay(&self, laid: Laid) -> Result<()> {
+        let write = self.database.begin_write().map_err(wrong)?;
+        {
+            let mut meta = write.open_table(META).map_err(wrong)?;
+            meta.insert(LAST_FILE, laid.last).map_err(wrong)?;
+            meta.insert(FILE_BYTES, laid.bytes).map_err(wrong)?;
+        }
+        write.commit().map_err(wrong)
     }
 
     /// A scope's streams.

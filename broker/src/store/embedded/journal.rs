@@ -4,6 +4,12 @@
 //! Files are filled with zeros before they are used, and used again: a write never has to find
 //! room, and a sync has nothing to note but the data. What lies in a file from its earlier use has
 //! lower numbers. Only the committer writes here; the keeper brings files and takes them away.
+//!
+//! What is left of the last file when there is no room for another is given away in parts:
+//!
+//! ```text
+//!  … any group │ Space::Reserve │ Space::LastReserve │ trims and drops │
+//! ```
 
 use std::{
     io,
@@ -11,6 +17,7 @@ use std::{
 };
 
 use super::{
+    super::port::Space,
     disk::{Disk, File, How},
     files::{JOURNAL, journal_file},
     group::Head,
@@ -18,35 +25,35 @@ use super::{
     plant::{self, Bug},
 };
 
-/// What commits leave of a file when there is no next one: the reserve, in bytes.
-const RESERVE: u64 = 64 << 10;
-/// What those out of the reserve leave of it: room for trims and drops.
-const FOR_DELETIONS: u64 = 32 << 10;
+/// A part is this much of a file, within these bounds, in bytes.
+const PART_OF_FILE: u64 = 16;
+const PART_MIN: u64 = 32 << 10;
+const PART_MAX: u64 = 2 << 20;
+/// What a file must have besides groups, in bytes.
+pub(super) const KEPT_MIN: u64 = 4 * PART_MIN;
 
 /// Where groups are written.
 #[derive(Debug)]
 pub(super) struct Journal {
     salt: u64,
     file: Arc<dyn File>,
+    /// The file's length: what was made with another configuration has another one.
+    file_bytes: u64,
     /// Where the next group goes.
     end: Position,
     supply: Arc<Supply>,
 }
 
-/// Whether a group can be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Room {
-    /// Any group can.
-    Any,
-    /// One out of the reserve can: there is no room for another file.
-    Reserve(String),
-    /// Only trims and drops can.
-    Deletions(String),
-}
-
 impl Journal {
-    pub(super) fn new(salt: u64, file: Arc<dyn File>, end: Position, supply: Arc<Supply>) -> Self {
-        Journal { salt, file, end, supply }
+    /// # Errors
+    /// When the file does not tell its length.
+    pub(super) fn new(
+        salt: u64,
+        file: Arc<dyn File>,
+        end: Position,
+        supply: Arc<Supply>,
+    ) -> io::Result<Self> {
+        Ok(Journal { salt, file_bytes: file.len()?, file, end, supply })
     }
 
     /// Where the next group goes: everything before is durable.
@@ -54,24 +61,35 @@ impl Journal {
         self.end
     }
 
-    /// Waits until a group of this extent can be written, or no commit can. `wake` wakes the keeper.
-    pub(super) fn room(&self, extent: u64, wake: impl Fn()) -> Room {
+    /// Waits until a group of this extent can be written, whatever it is of, or there is no room for
+    /// another file. `wake` wakes the keeper.
+    ///
+    /// # Errors
+    /// Why there is no room: then what is in [`reach`](Self::reach) can be written.
+    pub(super) fn room(&self, extent: u64, wake: impl Fn()) -> Result<(), String> {
         let next = self.end.file + 1;
-        let leaves = |bytes| self.end.at + extent + bytes <= self.supply.file_bytes;
-        let fits = leaves(RESERVE);
+        let fits = self.leaves(extent, 3);
         // The next file is made while this one has room, so that nobody waits for it.
-        let soon = self.end.at > self.supply.file_bytes / 2;
+        let soon = self.end.at > self.file_bytes / 2;
         if (!fits || soon) && self.supply.want(next) {
             wake();
         }
-        if fits {
-            return Room::Any;
+        if fits { Ok(()) } else { self.supply.wait(next) }
+    }
+
+    /// Whether a group of this extent can be written when there is no room for another file.
+    pub(super) fn reach(&self, space: Space, extent: u64) -> bool {
+        match space {
+            Space::Free => self.leaves(extent, 3),
+            Space::Reserve => self.leaves(extent, 2),
+            Space::LastReserve => self.leaves(extent, 1),
         }
-        match self.supply.wait(next) {
-            Ok(()) => Room::Any,
-            Err(reason) if leaves(FOR_DELETIONS) => Room::Reserve(reason),
-            Err(reason) => Room::Deletions(reason),
-        }
+    }
+
+    /// Whether so many parts of the file are left after a group.
+    fn leaves(&self, extent: u64, parts: u64) -> bool {
+        let part = (self.file_bytes / PART_OF_FILE).clamp(PART_MIN, PART_MAX);
+        self.end.at + extent + parts * part <= self.file_bytes
     }
 
     /// Writes a group and syncs it. An error in `Ok` is that there is no room: nothing happened.
@@ -80,10 +98,11 @@ impl Journal {
     /// What failed: whether the group is there is not known.
     pub(super) fn append(&mut self, head: &Head, bodies: &[u8]) -> io::Result<Result<(), String>> {
         debug_assert_eq!(head.number, self.end.number);
-        if self.end.at + head.extent() > self.supply.file_bytes {
+        if self.end.at + head.extent() > self.file_bytes {
             let Some(file) = self.supply.take(self.end.file + 1) else {
                 return Ok(Err("no file of the journal has room".into()));
             };
+            self.file_bytes = file.len()?;
             self.file = file;
             self.end = Position { file: self.end.file + 1, at: 0, ..self.end };
         }
@@ -212,12 +231,23 @@ pub(super) fn make(disk: &dyn Disk, number: u64, bytes: u64) -> io::Result<Arc<d
     Ok(file)
 }
 
-/// Uses a file again, under a new number.
-pub(super) fn reuse(disk: &dyn Disk, spare: &str, number: u64) -> io::Result<Arc<dyn File>> {
-    let name = journal_file(number);
-    disk.rename(&format!("{JOURNAL}/{spare}"), &name)?;
+/// Uses a file again, under a new number. One that is shorter than the new ones are is made longer.
+pub(super) fn reuse(
+    disk: &dyn Disk,
+    spare: &str,
+    number: u64,
+    bytes: u64,
+) -> io::Result<Arc<dyn File>> {
+    let spare = format!("{JOURNAL}/{spare}");
+    let file = disk.open(&spare, How::Existing)?;
+    let len = file.len()?;
+    if len < bytes {
+        zero(&*file, len, bytes)?;
+        file.sync()?;
+    }
+    disk.rename(&spare, &journal_file(number))?;
     disk.sync_dir(JOURNAL)?;
-    disk.open(&name, How::Existing)
+    Ok(file)
 }
 
 /// Overwrites with zeros.

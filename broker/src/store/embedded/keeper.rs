@@ -18,7 +18,7 @@ use super::{
     core::{Chore, Core, ViewTask, corrupt},
     disk::{How, is_full},
     files::{JOURNAL, Name, SCOPES, is_stream_file, journal_file, scope_dir},
-    index::{Class, IndexError, Position, Update},
+    index::{Class, IndexError, Laid, Position, Update},
     journal,
     plant::{self, Bug},
     scope::{ScopeState, Segment},
@@ -50,6 +50,8 @@ pub(super) struct Keeper {
     spares: Vec<String>,
     /// Files of the journal up to this one are kept: they hold damage.
     evidence: Option<u64>,
+    /// No file of the journal that may be read is shorter.
+    journal_file_bytes: u64,
 }
 
 /// Why the keeper does not get on.
@@ -78,6 +80,7 @@ impl From<IndexError> for Stop {
 impl Keeper {
     pub(super) fn new(core: Arc<Core>, spares: Vec<String>) -> Keeper {
         Keeper {
+            journal_file_bytes: core.config.journal_file_bytes,
             core,
             fills: Vec::new(),
             touched: HashMap::new(),
@@ -373,14 +376,24 @@ impl Keeper {
     fn supply(&mut self) {
         let Some(number) = self.core.supply.wanted() else { return };
         let bytes = self.core.supply.file_bytes;
-        let file = match self.spares.pop() {
-            Some(spare) => journal::reuse(&*self.core.disk, &spare, number),
+        let file = match self.spares.last() {
+            Some(spare) => journal::reuse(&*self.core.disk, spare, number, bytes),
             None => journal::make(&*self.core.disk, number, bytes),
         };
-        if let Err(error) = &file
-            && !is_full(error)
-        {
-            self.core.health.poison(format!("the journal: {error}"));
+        match &file {
+            Ok(_) => {
+                self.spares.pop();
+                // With too little room for redb it goes without: then the file would not be missed.
+                if self.room(1, 0).is_ok()
+                    && let Err(error) = self.lay(number)
+                {
+                    self.core.health.poison(error.to_string());
+                }
+            }
+            Err(error) if !is_full(error) => {
+                self.core.health.poison(format!("the journal: {error}"));
+            }
+            Err(_) => {}
         }
         self.core.supply.bring(number, file.map_err(|error| error.to_string()));
     }
@@ -400,6 +413,22 @@ impl Keeper {
             Ok(()) => self.core.scopes.remove(scope.id),
             Err(error) => drop(self.core.health.poison(error.to_string())),
         }
+    }
+
+    /// Notes that the journal has files up to this one, before groups are written there.
+    fn lay(&self, last: u64) -> Result<(), IndexError> {
+        self.core.index.lay(Laid { last, bytes: self.journal_file_bytes })
+    }
+
+    /// The journal ends in this file, and those that may be read have these lengths. Those that
+    /// come after it are spares.
+    ///
+    /// # Errors
+    /// When the index does not take it.
+    pub(super) fn begin(&mut self, last: u64, lens: &[u64]) -> Result<(), IndexError> {
+        let shortest = lens.iter().copied().min().unwrap_or(u64::MAX);
+        self.journal_file_bytes = self.journal_file_bytes.min(shortest);
+        self.lay(last)
     }
 
     /// Files of the journal up to this one are evidence of damage.

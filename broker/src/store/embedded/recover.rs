@@ -65,7 +65,8 @@ pub(super) fn open(
     let boot = index.boot().map_err(|error| index_says(&error))?;
     let from = index.from().map_err(|error| index_says(&error))?;
     let damaged = index.damaged().map_err(|error| index_says(&error))?;
-    let scan = scan(&**disk, salt, from).map_err(|error| unreadable(&**disk, error))?;
+    let laid = index.laid().map_err(|error| index_says(&error))?;
+    let scan = scan(&**disk, salt, from, laid).map_err(|error| unreadable(&**disk, error))?;
     let core = Arc::new(Core {
         room: Arc::new(Semaphore::new(config.queue_bytes as usize)),
         files: Open::new(disk.clone(), config.open_files),
@@ -103,7 +104,10 @@ pub(super) fn open(
     let Replay { mut keeper, dropped, touched, evidence, .. } = replay;
     keeper.keep(evidence);
     let (end, file) = prepare_end(&**disk, &core, &scan, end)?;
-    for number in scan.files.after(end.file) {
+    let lens = scan.files.lens().map_err(|error| unreadable(&**disk, error))?;
+    keeper.begin(end.file, &lens).map_err(|error| index_says(&error))?;
+    // The newest first, so that no crash leaves a gap.
+    for number in scan.files.after(end.file).rev() {
         // It has no group that counts: it is used again in its time.
         let (name, spare) = (journal_file(number), format!("spare-{number:016x}.log"));
         disk.rename(&name, &format!("{JOURNAL}/{spare}")).map_err(at(&name))?;
@@ -128,7 +132,8 @@ pub(super) fn open(
             }
         }
     }
-    let journal = Journal::new(salt, file, end, core.supply.clone());
+    let journal =
+        Journal::new(salt, file, end, core.supply.clone()).map_err(at(&journal_file(end.file)))?;
     Ok(Opened { core, journal, keeper })
 }
 
@@ -143,6 +148,12 @@ fn index(disk: &dyn Disk, reserve: &Reserve) -> Result<Index, OpenError> {
         Ok(file) => return Index::open(file, reserve.clone()).map_err(index_says),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(INDEX)(error)),
         Err(_) => {}
+    }
+    // It is made before the journal's first file, and nothing is stored before that.
+    let names = disk.list(JOURNAL).map_err(at(JOURNAL))?;
+    if names.iter().any(|name| name.ends_with(".log")) {
+        let what = format!("{INDEX} is missing, and data is there");
+        return Err(OpenError::Corrupt { path: disk.root().to_owned(), what });
     }
     let new = format!("{INDEX}.new");
     let file = disk.open(&new, How::Empty).map_err(at(&new))?;
@@ -411,7 +422,7 @@ fn check(config: &Config) -> Result<(), OpenError> {
             "must be at least 1 and at most half of group_records".into(),
         );
     }
-    let least = 2 * (config.group_bytes + 16 * config.group_records) as u64 + (128 << 10);
+    let least = 2 * (config.group_bytes + 16 * config.group_records) as u64 + journal::KEPT_MIN;
     if config.journal_file_bytes < least {
         return bad("journal_file_bytes", format!("must hold two groups: at least {least}"));
     }

@@ -9,7 +9,7 @@ use super::{
     disk::{Disk, File, How},
     files::{JOURNAL, journal_file, journal_number},
     group::{BLOCK, Head},
-    index::Position,
+    index::{Laid, Position},
     plant::{self, Bug},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Scan {
 pub(super) enum ScanError {
     /// A file can not be read.
     Io(String, io::Error),
-    /// A group is missing or damaged, and later ones are there.
+    /// A group is missing or damaged, and later ones are there; or a file is missing or cut short.
     Damaged(String),
 }
 
@@ -43,7 +43,9 @@ pub(super) enum ScanError {
 pub(super) struct Files(Vec<(u64, Arc<dyn File>)>);
 
 impl Files {
-    fn open(disk: &dyn Disk, from: u64) -> Result<Files, ScanError> {
+    /// Those from this one on. Files are made one after the other and to their full length before
+    /// they get their names, so that neither a gap nor a short one is left by a crash.
+    fn open(disk: &dyn Disk, from: u64, laid: Option<Laid>) -> Result<Files, ScanError> {
         let io = |what: String| move |error| ScanError::Io(what, error);
         let names = disk.list(JOURNAL).map_err(io(JOURNAL.into()))?;
         let mut numbers: Vec<_> = names.iter().filter_map(|name| journal_number(name)).collect();
@@ -55,7 +57,28 @@ impl Files {
             let file = disk.open(&name, How::Existing).map_err(io(name))?;
             files.push((number, file));
         }
-        Ok(Files(files))
+        let files = Files(files);
+        if let Some(laid) = laid {
+            files.check(from, laid)?;
+        }
+        Ok(files)
+    }
+
+    /// Whether all are there that must be, and as long as they were.
+    fn check(&self, from: u64, laid: Laid) -> Result<(), ScanError> {
+        let last = self.last().unwrap_or(0).max(laid.last);
+        for number in from..=last {
+            let name = journal_file(number);
+            let Some(file) = self.get(number) else {
+                return Err(ScanError::Damaged(format!("{name} is missing")));
+            };
+            let len = file.len().map_err(|error| ScanError::Io(name.clone(), error))?;
+            if len < laid.bytes {
+                let what = format!("{name} has {len} bytes and had {}: it was cut", laid.bytes);
+                return Err(ScanError::Damaged(what));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Arc<dyn File>> {
@@ -67,8 +90,16 @@ impl Files {
     }
 
     /// The numbers of those after this one.
-    pub(super) fn after(&self, number: u64) -> impl Iterator<Item = u64> {
+    pub(super) fn after(&self, number: u64) -> impl DoubleEndedIterator<Item = u64> {
         self.0.iter().map(|(n, _)| *n).filter(move |n| *n > number)
+    }
+
+    /// How long each is, in bytes.
+    pub(super) fn lens(&self) -> Result<Vec<u64>, ScanError> {
+        let len = |(number, file): &(u64, Arc<dyn File>)| {
+            file.len().map_err(|error| ScanError::Io(journal_file(*number), error))
+        };
+        self.0.iter().map(len).collect()
     }
 
     /// The head at a place, if there is one.
@@ -101,9 +132,14 @@ impl Files {
     }
 }
 
-/// The groups from a place on.
-pub(super) fn scan(disk: &dyn Disk, salt: u64, from: Position) -> Result<Scan, ScanError> {
-    let files = Files::open(disk, from.file)?;
+/// The groups from a place on; `laid` are the files that there must be, as far as that is known.
+pub(super) fn scan(
+    disk: &dyn Disk,
+    salt: u64,
+    from: Position,
+    laid: Option<Laid>,
+) -> Result<Scan, ScanError> {
+    let files = Files::open(disk, from.file, laid)?;
     if from.at > 0 && files.get(from.file).is_none() {
         return Err(ScanError::Damaged(format!("{} is missing", journal_file(from.file))));
     }

@@ -97,7 +97,7 @@ impl Registry {
             registry.drop_data(&tenant).await;
             Ok(())
         });
-        all.await.map_err(|_| NotKept::Stopped)?
+        all.await.map_err(|_| NotKept::Lost)?
     }
 
     /// Deletes a tenant whatever it does: nothing new begins, what runs may finish within
@@ -116,7 +116,7 @@ impl Registry {
             landed.await?;
             registry.leave(&tenant).await
         });
-        all.await.map_err(|_| NotKept::Stopped)?
+        all.await.map_err(|_| NotKept::Lost)?
     }
 
     /// Suspends a tenant, whose connections then end in good order instead of at once.

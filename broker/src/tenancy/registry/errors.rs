@@ -17,9 +17,10 @@ pub enum NotKept {
     /// The store failed. Whether the change was kept shows after the next start.
     #[error("the store failed: {0}")]
     Failed(String),
-    /// The broker ends.
-    #[error("the broker is shutting down")]
-    Stopped,
+    /// The task that was to keep it has ended, with its runtime or by a fault: whether the change was
+    /// kept shows after the next start.
+    #[error("the broker stopped keeping changes; whether this one was kept is not known")]
+    Lost,
 }
 
 impl NotKept {
@@ -27,8 +28,7 @@ impl NotKept {
     pub fn code(&self) -> Code {
         match self {
             NotKept::Full => Code::StorageFull,
-            NotKept::Failed(_) => Code::StoreUnavailable,
-            NotKept::Stopped => Code::Draining,
+            NotKept::Failed(_) | NotKept::Lost => Code::StoreUnavailable,
         }
     }
 }

@@ -25,8 +25,8 @@ use super::{
 };
 use crate::{
     store::{
-        self, CommitError, Fence, Kind, Offset, Page, Pair, ReadError, Scope, ScopeId, Store,
-        Stored,
+        self, CommitError, Fence, Kind, Offset, Page, Pair, ReadError, Scope, ScopeId, Space,
+        Store, Stored,
         record::system::{TENANT_KEYS, TENANTS},
     },
     tenancy::stored::{self, BadRecord, StoredDeletion, StoredTenant},
@@ -138,7 +138,7 @@ impl Ledger {
         self.notes().dropping.iter().copied().collect()
     }
 
-    /// Keeps changes, all or none. Those that create nothing find room on a full disk.
+    /// Keeps changes, all or none, in the room that they may take.
     pub(super) async fn commit(&self, changes: &[&Change]) -> Result<(), NotKept> {
         let mut records: Vec<_> = changes.iter().map(|change| record(change)).collect();
         let bodies: Vec<_> = records.iter().map(|r| (r.kind.layout(), r.body.clone())).collect();
@@ -146,11 +146,9 @@ impl Ledger {
         records.extend(used.iter().map(|used| {
             store::Record::new(TENANT_KEYS, Kind::TenantKey, stored::encode_key(used))
         }));
-        let kept = if changes.iter().any(|change| change.verb == Verb::Create) {
-            self.scope.commit(&self.fence, records).await
-        } else {
-            self.scope.commit_from_reserve(&self.fence, records).await
-        };
+        // They are of one kind; were they not, none would take room that it may not.
+        let space = changes.iter().map(|change| change.verb.space()).min().unwrap_or(Space::Free);
+        let kept = self.scope.commit_in(space, &self.fence, records).await;
         let offsets = kept.map_err(|e| match e {
             CommitError::Full { .. } => NotKept::Full,
             other => NotKept::Failed(other.to_string()),

@@ -11,6 +11,7 @@ use tollgate_protocol::id::TenantId;
 use super::{Map, NotKept, Registry, Used, ledger, once::Keys};
 use crate::{
     events,
+    store::Space,
     tenancy::{
         settings::{Record, Settings, State},
         tenant::Tenant,
@@ -25,7 +26,7 @@ pub(super) struct Staging {
     queue: Vec<Waiting>,
     /// Whether a task keeps the queue moving.
     flushing: bool,
-    /// The broker ended in the middle of it: nothing can be kept any more.
+    /// That task ended in the middle of it: nothing can be kept any more.
     stopped: bool,
     creating: usize,
     /// Counts the changes.
@@ -71,11 +72,24 @@ pub(super) struct Change {
 pub(super) enum Verb {
     Create,
     Update,
+    /// Suspends, and may change more.
+    Suspend,
     /// Suspends, and lets finish what runs.
     BeginLeaving {
         until: SystemTime,
     },
     Delete,
+}
+
+impl Verb {
+    /// Which room on the disk it may take.
+    pub(super) fn space(self) -> Space {
+        match self {
+            Verb::Create => Space::Free,
+            Verb::Update => Space::Reserve,
+            Verb::Suspend | Verb::BeginLeaving { .. } | Verb::Delete => Space::LastReserve,
+        }
+    }
 }
 
 impl Change {
@@ -102,7 +116,7 @@ impl IntoFuture for Landed {
     type Output = Result<(), NotKept>;
     type IntoFuture = futures::future::BoxFuture<'static, Self::Output>;
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async { self.0.await.unwrap_or(Err(NotKept::Stopped)) })
+        Box::pin(async { self.0.await.unwrap_or(Err(NotKept::Lost)) })
     }
 }
 
@@ -112,19 +126,19 @@ impl Staging {
         self.creating
     }
 
-    /// The changes that are to be kept in one go, the oldest; none ends the flushing. Those that
-    /// create tenants and those that do not are kept apart: they may take different room.
+    /// The changes that are to be kept in one go, the oldest; none ends the flushing. Those that may
+    /// take different room are kept apart.
     fn next_group(&mut self) -> Option<Vec<Waiting>> {
         if self.queue.is_empty() {
             self.flushing = false;
             return None;
         }
-        let (mut bytes, mut creates) = (0, None);
+        let (mut bytes, mut space) = (0, None);
         let fits = |w: &&Waiting| {
             let Some(change) = &w.change else { return true };
             bytes += ledger::weight(change);
-            let does = change.verb == Verb::Create;
-            bytes <= GROUP_BYTES_MAX && *creates.get_or_insert(does) == does
+            let takes = change.verb.space();
+            bytes <= GROUP_BYTES_MAX && *space.get_or_insert(takes) == takes
         };
         let n = self.queue.iter().take(GROUP_MAX).take_while(fits).count().max(1);
         Some(self.queue.drain(..n).collect())
@@ -214,7 +228,7 @@ impl Registry {
         if !staging.stopped {
             staging.queue.push(Waiting { tenant, change, answer });
             if !std::mem::replace(&mut staging.flushing, true) {
-                self.spawn(Flush(self.clone()).run());
+                self.spawn(Flush::new(self.clone()).run());
             }
         }
         Landed(landed)
@@ -248,7 +262,7 @@ impl Registry {
         match change.verb {
             Verb::Create => self.know(|known| known.insert(tenant.clone())),
             Verb::Delete => self.know(|known| known.remove(tenant)),
-            Verb::Update | Verb::BeginLeaving { .. } => {}
+            Verb::Update | Verb::Suspend | Verb::BeginLeaving { .. } => {}
         }
         let after = &change.record.settings;
         if change.verb != Verb::Create && before.settings.state != after.state {
@@ -277,7 +291,7 @@ fn events(change: &Change, before: &Record) -> impl Iterator<Item = events::Kind
     let (first, second) = match change.verb {
         Verb::Create => (Some(events::Kind::TenantCreated), None),
         Verb::Delete => (Some(events::Kind::TenantDeleted), None),
-        Verb::Update | Verb::BeginLeaving { .. } => {
+        Verb::Update | Verb::Suspend | Verb::BeginLeaving { .. } => {
             let updated = events::Kind::TenantUpdated { revision };
             let state = match (old.state, new.state) {
                 (State::Active, State::Suspended) => Some(events::Kind::TenantSuspended),
@@ -291,23 +305,30 @@ fn events(change: &Change, before: &Record) -> impl Iterator<Item = events::Kind
 }
 
 /// Keeps the queue moving until it is empty.
-struct Flush(Registry);
+struct Flush {
+    registry: Registry,
+    /// Whether it came to its end: what is queued from then on is another's.
+    done: bool,
+}
 
 impl Flush {
-    async fn run(self) {
-        loop {
-            let Some(group) = self.0.staging().next_group() else { return };
-            match self.0.keep(&group).await {
+    fn new(registry: Registry) -> Flush {
+        Flush { registry, done: false }
+    }
+
+    async fn run(mut self) {
+        while let Some(group) = self.next_group() {
+            match self.registry.keep(&group).await {
                 Ok(()) => {
                     for Waiting { change, answer, .. } in group {
-                        change.iter().for_each(|change| self.0.publish(change));
+                        change.iter().for_each(|change| self.registry.publish(change));
                         // Whoever asked may have gone.
                         let _ = answer.send(Ok(()));
                     }
-                    self.0.checkpoint_when_due();
+                    self.registry.checkpoint_when_due();
                 }
                 Err(error) => {
-                    let lost = self.0.staging().forget(group);
+                    let lost = self.registry.staging().forget(group);
                     for Waiting { answer, .. } in lost {
                         let _ = answer.send(Err(error.clone()));
                     }
@@ -315,16 +336,26 @@ impl Flush {
             }
         }
     }
+
+    fn next_group(&mut self) -> Option<Vec<Waiting>> {
+        let group = self.registry.staging().next_group();
+        self.done = group.is_none();
+        group
+    }
 }
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        let mut staging = self.0.staging();
-        if staging.flushing {
-            // Its runtime ended: whoever waits is told by the end of its channel.
-            staging.stopped = true;
-            staging.queue.clear();
+        if self.done {
+            return;
         }
+        // Its runtime ended, or it panicked: whoever waits is told by the end of its channel, and
+        // the process that it is to end.
+        let mut staging = self.registry.staging();
+        staging.stopped = true;
+        staging.queue.clear();
+        drop(staging);
+        self.registry.0.broken.send_replace(true);
     }
 }
 
@@ -332,3 +363,42 @@ impl Drop for Flush {
 const GROUP_MAX: usize = 256;
 /// And their bytes in the store, roughly; one larger change is kept alone.
 const GROUP_BYTES_MAX: usize = 512 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::Store,
+        tenancy::{Config, settings::Settings},
+    };
+
+    async fn open() -> Registry {
+        let store = Store::memory();
+        let fence = store.system().claim().await.expect("claims");
+        let config = Config::default();
+        let opened = Registry::open(&config, store, fence, events::Events::default());
+        let registry = opened.await.expect("opens");
+        registry.create_named("acme", Settings::default()).await.expect("free");
+        registry
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_while_a_flush_ends_is_the_next_ones() {
+        let registry = open().await;
+        let mut ending = Flush::new(registry.clone());
+        assert!(ending.next_group().is_none(), "nothing is queued");
+        let update = registry.update("acme", None, |s| s.weight = 2);
+        let (updated, ()) = tokio::join!(update, async { drop(ending) });
+        assert_eq!(updated.expect("kept").weight(), 2);
+        registry.update("acme", None, |s| s.weight = 3).await.expect("kept");
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_ends_early_is_told_as_what_it_is() {
+        let registry = open().await;
+        drop(Flush::new(registry.clone()));
+        registry.failed().await;
+        let lost = registry.update("acme", None, |s| s.weight = 2).await.expect_err("not kept");
+        assert_eq!(lost.code(), tollgate_protocol::Code::StoreUnavailable);
+    }
+}

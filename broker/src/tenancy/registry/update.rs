@@ -53,7 +53,10 @@ impl Registry {
                 let landed = self.follow(&mut staging, &tenant.id);
                 (tenant, landed)
             } else {
-                let change = Change::new(Verb::Update, tenant.clone(), next(&now, settings));
+                let suspends =
+                    now.settings.state == State::Active && settings.state == State::Suspended;
+                let verb = if suspends { Verb::Suspend } else { Verb::Update };
+                let change = Change::new(verb, tenant.clone(), next(&now, settings));
                 (tenant, self.stage(&mut staging, change))
             }
         };

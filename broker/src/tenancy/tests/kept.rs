@@ -5,7 +5,7 @@ use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use super::*;
 use crate::{
     events::{Events, News},
-    store::{Kind, Page, ScopeId, Store, Stream, record::system::TENANTS},
+    store::{Kind, Page, ScopeId, Space, Store, Stream, record::system::TENANTS},
 };
 
 mod model;
@@ -102,6 +102,30 @@ async fn on_a_full_disk_nothing_is_created_and_everything_else_goes_on() {
     let again = open(&store).await;
     assert_eq!(again.all().iter().map(|t| t.id().as_str()).collect::<Vec<_>>(), ["hooli"]);
     assert_eq!(again.get("hooli").expect("kept").weight(), 3);
+}
+
+#[tokio::test]
+async fn updates_leave_room_for_suspending_and_deleting() {
+    let (store, disk) = Store::memory_with_faults();
+    let r = open(&store).await;
+    for id in ["acme", "globex", "hooli"] {
+        r.create_named(id, Settings::default()).await.expect("free");
+    }
+    r.suspend("hooli", None).await.expect("free");
+    disk.used(Space::Reserve);
+    // What is refused takes along nothing that may take other room.
+    let (update, suspend, activate) = tokio::join!(
+        r.update("acme", None, |s| s.weight = 2),
+        r.suspend("globex", None),
+        r.activate("hooli", None),
+    );
+    assert_eq!(update.map(drop), Err(UpdateError::NotKept(NotKept::Full)));
+    suspend.expect("out of the last reserve");
+    assert_eq!(activate.map(drop), Err(UpdateError::NotKept(NotKept::Full)));
+    r.delete("globex", None).await.expect("out of the last reserve");
+    r.delete_now("acme", None).await.expect("out of the last reserve");
+    disk.full_to_the_last();
+    assert!(r.delete("hooli", None).await.is_err(), "nothing is left");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 use quinn::{ReadError, VarInt, WriteError};
 use tokio::time::Sleep;
 use tollgate_protocol::{
-    BrokerFrame,
+    BrokerFrame, Code,
     batch::{Ended, Notice, NoticeKind},
     close::StreamCode,
 };
@@ -42,6 +42,8 @@ pub(super) enum Over {
     Ended(Ended),
     /// The batch failed as a whole: an error follows.
     Failed(Failure),
+    /// The client wants to hear no more, and its jobs go on.
+    Detached,
     /// Nobody reads the results.
     ReaderGone,
     /// The connection is gone.
@@ -67,6 +69,8 @@ pub(super) struct Drive<'a> {
     pub(super) tenants: Tenants,
     pub(super) input: Input,
     pub(super) sealed: bool,
+    /// The client wants to hear no more.
+    pub(super) detached: bool,
     /// Set while the stream is not read because there is no room for its next item.
     pub(super) held: Option<Hold>,
     /// Set while the stream waits for a rate.
@@ -115,6 +119,7 @@ impl<'a> Drive<'a> {
             tenants,
             input: Input::Open,
             sealed: false,
+            detached: false,
             held: None,
             pace: None,
             prepaid: 0,
@@ -173,9 +178,10 @@ impl<'a> Drive<'a> {
     /// Whether everything has been said but the final frame, and what is not yet written is little
     /// and paid for.
     fn over(&mut self) -> Option<Over> {
-        let ends = self.sealed || self.run.ending().is_some() || self.failed.is_some();
-        if !ends
-            || !self.run.is_idle()
+        let ending = self.run.ending();
+        let ends = self.sealed || self.detached || ending.is_some() || self.failed.is_some();
+        if !(ends || self.run.jobs_lost().is_some())
+            || !self.run.is_idle_but_for_jobs()
             || self.stream.output.len() > LAST_WRITE_BYTES
             || !self.pay()
         {
@@ -184,7 +190,20 @@ impl<'a> Drive<'a> {
         if let Some(failure) = self.failed.take() {
             return Some(Over::Failed(failure));
         }
-        match self.run.ending() {
+        if let Some(lost) = self.run.jobs_lost() {
+            return Some(Over::Failed(lost.clone()));
+        }
+        let goes_on = self.run.has_jobs() || self.run.awaits_summary();
+        if goes_on && ending == Some(Ended::Draining) {
+            return Some(Over::Failed(jobs_go_on()));
+        }
+        if self.detached && self.run.jobs_are_kept() {
+            return Some(Over::Detached);
+        }
+        if goes_on {
+            return None;
+        }
+        match ending {
             Some(ended) => Some(Over::Ended(ended)),
             None if self.sealed => Some(Over::Ended(Ended::Sealed)),
             None => None,
@@ -205,6 +224,9 @@ impl<'a> Drive<'a> {
             self.run.cancel_all(ending, &mut self.stream.output);
         } else {
             self.run.cancel_pending(ending, &mut self.stream.output);
+        }
+        if ending.ended() != Ended::Draining {
+            self.run.seal_jobs();
         }
         self.stop_reading_items();
     }
@@ -254,7 +276,10 @@ impl<'a> Drive<'a> {
                 self.last_read = self.stream.arrived;
             }
             Poll::Ready(Ok(None)) => {
-                if self.input == Input::Open {
+                if self.input == Input::Open && self.run.is_durable() {
+                    // It stays open for a while: its client may come back.
+                    self.detached = true;
+                } else if self.input == Input::Open {
                     self.run.cancel_all(Ending::CUT, &mut self.stream.output);
                 }
                 self.close_input();
@@ -267,8 +292,13 @@ impl<'a> Drive<'a> {
 
     /// The client reset its side: a cancellation, whatever was not read is gone.
     fn reset(&mut self, code: VarInt) -> Result<(), Over> {
-        let pending = StreamCode::from_number(code.into_inner()) == Some(StreamCode::CancelPending);
-        self.cancel(!pending, Ending::CANCELLED);
+        match StreamCode::from_number(code.into_inner()) {
+            Some(StreamCode::CancelPending) => self.cancel(false, Ending::CANCELLED),
+            Some(StreamCode::CancelAll) => self.cancel(true, Ending::CANCELLED),
+            // Dropping a durable batch is no wish to end it.
+            _ if self.run.is_durable() => return Err(self.reader_left()),
+            _ => self.cancel(true, Ending::LEFT),
+        }
         self.close_input();
         Ok(())
     }
@@ -319,7 +349,7 @@ impl<'a> Drive<'a> {
     }
 
     fn reader_left(&mut self) -> Over {
-        self.run.cancel_all(Ending::CANCELLED, &mut self.stream.output);
+        self.run.cancel_all(Ending::LEFT, &mut self.stream.output);
         let _ = self.stream.recv.stop(varint(StreamCode::Done));
         Over::ReaderGone
     }
@@ -399,6 +429,12 @@ impl<'a> Drive<'a> {
             self.close_input();
         }
     }
+}
+
+/// What is said when the broker stops before the jobs of a batch are over.
+fn jobs_go_on() -> Failure {
+    let message = "the broker is shutting down: jobs go on when it is back, attach to read on";
+    Failure { side_effect_free: false, ..Failure::new(Code::Draining, message) }
 }
 
 /// How long results wait for the outgoing rate. A rate of nothing at all is looked at again now and

@@ -228,9 +228,9 @@ impl Drive<'_> {
             Next::Seal(items) if self.run.ending().is_none() => self.seal(items),
             Next::Seal(_) => {}
             Next::Cancel(scope) => self.cancel(scope == CancelScope::All, Ending::CANCELLED),
+            Next::Detach if self.sealed => self.detached = true,
             Next::Detach => {
-                let message =
-                    "only a durable batch can be detached from, and those are not available";
+                let message = "a batch is detached from once it is sealed";
                 self.fail(Failure::new(Code::InvalidAction, message));
             }
             Next::Misplaced(name) => {
@@ -271,6 +271,7 @@ impl Drive<'_> {
             self.fail(Failure::new(Code::InvalidAction, "the batch is sealed already"));
         } else if items == self.run.read() {
             self.sealed = true;
+            self.run.seal_jobs();
             self.input = Input::Control;
         } else {
             let message = format!("the seal says {items} items, {} came", self.run.read());

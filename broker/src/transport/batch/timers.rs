@@ -79,7 +79,7 @@ impl Drive<'_> {
         self.run.on_time(now, &mut self.stream.output);
         self.unpaid_until = self.unpaid_until.filter(|t| *t > now);
         if self.reader_due().is_some_and(|due| due <= now) {
-            self.run.cancel_all(Ending::CANCELLED, &mut self.stream.output);
+            self.run.cancel_all(Ending::LEFT, &mut self.stream.output);
             return Some(Over::ReaderGone);
         }
         if self.within_a_frame()

@@ -71,8 +71,12 @@ pub fn config() -> Config {
 }
 
 pub fn open(disk: &SimDisk) -> Result<Store, String> {
+    open_with(disk, &config())
+}
+
+pub fn open_with(disk: &SimDisk, config: &Config) -> Result<Store, String> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let embedded = Embedded::open_on(&disk, &config(), None);
+    let embedded = Embedded::open_on(&disk, config, None);
     let embedded = embedded.map_err(|error| format!("does not open: {error}"))?;
     Ok(Store { backend: Backend::Embedded(Arc::new(embedded)) })
 }

@@ -2,11 +2,11 @@
 
 use super::{
     super::group::{BLOCK, Head},
-    crash::open,
+    crash::{config, open, open_with},
     faults::{A, B, bodies, record},
     sim::{Dice, SimDisk},
 };
-use crate::store::{ClaimError, Offset, Page, ReadError, ScopeId, Stream};
+use crate::store::{ClaimError, Config, Offset, Page, ReadError, ScopeId, Store, Stream};
 
 const JOURNAL: &str = "journal/0000000000000001.log";
 const ONE: ScopeId = ScopeId(1);
@@ -49,14 +49,13 @@ async fn count(disk: &SimDisk, scope: ScopeId) -> usize {
 
 #[tokio::test]
 async fn a_torn_end_is_dropped_and_overwritten() {
-    // In the body; in the head; the file cut short.
-    for case in 0..3 {
+    // In the body; in the head.
+    for case in 0..2 {
         let disk = written().await;
         let (head, body) = *groups(&disk).last().expect("groups");
         disk.tamper(JOURNAL, |bytes| match case {
             0 => bytes[body + 42] ^= 1,
-            1 => bytes[head + 20] ^= 1,
-            _ => bytes.truncate(body + 10),
+            _ => bytes[head + 20] ^= 1,
         });
         let store = open(&disk).expect("opens");
         assert_eq!(bodies(&store.scope(TWO), A).await.len(), 4, "case {case}");
@@ -67,6 +66,75 @@ async fn a_torn_end_is_dropped_and_overwritten() {
         assert_eq!(offsets, Ok(vec![Offset(4)]));
         drop(store);
         assert_eq!(count(&disk.after_cut(1), TWO).await, 5, "case {case}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_is_not_taken_for_a_torn_end() {
+    let groups = groups(&written().await);
+    let (third, last) = (groups[2].0, groups[9]);
+    // Between two groups, within the last one, after it, and all of it.
+    for len in [third, last.1 + 10, last.0 + 2 * BLOCK as usize, 0] {
+        let disk = written().await;
+        disk.tamper(JOURNAL, |bytes| bytes.truncate(len));
+        let refused = open(&disk).expect_err("it had another length");
+        assert!(refused.contains(JOURNAL) && refused.contains("was cut"), "{len}: {refused}");
+        assert_eq!(disk.bytes(JOURNAL).len(), len, "nothing was added or repaired");
+    }
+}
+
+/// So many commits that the journal comes to another file, in a store that is then dropped.
+async fn fill_files(store: Store, first: u64) -> u64 {
+    let scope = store.scope(ONE);
+    let fence = scope.claim().await.expect("claims");
+    for n in first..first + 60 {
+        let body = format!("{n} {}", "f".repeat(300));
+        let offsets = scope.commit(&fence, record(A, &body)).await.expect("commits");
+        assert_eq!(offsets, [Offset(n)]);
+    }
+    first + 60
+}
+
+#[tokio::test]
+async fn a_file_of_the_journal_that_is_missing_is_said() {
+    let disk = SimDisk::new();
+    let (mut next, mut several) = (0, 0);
+    for round in 0..8 {
+        next = fill_files(open(&disk).expect("opens"), next).await;
+        let mut files = disk.files("journal/0");
+        files.reverse();
+        several += usize::from(files.len() > 1);
+        for (at, file) in files.iter().take(2).enumerate() {
+            let disk = disk.copy();
+            disk.take(file);
+            match open(&disk) {
+                Err(refused) => assert!(refused.contains("is missing"), "{round}: {refused}"),
+                // It may be let go already; the newest never is.
+                Ok(store) => {
+                    assert!(at > 0, "{round}: nobody misses {file}");
+                    let found = bodies(&store.scope(ONE), A).await.len() as u64;
+                    assert_eq!(found, next, "{round}: {file}");
+                }
+            }
+        }
+        let disk = disk.copy();
+        disk.take("index.redb");
+        let refused = open(&disk).expect_err("data without an index");
+        assert!(refused.contains("index.redb is missing"), "{refused}");
+    }
+    assert!(several > 0, "the journal never had two files");
+}
+
+#[tokio::test]
+async fn files_of_another_length_are_read_and_used_up() {
+    let disk = SimDisk::new();
+    let mut next = 0;
+    for kib in [192, 256, 320, 192, 256] {
+        let bytes = kib << 10;
+        let config = Config { journal_file_bytes: bytes, journal_bytes: 8 * bytes, ..config() };
+        let store = open_with(&disk, &config).expect("opens");
+        assert_eq!(bodies(&store.scope(ONE), A).await.len() as u64, next, "{kib}");
+        next = fill_files(store, next).await;
     }
 }
 

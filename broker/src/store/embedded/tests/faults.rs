@@ -6,7 +6,7 @@ use super::{
 };
 use crate::store::{
     Change, CheckpointError, CommitError, Config, Kind, Offset, OpenError, Page, Record, Scope,
-    ScopeId, Store, Stream,
+    ScopeId, Space, Store, Stream,
 };
 
 pub const A: Stream = Stream(1);
@@ -147,6 +147,18 @@ async fn what_needs_the_reserve_has_it_and_leaves_room_for_deletions() {
     };
     assert!(matches!(refused, CommitError::Full { .. }), "{refused:?}");
     assert!(kept >= 3, "{kept} found room");
+    let refused = loop {
+        let last = scope.commit_in(Space::LastReserve, &fence, record(A, "last"));
+        // What is refused beside it takes none of its room.
+        let large = record(B, &"x".repeat(500));
+        match tokio::join!(last, scope.commit(&fence, large)) {
+            (Ok(_), Err(_)) => kept += 1,
+            (Err(error), Err(_)) => break error,
+            (_, new) => panic!("{new:?}"),
+        }
+    };
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused:?}");
+    assert!(kept >= 6, "{kept} found room");
     scope.trim(&fence, A, Offset(1)).await.expect("deletions go on");
     store.scope(ScopeId(2)).drop().await.expect("deletions go on");
     drop((store, scope));

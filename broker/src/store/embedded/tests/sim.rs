@@ -229,6 +229,20 @@ impl SimDisk {
         SimDisk { state: Arc::new(Mutex::new(left)), root: self.root.clone() }
     }
 
+    /// Another disk with the same on it, all of it durable.
+    pub fn copy(&self) -> SimDisk {
+        let state = self.lock();
+        let copy = |inode: &Inode| Inode {
+            durable: inode.now.clone(),
+            now: inode.now.clone(),
+            unsynced: Vec::new(),
+        };
+        let inodes = state.inodes.iter().map(copy).collect();
+        let (names, durable_names) = (state.names.clone(), state.names.clone());
+        let copy = State { inodes, names, durable_names, ..State::default() };
+        SimDisk { state: Arc::new(Mutex::new(copy)), root: self.root.clone() }
+    }
+
     /// Adds a file, durably.
     pub fn add(&self, path: &str, bytes: &[u8]) {
         let mut state = self.lock();

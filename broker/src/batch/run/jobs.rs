@@ -1,0 +1,260 @@
+//! Items that become jobs: handed over, and what is told of them passed on as the batch's own.
+
+use std::{
+    sync::Arc,
+    task::{Context as Poller, Poll},
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use foldhash::HashMap;
+use tollgate_protocol::{
+    Code,
+    batch::{Number, Request, Summary},
+};
+
+use super::{Offered, Run, Whose};
+use crate::{
+    batch::{
+        catalog::Entry,
+        durable::{JobEnd, Line, NewJob, Of, Told},
+        outcome::{Failure, Head, Outcome, Sink},
+    },
+    tenancy::Tenant,
+};
+
+/// What an item costs its tenant's bytes in flight, beside its payload, until it is kept.
+const ITEM_BYTES: usize = 256;
+/// What is taken from a line before others have their turn.
+const TOLD_A_TURN: usize = 64;
+
+/// The jobs of a batch.
+#[derive(Default)]
+pub(super) struct OfBatch {
+    /// One a tenant: more than one for a gateway's mixed batch.
+    lines: Vec<(Arc<Tenant>, Box<dyn Line>)>,
+    /// Items that became jobs, or are to, by their ids: until they have their result.
+    open: HashMap<u64, Open>,
+    /// How many of these are not kept yet.
+    unkept: usize,
+    /// Items of a durable batch that were refused, by code.
+    refused: Vec<(u16, u64)>,
+    /// The last word of a durable batch.
+    summary: Option<Summary<'static>>,
+    /// Why nothing more will be told.
+    lost: Option<Failure>,
+}
+
+struct Open {
+    seq: u64,
+    kept: bool,
+}
+
+impl OfBatch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn has_lines(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
+    pub(super) fn take_summary(&mut self) -> Option<Summary<'static>> {
+        self.summary.take()
+    }
+
+    /// An item did not become a job.
+    pub(super) fn refused(&mut self, code: Code, durable: bool) {
+        if !durable {
+            return;
+        }
+        let code = code.number();
+        match self.refused.binary_search_by_key(&code, |r| r.0) {
+            Ok(at) => self.refused[at].1 += 1,
+            Err(at) => self.refused.insert(at, (code, 1)),
+        }
+    }
+
+    pub(super) fn cancel(&mut self, all: bool) {
+        self.lines.iter_mut().for_each(|(_, line)| line.cancel(all));
+    }
+}
+
+impl Run {
+    /// Whether an item outlives the batch.
+    #[inline]
+    pub(super) fn becomes_job(&self, entry: &Entry, r: &Request<'_>) -> bool {
+        self.terms.durable
+            || r.idempotency_key.is_some()
+            || r.not_before_unix_ms.is_some()
+            || self.engine.durables.are_for(entry.spec.estimated_duration)
+    }
+
+    /// Hands an item over, or says that there is no room for it.
+    pub(super) fn submit_job(
+        &mut self,
+        entry: &Arc<Entry>,
+        r: &Request<'_>,
+        tenant: &Arc<Tenant>,
+        sink: &mut impl Sink,
+    ) -> Offered {
+        let len = r.payload.len();
+        let Some(room) = self.reserve(tenant, len + ITEM_BYTES) else { return Offered::Full };
+        let Some(at) = self.line(tenant) else {
+            let failure = Failure::new(Code::InvalidAction, "this broker keeps no jobs");
+            self.refuse(r.id, len, Whose::Of(tenant), &failure, sink);
+            return Offered::Taken;
+        };
+        let new = NewJob {
+            item: r.id,
+            recipe: entry.name.clone(),
+            priority: self.terms.priority,
+            timeout: r.timeout_ms.map(Duration::from_millis),
+            deadline: self.terms.deadline.map(wall),
+            not_before: r.not_before_unix_ms,
+            key: r.idempotency_key.map(Into::into),
+            metadata: r.metadata.to_buf(),
+            traceparent: self.shared.trace.traceparent.clone(),
+            payload: Bytes::copy_from_slice(r.payload),
+            room,
+        };
+        if let Err(failure) = self.jobs.lines[at].1.submit(new) {
+            self.refuse(r.id, len, Whose::Of(tenant), &failure, sink);
+            return Offered::Taken;
+        }
+        let seq = self.tally.read;
+        self.tally.item_read(r.id, len);
+        self.started = true;
+        self.jobs.open.insert(r.id, Open { seq, kept: false });
+        self.jobs.unkept += 1;
+        Offered::Taken
+    }
+
+    /// A tenant's line, by its place.
+    fn line(&mut self, tenant: &Arc<Tenant>) -> Option<usize> {
+        let known = self.jobs.lines.iter().position(|(of, _)| Arc::ptr_eq(of, tenant));
+        if known.is_some() {
+            return known;
+        }
+        let of = Of { batch: self.shared.batch_id, durable: self.terms.durable };
+        let line = self.engine.durables.line(tenant, of)?;
+        self.jobs.lines.push((tenant.clone(), line));
+        Some(self.jobs.lines.len() - 1)
+    }
+
+    /// The line of a durable batch is there from the beginning: it may have jobs already.
+    pub(crate) fn resume_jobs(&mut self, tenant: &Arc<Tenant>) {
+        let _ = self.line(tenant);
+    }
+
+    /// Nothing more comes into the batch.
+    pub(crate) fn seal_jobs(&mut self) {
+        if self.terms.durable
+            && let Some((_, line)) = self.jobs.lines.first_mut()
+        {
+            line.seal(&self.jobs.refused);
+        }
+    }
+
+    /// Whether the batch's last word is its jobs', and still to come.
+    pub(crate) fn awaits_summary(&self) -> bool {
+        self.terms.durable && self.jobs.summary.is_none()
+    }
+
+    /// Whether all of the batch outlives its connection.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.terms.durable
+    }
+
+    /// Whether every item that is to be a job is kept.
+    pub(crate) fn jobs_are_kept(&self) -> bool {
+        self.jobs.unkept == 0
+    }
+
+    /// Why nothing more will be told of the batch's jobs, if that is so.
+    pub(crate) fn jobs_lost(&self) -> Option<&Failure> {
+        self.jobs.lost.as_ref().filter(|_| !self.jobs.is_empty() || self.awaits_summary())
+    }
+
+    /// Whether it has jobs that are not over.
+    pub(crate) fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Passes on what became of jobs. True if there was anything.
+    pub(super) fn poll_jobs(&mut self, cx: &mut Poller<'_>, sink: &mut impl Sink) -> bool {
+        let mut progress = false;
+        for at in 0..self.jobs.lines.len() {
+            for _ in 0..TOLD_A_TURN {
+                if sink.is_full() {
+                    return progress;
+                }
+                let Poll::Ready(told) = self.jobs.lines[at].1.poll(cx) else { break };
+                progress = true;
+                self.told(told, at, sink);
+            }
+        }
+        progress
+    }
+
+    fn told(&mut self, told: Told, at: usize, sink: &mut impl Sink) {
+        let tenant = self.jobs.lines[at].0.clone();
+        let name = self.terms.names_tenants.then(|| tenant.id().as_str());
+        match told {
+            Told::Accepted(accepted) => {
+                if let Some(open) = self.jobs.open.get_mut(&accepted.item)
+                    && !std::mem::replace(&mut open.kept, true)
+                {
+                    self.jobs.unkept -= 1;
+                }
+                sink.accepted(&accepted, name);
+            }
+            Told::Progress(report) => {
+                if self.jobs.open.contains_key(&report.item_id) {
+                    sink.progress(&report);
+                }
+            }
+            Told::Refused { item, failure } => {
+                let Some(open) = self.close(item) else { return };
+                if !open.kept {
+                    self.jobs.refused(failure.code, self.terms.durable);
+                }
+                self.item_failed(item, Some(&tenant), None, 0, &failure, None);
+                let end = JobEnd {
+                    item,
+                    number: Number::default(),
+                    attempts: 0,
+                    queued: Duration::ZERO,
+                    duration: Duration::ZERO,
+                    outcome: Err(failure),
+                };
+                self.job_ended(&open, end, name, sink);
+            }
+            Told::Ended(end) => {
+                if let Some(open) = self.close(end.item) {
+                    self.job_ended(&open, *end, name, sink);
+                }
+            }
+            Told::Over(summary) => self.jobs.summary = Some(*summary),
+            Told::Lost(failure) => _ = self.jobs.lost.get_or_insert(failure),
+        }
+    }
+
+    fn close(&mut self, item: u64) -> Option<Open> {
+        let open = self.jobs.open.remove(&item)?;
+        self.jobs.unkept -= usize::from(!open.kept);
+        Some(open)
+    }
+
+    fn job_ended(&mut self, open: &Open, end: JobEnd, name: Option<&str>, sink: &mut impl Sink) {
+        let JobEnd { item: id, number, attempts, queued, duration, outcome } = end;
+        let head = Head { id, tenant: name, attempts, queued, duration, number };
+        let outcome: Outcome = outcome;
+        self.emit(open.seq, &head, outcome, sink);
+    }
+}
+
+/// A moment to come, as the wall clock will have it.
+fn wall(at: Instant) -> SystemTime {
+    SystemTime::now() + at.saturating_duration_since(Instant::now())
+}

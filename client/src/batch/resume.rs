@@ -1,0 +1,125 @@
+//! Opens a durable batch once more, after its stream was lost.
+//!
+//! Tries for as long as the client's patience lasts; sends nothing but the open frame.
+
+use std::time::{Duration, Instant};
+
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use tollgate_protocol::{
+    BrokerFrame, ClientFrame, Code, Splitter, batch::BatchOpen, encode, id::BatchId,
+};
+
+use super::Options;
+use crate::{
+    client::Client,
+    error::{BatchError, Disconnected, Violation},
+    frame_name,
+    item::Failure,
+    retry::{self, Backoff},
+};
+
+/// Waits between attempts to come back.
+const COME_BACK: Backoff =
+    Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2), tries_max: u32::MAX };
+
+/// Where a batch comes from and how it is opened: the same at each opening.
+#[derive(Clone)]
+pub(super) struct Home {
+    pub(super) client: Client,
+    pub(super) options: Options,
+    pub(super) id: BatchId,
+    pub(super) due: Option<Instant>,
+    pub(super) opened: Instant,
+}
+
+impl Home {
+    pub(super) fn new(client: Client, options: Options, id: BatchId, due: Option<Instant>) -> Self {
+        Home { client, options, id, due, opened: Instant::now() }
+    }
+
+    pub(super) fn open(&self) -> BatchOpen<'_> {
+        let left = self.due.map(|due| due.saturating_duration_since(Instant::now()));
+        self.options.open(self.id, left)
+    }
+}
+
+/// What the broker said to the batch's id.
+pub(super) enum Resumed {
+    /// It is open: behind `Accepted`, `splitter` holds what has arrived.
+    Open(SendStream, RecvStream, Splitter),
+    /// It is sealed, or over.
+    Sealed,
+}
+
+/// Opens the batch again.
+pub(super) async fn resume(home: Home) -> Result<Resumed, BatchError> {
+    let (since, patience, mut failures) = (Instant::now(), home.client.patience(), 0);
+    loop {
+        let e = match attempt(&home).await {
+            Ok(resumed) => return Ok(resumed),
+            Err(e) => e,
+        };
+        failures += 1;
+        let wait = COME_BACK.wait(failures, retry::spread());
+        let wait = e.retry_after().map_or(wait, |hint| hint.max(wait));
+        if !comes_back(&e) || since.elapsed() + wait > patience {
+            return Err(e);
+        }
+        tracing::debug!(error = %e, ?wait, "resuming the batch again");
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Whether another attempt may succeed.
+fn comes_back(e: &BatchError) -> bool {
+    match e {
+        BatchError::Connect(e) => e.retryable(),
+        BatchError::Disconnected(lost) => lost.retryable(),
+        BatchError::Failed(f) => f.retryable,
+        BatchError::Cut | BatchError::Reset(_) => true,
+        _ => false,
+    }
+}
+
+async fn attempt(home: &Home) -> Result<Resumed, BatchError> {
+    let session = home.client.session().await?;
+    let (mut send, mut recv) = session.connection.open_bi().await.map_err(Disconnected)?;
+    let mut open = Vec::with_capacity(128);
+    encode(&ClientFrame::Batch(home.open()), &mut open);
+    // A stream that was stopped before it was read is no error: the answer says why.
+    if let Err(WriteError::ConnectionLost(e)) = send.write_all(&open).await {
+        return Err(Disconnected(e).into());
+    }
+    let mut splitter = Splitter::new(session.receive_frame_max);
+    loop {
+        while let Some(frame) = splitter.peek()? {
+            match BrokerFrame::decode(frame).map_err(Violation::from)? {
+                BrokerFrame::Alive => {}
+                BrokerFrame::Accepted(a) => {
+                    if let Some(e) = a.extensions.first_critical() {
+                        return Err(Violation::CriticalExtension(e.number).into());
+                    }
+                    splitter.advance();
+                    return Ok(Resumed::Open(send, recv, splitter));
+                }
+                BrokerFrame::Error { code, failure } => {
+                    let failure = Failure::own(code, &failure);
+                    return match (failure.code(), failure.retryable) {
+                        (Some(Code::Conflict), false) => Ok(Resumed::Sealed),
+                        _ => Err(BatchError::Failed(Box::new(failure))),
+                    };
+                }
+                other => return Err(Violation::Unexpected(frame_name(&other)).into()),
+            }
+            splitter.advance();
+        }
+        match recv.read_chunks(splitter.buffers()).await {
+            Ok(Some(n)) => splitter.filled(n),
+            Ok(None) => return Err(BatchError::Cut),
+            Err(ReadError::ConnectionLost(e)) => return Err(Disconnected(e).into()),
+            Err(ReadError::Reset(code)) => return Err(BatchError::Reset(code.into_inner())),
+            // Only 0-RTT and unordered reads give the others, and there are none here.
+            Err(_) => return Err(BatchError::Cut),
+        }
+    }
+}
