@@ -131,7 +131,8 @@ pub fn run(args: &Args) -> Result<()> {
     let items = args.num("--items", 100_000)?;
     crate::runtime("multi")?.block_on(async {
         let mut rows = Vec::new();
-        for (hands, ms) in [(32, 5), (32, 0)] {
+        // Where the hands are short, and where the cores are: those end so soon that there are more.
+        for (hands, ms, items) in [(32, 5, items), (32, 0, 20 * items)] {
             rows.extend(beside(&t, rounds, items, hands, ms).await?);
         }
         rows.push(equal(&t, rounds, secs).await?);
@@ -162,8 +163,8 @@ async fn beside(t: &Tune, rounds: usize, items: u64, hands: u32, ms: u64) -> Res
         let alone = steady(&b, ms, &stop).await?;
         stop.store(false, Relaxed);
         let mut offered = offer(&a, BATCHES, ms, items);
-        sleep(Duration::from_millis(300)).await;
         let began = Instant::now();
+        sleep(Duration::from_millis(300)).await;
         let over = async {
             while let Some(ended) = offered.join_next().await {
                 ended??;
