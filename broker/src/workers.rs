@@ -37,7 +37,7 @@ pub use info::WorkerInfo;
 pub use kept::RestoreError;
 pub(crate) use lease::{Dispatch, Outgoing};
 pub(crate) use register::{Prepared, Registration};
-pub(crate) use session::{Expected, NotLeased, Session, Who, WorkError};
+pub(crate) use session::{Answered, Expected, NotLeased, Session, Who, WorkError};
 
 use after::After;
 use state::State;
@@ -163,14 +163,15 @@ impl Workers {
             metrics,
             events,
             base: Instant::now(),
-            state: Mutex::default(),
+            state: Mutex::new(State::new(config.queue_per_tenant_max)),
             kept: tokio::sync::Mutex::new(None),
         };
         let workers = Workers(Arc::new(inner));
         let weak = Arc::downgrade(&workers.0);
         workers.0.slots.on_room(move || {
             if let Some(workers) = Workers::upgrade(&weak) {
-                workers.with(|state, after| workers.dispatch_all(state, after));
+                let now = workers.now();
+                workers.with(|state, after| workers.dispatch_all(state, now, after));
             }
         });
         workers
@@ -190,9 +191,24 @@ impl Workers {
         result
     }
 
-    /// Nanoseconds since the start.
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.0.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn now(&self) -> Now {
+        let at = Instant::now();
+        let since = at.saturating_duration_since(self.0.base);
+        Now { at, ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// One reading of the clock: the moment, and nanoseconds since the start.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    at: Instant,
+    ns: u64,
+}
+
+impl Now {
+    /// For when there is no start any more to count from.
+    fn start() -> Self {
+        Now { at: Instant::now(), ns: 0 }
     }
 }
 

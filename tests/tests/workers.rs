@@ -4,6 +4,8 @@
 mod calls;
 #[path = "workers/fair.rs"]
 mod fair;
+#[path = "workers/killed.rs"]
+mod killed;
 #[path = "workers/lies.rs"]
 mod lies;
 #[path = "workers/lost.rs"]

@@ -1,6 +1,9 @@
 //! See README.md. `peers all` runs everything; `peers bench PEER WORKLOAD` one cell.
+mod broker;
+mod cancel;
 mod certs;
 mod drive;
+mod fairness;
 mod grpc;
 mod inproc;
 mod nats;
@@ -14,6 +17,7 @@ mod tollgate;
 mod tune;
 mod udp;
 mod wire;
+mod worker;
 
 use anyhow::{bail, Context, Result};
 use certs::Certs;
@@ -63,12 +67,14 @@ fn main() -> Result<()> {
         }
         Some("all") => suite::all(&args),
         Some("sweep") => suite::sweep(&args),
+        Some("fairness") => fairness::run(&args),
+        Some("cancel") => cancel::run(&args),
         Some("table") => {
             print!("{}{}", report::table(&args.0[1..])?, targets::table(&args.0[1..])?);
             Ok(())
         }
         _ => {
-            bail!("usage: peers all|sweep|bench PEER WORKLOAD|inproc|table FILE.. (see README.md)")
+            bail!("usage: peers all|sweep|fairness|cancel|bench PEER WORKLOAD|inproc|table FILE.. (see README.md)")
         }
     }
 }
@@ -128,7 +134,7 @@ fn bench(args: &Args) -> Result<()> {
                 };
                 drive::run(redis_peer::Redis::start(c, t, m, d).await?, w, o).await
             }
-            "tollgate" => drive::run(tollgate::Tollgate::start(d, t).await?, w, o).await,
+            "tollgate" => drive::run(tollgate::Tollgate::start(d, t, serve).await?, w, o).await,
             k => bail!("no kind {k}"),
         }
     });
@@ -158,10 +164,17 @@ fn serve(args: &Args) -> Result<()> {
     let _ = (*certs::provider(&tune)).clone().install_default();
     runtime(tune.str("srt", "multi"))?.block_on(async {
         match args.pos(1) {
-            Some("quinn") => raw_quinn::serve(certs, tune).await,
+            Some("quinn") => match args.opt("--addr") {
+                Some(behind) => raw_quinn::relay(certs, tune, behind.parse()?).await,
+                None => raw_quinn::serve(certs, tune).await,
+            },
             Some("tonic") => grpc::serve(certs, tune).await,
             Some("nats") => {
                 nats::serve(certs, tune, args.opt("--addr").context("--addr?")?.parse()?).await
+            }
+            Some("tollgate") => {
+                let dir = PathBuf::from(args.opt("--worker").context("--worker?")?);
+                worker::serve(&dir, &tune, args.opt("--addr").context("--addr?")?.parse()?).await
             }
             k => bail!("no server {k:?}"),
         }

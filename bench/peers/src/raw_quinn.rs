@@ -131,6 +131,31 @@ pub async fn serve(certs: Certs, t: Tune) -> Result<()> {
     Ok(())
 }
 
+/// A hop more: every stream goes on to a server behind, on one connection, whatever is on it.
+pub async fn relay(certs: Certs, t: Tune, behind: SocketAddr) -> Result<()> {
+    let mut tls = certs.server(&t)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let mut sc = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    sc.transport_config(Arc::new(transport(&t)));
+    let ep = endpoint(&t, Some(sc))?;
+    let next = client(&certs, &t)?.connect(behind, "localhost")?.await?;
+    println!("ready {}", ep.local_addr()?);
+    while let Some(incoming) = ep.accept().await {
+        let next = next.clone();
+        tokio::spawn(async move {
+            let Ok(conn) = incoming.await else { return };
+            while let Ok((send, recv)) = conn.accept_bi().await {
+                let next = next.clone();
+                tokio::spawn(async move {
+                    let (there, back) = next.open_bi().await?;
+                    tokio::try_join!(echo_chunks(there, recv), echo_chunks(send, back))
+                });
+            }
+        });
+    }
+    Ok(())
+}
+
 async fn echo_chunks(mut send: SendStream, mut recv: RecvStream) -> Result<()> {
     let mut bufs: [Bytes; 32] = Default::default();
     while let Some(n) = recv.read_chunks(&mut bufs).await? {
@@ -204,7 +229,7 @@ async fn echo_spawn(mut send: SendStream, mut recv: RecvStream) -> Result<()> {
 }
 
 pub struct Quinn {
-    servers: [Server; 1],
+    servers: Vec<Server>,
     addr: SocketAddr,
     ep: Endpoint,
     naive_write: bool,
@@ -212,15 +237,28 @@ pub struct Quinn {
 
 impl Quinn {
     pub async fn start(certs: &Certs, t: &Tune, serve: Vec<String>) -> Result<Self> {
-        let (s, addr) = Server::spawn_self("quinn", &serve)?;
-        let mut tls = certs.client(t)?;
-        tls.alpn_protocols = vec![ALPN.to_vec()];
-        let mut cc = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-        cc.transport_config(Arc::new(transport(t)));
-        let mut ep = endpoint(t, None)?;
-        ep.set_default_client_config(cc);
-        Ok(Quinn { servers: [s], addr, ep, naive_write: t.str("cwrite", "") == "naive" })
+        let (s, mut addr) = Server::spawn_self("quinn", &serve)?;
+        let mut servers = vec![s];
+        if t.get("relay", 0) == 1 {
+            let mut args = serve;
+            args.extend(["--addr".into(), addr.to_string()]);
+            let (relay, before) = Server::spawn_self("relay", &args)?;
+            servers.push(relay);
+            addr = before;
+        }
+        let ep = client(certs, t)?;
+        Ok(Quinn { servers, addr, ep, naive_write: t.str("cwrite", "") == "naive" })
     }
+}
+
+fn client(certs: &Certs, t: &Tune) -> Result<Endpoint> {
+    let mut tls = certs.client(t)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let mut cc = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    cc.transport_config(Arc::new(transport(t)));
+    let mut ep = endpoint(t, None)?;
+    ep.set_default_client_config(cc);
+    Ok(ep)
 }
 
 impl Peer for Quinn {

@@ -1,122 +1,62 @@
-//! The broker itself: `echo` through the whole path, under finite quotas far above the load.
+//! The broker itself: `echo` through the whole path, under finite quotas far above the load; or a
+//! recipe of the same kind that a worker serves, in a process of its own.
 //!
-//! Options (`--tune`): `quotas=none` bounds none of them; `confirm=0` connects without the first
-//! question; `imtu=`, `mtu=`, `ack=`, `win=`, `cwin=`, `swin=` are the client's transport; a key with
-//! a dot, such as `runtime.threads` or `limits.mtu_initial`, goes into the broker's configuration.
-use anyhow::{ensure, Context, Result};
+//! Options (`--tune`), beside those of `broker.rs`: `confirm=0` connects without the first question;
+//! `imtu=`, `mtu=`, `ack=`, `win=`, `cwin=`, `swin=` are the client's transport; `worker=1` for a
+//! worker, with `credit=` calls at once and `calls=` of them for the tenant.
+use anyhow::{ensure, Result};
 use bytes::Bytes;
-use std::{
-    fmt::Write,
-    fs,
-    net::{SocketAddr, UdpSocket},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tollgate_certs::{Authority, Identity, IssueOptions, TrustDomain};
+use std::{path::Path, sync::Arc};
 use tollgate_client::{
     wire::{Body, Request as RawRequest},
-    BatchSender, Client, ClientBuilder, ClientCredentials, EventRef, Request, Transport,
+    BatchSender, Client, ClientBuilder, EventRef, Request, Transport,
 };
 
 use crate::{
+    broker::{first_connection, served, Broker},
     drive::{Conn, Peer},
     sys::Server,
     tune::Tune,
     wire::id_sum,
+    worker,
 };
 
-/// How long the broker may take to answer for the first time.
-const START_LIMIT: Duration = Duration::from_secs(10);
 /// From here on a payload is handed over instead of copied, as the client's documentation says.
 const HAND_OVER_BYTES: usize = 4 << 10;
 
-/// Those that a batch meets.
-const QUOTAS: [(&str, i64); 6] = [
-    ("connections", 20_000),
-    ("requests_per_second", 1_000_000_000),
-    ("bytes_per_second", 1_000_000_000_000),
-    ("batch_items", 100_000),
-    ("batches_in_flight", 100_000),
-    ("payload_bytes", 1_000_000),
-];
-
 pub struct Tollgate {
-    servers: [Server; 1],
+    servers: Vec<Server>,
     builder: ClientBuilder,
+    recipe: &'static str,
     /// Keeps the socket that all connections share.
     _first: Client,
 }
 
 impl Tollgate {
-    pub async fn start(dir: &Path, t: &Tune) -> Result<Self> {
-        let addr = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
-        let config = write_config(dir, addr, t)?;
-        let credentials = credentials(dir)?;
-        let servers = [Server::spawn("tollgate", command(&config)?)?];
-        let builder = Client::builder(addr)
-            .server_name("localhost")
-            .credentials(credentials)
-            .transport(transport(t))
-            .confirm(t.get("confirm", 1) == 1);
-        let first = first_connection(&builder).await?;
+    /// `serve` is the command that starts a worker, for when there is one.
+    pub async fn start(dir: &Path, t: &Tune, serve: Vec<String>) -> Result<Self> {
+        let (server, broker) = Broker::start(dir, t)?;
+        let mut servers = vec![server];
+        let set_up = |builder: ClientBuilder| {
+            builder.transport(transport(t)).confirm(t.get("confirm", 1) == 1)
+        };
+        let mut builder = set_up(broker.builder("bench")?);
+        let mut first = first_connection(&builder).await?;
+        let mut recipe = "echo";
+        if t.get("worker", 0) == 1 {
+            broker.tenant("served", 1, t.get("calls", 1_024))?;
+            let certs = broker.worker()?.display().to_string();
+            let mut args = serve;
+            args.extend(["--worker".into(), certs, "--addr".into(), broker.addr.to_string()]);
+            servers.push(Server::spawn_self("worker", &args)?.0);
+            builder = set_up(broker.builder("served")?);
+            first = first_connection(&builder).await?;
+            served(&first, worker::ECHO, "x").await?;
+            recipe = worker::ECHO;
+        }
         let builder = builder.endpoint(first.endpoint().clone());
-        Ok(Tollgate { servers, builder, _first: first })
+        Ok(Tollgate { servers, builder, recipe, _first: first })
     }
-}
-
-/// The real binary where there is one, or the small one built with this harness.
-fn command(config: &Path) -> Result<Command> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/tollgate");
-    let named = std::env::var_os("TOLLGATE_BIN").map(PathBuf::from);
-    let mut cmd = match named.or_else(|| beside.exists().then_some(beside)) {
-        Some(bin) if bin.file_name().is_some_and(|n| n != "echo_broker") => {
-            let mut cmd = Command::new(bin);
-            cmd.args(["serve", "--tenant", "bench=bench", "--config"]);
-            cmd
-        }
-        Some(bin) => Command::new(bin),
-        None => Command::new(std::env::current_exe()?.with_file_name("echo_broker")),
-    };
-    // The broker reads variables of its own with this prefix, and refuses one it does not know.
-    cmd.arg(config).env_remove("TOLLGATE_BIN").stdin(Stdio::null()).stdout(Stdio::null());
-    Ok(cmd)
-}
-
-/// Every quota has a bound, so that every check is made, and none is near; or, with `quotas=none`,
-/// none has.
-fn write_config(dir: &Path, addr: SocketAddr, t: &Tune) -> Result<PathBuf> {
-    let mut sections: Vec<(&str, String)> = Vec::new();
-    for (key, value) in t.iter() {
-        if let Some((section, key)) = key.split_once('.') {
-            sections.push((section, format!("{key} = {value}")));
-        }
-    }
-    sections.sort();
-    let mut text = format!("listen = \"{addr}\"\ndata_dir = {:?}\n", dir.join("data"));
-    text.push_str("log.level = \"warn\"\n");
-    for (section, line) in sections {
-        writeln!(text, "{section}.{line}")?;
-    }
-    text.push_str("[tenancy.profiles.bench]\n");
-    for (quota, limit) in QUOTAS {
-        let limit = if t.str("quotas", "") == "none" { -1 } else { limit };
-        writeln!(text, "{quota} = {limit}")?;
-    }
-    let path = dir.join("tollgate.toml");
-    fs::write(&path, text)?;
-    Ok(path)
-}
-
-/// The authority is made where the broker looks for its development authority.
-fn credentials(dir: &Path) -> Result<ClientCredentials> {
-    let authority = Authority::create("peers bench CA", &TrustDomain::parse("tollgate.local")?)?;
-    authority.save(&dir.join("data/dev-ca"))?;
-    let tenant = tollgate_protocol::id::TenantId::parse("bench").context("the tenant's name")?;
-    let issued = authority.issue(&Identity::client(tenant, None)?, &IssueOptions::default())?;
-    issued.write(&dir.join("bench"))?;
-    Ok(ClientCredentials::load_dir(&dir.join("bench"))?)
 }
 
 fn transport(t: &Tune) -> Transport {
@@ -132,18 +72,6 @@ fn transport(t: &Tune) -> Transport {
     }
 }
 
-async fn first_connection(builder: &ClientBuilder) -> Result<Client> {
-    let end = Instant::now() + START_LIMIT;
-    loop {
-        let patience = Duration::from_millis(500);
-        match builder.clone().connect_timeout(patience).connect().await {
-            Ok(client) => return Ok(client),
-            Err(e) if Instant::now() > end => return Err(e).context("the broker does not answer"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
 impl Peer for Tollgate {
     type Conn = TollgateConn;
     fn servers(&self) -> &[Server] {
@@ -151,7 +79,7 @@ impl Peer for Tollgate {
     }
     async fn connect(&self) -> Result<TollgateConn> {
         let client = self.builder.clone().connect().await?;
-        Ok(TollgateConn { client, recipe: "echo".into() })
+        Ok(TollgateConn { client, recipe: self.recipe.into() })
     }
 }
 

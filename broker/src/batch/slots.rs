@@ -192,7 +192,7 @@ impl Slots {
         }
         state.counts.take(&claim);
         drop(state);
-        Some(Slot { slots: self.clone(), claim })
+        Some(Slot { slots: self.clone(), claim: Some(claim) })
     }
 
     /// Waits for a slot: `seq` is put into the mailbox once there is one, and must then be turned
@@ -259,7 +259,28 @@ impl Look<'_> {
             return None;
         }
         self.state.counts.take(&claim);
-        Some(Slot { slots: self.slots.clone(), claim })
+        Some(Slot { slots: self.slots.clone(), claim: Some(claim) })
+    }
+
+    /// Takes slots back, and gives them to those in line: whom to wake goes to `wakers`. True when
+    /// somebody outside of the line was denied one before, who is then for the caller to tell.
+    pub(crate) fn give_back(
+        &mut self,
+        slots: impl IntoIterator<Item = Slot>,
+        wakers: &mut Vec<Waker>,
+    ) -> bool {
+        let mut any = false;
+        for mut slot in slots {
+            if let Some(claim) = slot.claim.take() {
+                self.state.counts.give_back(&claim);
+                any = true;
+            }
+        }
+        if any && !self.state.waiting.is_empty() {
+            let now = self.slots.now();
+            wakers.append(&mut self.state.grant(now));
+        }
+        any && std::mem::take(&mut self.state.denied)
     }
 }
 
@@ -267,12 +288,15 @@ impl Look<'_> {
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Slots,
-    claim: Claim,
+    /// None once it was given back otherwise.
+    claim: Option<Claim>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.release(&self.claim);
+        if let Some(claim) = &self.claim {
+            self.slots.release(claim);
+        }
     }
 }
 
@@ -288,7 +312,7 @@ impl Place {
     /// The slot that the mailbox announced.
     pub(crate) fn redeem(mut self) -> Slot {
         self.id = None;
-        Slot { slots: self.slots.clone(), claim: self.claim }
+        Slot { slots: self.slots.clone(), claim: Some(self.claim) }
     }
 }
 
@@ -437,6 +461,25 @@ mod tests {
         assert_eq!(slots.running(), 1);
         drop(taken);
         assert_eq!((count(), slots.running()), (1, 0), "told once");
+    }
+
+    #[test]
+    fn slots_given_back_in_a_look_go_to_who_waits_and_tell_of_who_was_denied() {
+        let slots = Slots::new(3);
+        let mailbox = Arc::new(Mailbox::default());
+        let mut held: Vec<_> = (0..3).map(|_| slots.try_take(claim(1, 9)).expect("room")).collect();
+        let place = slots.wait(claim(2, 9), 7, &mailbox);
+        let mut look = slots.look();
+        assert!(!look.has_room(&claim(3, 9)));
+        let mut wakers = Vec::new();
+        assert!(look.give_back(held.drain(..2), &mut wakers), "somebody was denied");
+        assert!(look.has_room(&claim(3, 9)));
+        assert!(!look.give_back(held.drain(..), &mut wakers), "told once");
+        drop(look);
+        assert_eq!(granted(&mailbox), [7]);
+        assert_eq!(slots.running(), 1);
+        drop(place.redeem());
+        assert_eq!(slots.running(), 0);
     }
 
     #[test]

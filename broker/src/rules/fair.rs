@@ -243,10 +243,12 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
         self.flows.get(key).map_or(0, |f| f.len)
     }
 
-    /// How many of a tenant and class wait.
-    pub fn len_of_class(&self, key: &K, class: &C) -> usize {
-        let of = |f: &Flow<T, C>| f.classes.iter().find(|c| c.class == *class).map(|c| c.len);
-        self.flows.get(key).and_then(of).unwrap_or(0)
+    /// How many of a tenant wait that are of certain classes.
+    pub fn len_of_where(&self, key: &K, mut counts: impl FnMut(&C) -> bool) -> usize {
+        let of = |f: &Flow<T, C>| {
+            f.classes.iter().filter(|c| counts(&c.class)).map(|c| c.len).sum::<usize>()
+        };
+        self.flows.get(key).map_or(0, of)
     }
 
     /// How many wait, by tenant and class.

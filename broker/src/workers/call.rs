@@ -10,7 +10,7 @@ use std::{
 use tollgate_protocol::Code;
 
 use super::{
-    Inner, Workers,
+    Inner, Now, Workers,
     after::After,
     pools::Class,
     state::{RecipeId, SessionId, State},
@@ -30,24 +30,24 @@ pub(super) struct Route {
 impl Remote for Route {
     fn has_room(&self, claim: &Claim, mailbox: &Arc<Mailbox>) -> bool {
         let Some(workers) = Workers::upgrade(&self.workers) else { return true };
-        workers.with(|state, _| state.has_room(self.recipe, claim, mailbox, &workers.0.config))
+        workers.with(|state, _| state.has_room(self.recipe, claim, mailbox))
     }
 
     fn call(&self, task: Task) -> Pin<Box<dyn Call>> {
         let workers = Workers::upgrade(&self.workers);
-        let queued_at = workers.as_ref().map_or(0, Workers::now_ns);
+        let now = workers.as_ref().map_or_else(Now::start, Workers::now);
         let attempts = task.once.as_ref().map_or(0, |once| once.attempts_before);
-        let phase = Phase::Waits(Instant::now());
-        let public = Public { waker: None, phase, attempts, outcome: None };
+        let phase = Phase::Waits(now.at);
+        let public = Public { waker: None, phase, stopped: None, attempts, outcome: None };
         let cell = Arc::new(Cell {
             recipe: self.recipe,
             task,
-            queued_at,
+            queued_at: now.ns,
             place: Mutex::new(Place::Nowhere),
             public: Mutex::new(public),
         });
         if let Some(workers) = &workers {
-            workers.with(|state, after| workers.queue(state, &cell, after));
+            workers.with(|state, after| workers.queue(state, &cell, now, after));
         }
         Box::pin(Queued { workers: self.workers.clone(), cell, room: None })
     }
@@ -60,9 +60,12 @@ impl Remote for Route {
 
 impl Workers {
     /// Puts a call in line, and gives it away at once if somebody can take it.
-    fn queue(&self, state: &mut State, cell: &Arc<Cell>, after: &mut After) {
+    fn queue(&self, state: &mut State, cell: &Arc<Cell>, now: Now, after: &mut After) {
+        if self.lend_now(state, cell, now, after) {
+            return;
+        }
         match state.push(cell) {
-            Some(pool) => self.dispatch(state, pool, after),
+            Some(pool) => self.dispatch(state, pool, now, after),
             None => after.wakers.extend(cell.ends(Err(unknown()), None)),
         }
     }
@@ -91,6 +94,8 @@ pub(super) enum Place {
 struct Public {
     waker: Option<Waker>,
     phase: Phase,
+    /// Since when its time stands still, if it does.
+    stopped: Option<Instant>,
     attempts: u32,
     outcome: Option<Outcome>,
 }
@@ -114,7 +119,7 @@ impl Cell {
     /// An attempt begins; its number, from 1.
     pub(super) fn begins(&self, now: Instant) -> u32 {
         let mut public = self.public();
-        public.phase = Phase::Runs(now);
+        (public.phase, public.stopped) = (Phase::Runs(now), None);
         public.attempts += 1;
         public.attempts
     }
@@ -122,8 +127,20 @@ impl Cell {
     /// The attempt was lost, and another is to be made.
     pub(super) fn waits_again(&self) -> Option<Waker> {
         let mut public = self.public();
-        public.phase = Phase::Waits(Instant::now());
+        (public.phase, public.stopped) = (Phase::Waits(Instant::now()), None);
         public.waker.take()
+    }
+
+    /// What follows is the broker's own delay, which is no running time: until
+    /// [`goes_on`](Self::goes_on) of the same attempt.
+    pub(super) fn stands_still(&self) {
+        self.public().stopped.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn goes_on(&self) {
+        let mut public = self.public();
+        public.phase = public.phase_at(Instant::now());
+        public.stopped = None;
     }
 
     pub(super) fn attempts(&self) -> u32 {
@@ -143,15 +160,21 @@ impl Cell {
 
     /// How it stands in line.
     pub(super) fn line(&self) -> fair::Claim<u32, Class> {
-        let Claim { tenant: key, tenant_max, weight, priority, .. } = self.task.claim;
+        let claim @ Claim { tenant: key, weight, priority, .. } = self.task.claim;
         // Its running time is the class's, as it is known when it runs.
         let cost = super::pools::cost(0, self.task.payload.len());
-        fair::Claim {
-            key,
-            class: Class { recipe: self.recipe, tenant_max },
-            weight,
-            priority,
-            cost,
+        fair::Claim { key, class: Class::of(self.recipe, &claim), weight, priority, cost }
+    }
+}
+
+impl Public {
+    /// An attempt began so much later as its time has stood still.
+    fn phase_at(&self, now: Instant) -> Phase {
+        match (self.phase, self.stopped) {
+            (Phase::Runs(since), Some(at)) => {
+                Phase::Runs(since + now.saturating_duration_since(at))
+            }
+            (phase, _) => phase,
         }
     }
 }
@@ -179,7 +202,7 @@ impl Call for Queued {
     }
 
     fn phase(&self) -> Phase {
-        self.cell.public().phase
+        self.cell.public().phase_at(Instant::now())
     }
 
     fn attempts(&self) -> u32 {

@@ -7,13 +7,39 @@ use super::{
     call::Cell,
     state::{RecipeId, SessionId},
 };
-use crate::rules::fair::{Fair, Turns};
+use crate::{
+    batch::Claim,
+    rules::fair::{Fair, Turns},
+};
 
-/// What can run alike: the items of a tenant for one recipe, under one bound of the tenant's.
+/// What can run alike: the items of a tenant for one recipe, under the same bounds. Those of an item
+/// are of when it came: the recipe's, and the number that it counts under, may be others by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Class {
     pub recipe: RecipeId,
-    pub tenant_max: u32,
+    tenant_max: u32,
+    index: u32,
+    index_max: Option<u32>,
+}
+
+impl Class {
+    pub(super) fn of(recipe: RecipeId, claim: &Claim) -> Self {
+        let Claim { tenant_max, recipe: index, recipe_max: index_max, .. } = *claim;
+        Class { recipe, tenant_max, index, index_max }
+    }
+
+    /// What each of a tenant's items counts against.
+    pub(super) fn bounds(&self, tenant: u32) -> Claim {
+        Claim {
+            tenant,
+            tenant_max: self.tenant_max,
+            weight: 1,
+            recipe: self.index,
+            recipe_max: self.index_max,
+            group: None,
+            priority: 0,
+        }
+    }
 }
 
 /// The line of some recipes that are connected by the workers that serve them.

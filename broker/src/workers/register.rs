@@ -130,7 +130,7 @@ impl Session {
             state.serve(self.id, recipe, number);
             let pool = state.recipes.get(&recipe).map(|known| known.pool);
             if let Some(pool) = pool {
-                workers.dispatch(state, pool, after);
+                workers.dispatch(state, pool, workers.now(), after);
             }
             Ok(number)
         })
@@ -212,7 +212,7 @@ impl Workers {
             entry,
             pool,
             serving: Vec::new(),
-            next: 0,
+            ready: Default::default(),
             mean_ns: 0,
             blocked: Default::default(),
             left: None,
@@ -288,10 +288,12 @@ impl State {
     fn serve(&mut self, session: SessionId, recipe: RecipeId, number: u32) {
         let Some(known) = self.recipes.get_mut(&recipe) else { return };
         known.serving.push((session, number));
+        known.ready.push_back((session, number));
         known.left = None;
         let pool = known.pool;
         let Some(serving) = self.sessions.get_mut(&session) else { return };
         serving.recipes.push(recipe);
+        serving.listed.push(true);
         match serving.pool {
             Some(own) => {
                 self.merge(own, pool);

@@ -51,6 +51,25 @@ pub(crate) struct Expected {
     pub reserved: usize,
     /// Cancelled when nobody waits for it any more.
     pub cancel: CancellationToken,
+    cell: Arc<Cell>,
+}
+
+impl Expected {
+    /// Stops the time of the call while the result waits for room: that is not the worker's doing.
+    pub(crate) fn stop_time(&self) -> Stopped {
+        self.cell.stands_still();
+        Stopped(self.cell.clone())
+    }
+}
+
+/// The time of a call stands still until this is dropped.
+#[must_use = "dropping it lets the time go on"]
+pub(crate) struct Stopped(Arc<Cell>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.goes_on();
+    }
 }
 
 /// A worker. Its leases are lost when this is dropped.
@@ -71,6 +90,7 @@ impl Workers {
             connection: who.connection,
             since: SystemTime::now(),
             recipes: Vec::new(),
+            listed: Vec::new(),
             pool: None,
             credit,
             leases: Default::default(),
@@ -117,7 +137,8 @@ impl Session {
             if let Some(pool) = state.pools.get_mut(&pool) {
                 pool.free += more;
             }
-            self.workers.dispatch(state, pool, after);
+            state.enlist(self.id);
+            self.workers.dispatch(state, pool, self.workers.now(), after);
         });
     }
 
@@ -184,8 +205,26 @@ impl Session {
         answer: Result<Reply, WorkError>,
         room: Option<BytesPermit>,
     ) -> Result<(), NotLeased> {
-        let workers = &self.workers;
-        workers.with(|state, after| workers.answered(state, self.id, lease, (answer, room), after))
+        self.answers([(lease, answer, room)])
+    }
+
+    /// The worker answers calls, as many as were read in one go.
+    ///
+    /// # Errors
+    /// [`NotLeased`]: those after it are not heard.
+    pub(crate) fn answers(&self, all: impl IntoIterator<Item = Answered>) -> Result<(), NotLeased> {
+        let now = self.workers.now();
+        self.workers.with(|state, after| {
+            let mut heard = Ok(());
+            for answered in all {
+                heard = state.answered(self.id, answered, now.at, after);
+                if heard.is_err() {
+                    break;
+                }
+            }
+            self.workers.went_on(state, self.id, now, after);
+            heard
+        })
     }
 
     /// The payload of a call that is open.
@@ -209,6 +248,7 @@ impl Session {
                     result_bytes_max: cell.task.entry.spec().result_bytes_max,
                     reserved: cell.task.payload.len(),
                     cancel: cell.task.ctx.cancellation().clone(),
+                    cell: cell.clone(),
                 })),
                 None if serving.gave(lease) => Ok(None),
                 None => Err(NotLeased(lease)),
@@ -229,6 +269,9 @@ impl Drop for Session {
     }
 }
 
+/// A lease, what it came to, and the room that a large result took.
+pub(crate) type Answered = (u64, Result<Reply, WorkError>, Option<BytesPermit>);
+
 /// What a worker reports instead of a result.
 #[derive(Debug)]
 pub(crate) enum WorkError {
@@ -240,22 +283,21 @@ pub(crate) enum WorkError {
     Cut,
 }
 
-impl Workers {
+impl State {
     fn answered(
-        &self,
-        state: &mut State,
+        &mut self,
         session: SessionId,
-        number: u64,
-        (answer, room): (Result<Reply, WorkError>, Option<BytesPermit>),
+        (number, answer, room): Answered,
+        now: Instant,
         after: &mut After,
     ) -> Result<(), NotLeased> {
-        let State { sessions, recipes, pools, .. } = state;
+        let State { sessions, recipes, pools, .. } = self;
         let Some(serving) = sessions.get_mut(&session) else { return Ok(()) };
         let Some(mut lease) = serving.leases.remove(&number) else {
             if !serving.gave(number) {
                 return Err(NotLeased(number));
             }
-            state.late += 1;
+            self.late += 1;
             return Ok(());
         };
         match &answer {
@@ -266,7 +308,8 @@ impl Workers {
         if serving.draining && serving.leases.is_empty() {
             after.wakers.extend(serving.waker.take());
         }
-        let took = u64::try_from(lease.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let took = u64::try_from(now.saturating_duration_since(lease.since).as_nanos())
+            .unwrap_or(u64::MAX);
         let mut bytes = answer.as_ref().map_or(0, |reply| reply.payload().len());
         if let Some(cell) = &lease.cell {
             bytes += cell.task.payload.len();
@@ -274,8 +317,7 @@ impl Workers {
         if let Some(known) = recipes.get_mut(&lease.recipe) {
             known.mean_ns = pools::learn(known.mean_ns, took);
         }
-        let pool = serving.pool;
-        if let Some(pool) = pool.and_then(|pool| pools.get_mut(&pool)) {
+        if let Some(pool) = serving.pool.and_then(|pool| pools.get_mut(&pool)) {
             pool.free += u64::from(!serving.draining && serving.free() > 0);
             let more = i128::from(pools::cost(took, bytes)) - i128::from(lease.charged);
             let more = more.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
@@ -283,11 +325,11 @@ impl Workers {
         }
         after.slots.extend(lease.slot.take());
         match lease.cell.take() {
-            None => state.late += 1,
+            None => self.late += 1,
             Some(cell) => {
                 match &answer {
-                    Ok(_) => state.succeeded += 1,
-                    Err(_) => state.failed += 1,
+                    Ok(_) => self.succeeded += 1,
+                    Err(_) => self.failed += 1,
                 }
                 let held = lease.held.take().map(|held| (cell.clone(), lease.attempt, held));
                 after.reports.extend(held);
@@ -302,12 +344,11 @@ impl Workers {
                 after.cells.push(cell);
             }
         }
-        if let Some(pool) = pool {
-            self.dispatch(state, pool, after);
-        }
         Ok(())
     }
+}
 
+impl Workers {
     /// A worker is gone: its calls go to others or end, its recipes may have nobody left.
     fn left(
         &self,
@@ -321,12 +362,13 @@ impl Workers {
             pool.free = pool.free.saturating_sub(serving.free());
             pool.sessions.retain(|s| *s != session);
         }
-        let now = Instant::now();
+        let now = self.now();
         for recipe in &serving.recipes {
             let Some(known) = state.recipes.get_mut(recipe) else { continue };
             known.serving.retain(|(s, _)| *s != session);
+            known.ready.retain(|(s, _)| *s != session);
             if known.serving.is_empty() {
-                known.left = Some(now);
+                known.left = Some(now.at);
                 state.set_apart(*recipe);
             }
         }
@@ -341,7 +383,7 @@ impl Workers {
         }
         state.lost += lost;
         after.outgoing.append(&mut serving.outgoing);
-        self.dispatch_all(state, after);
+        self.dispatch_all(state, now, after);
         Some((serving.tenant, serving.identity.to_string(), lost))
     }
 

@@ -3,7 +3,7 @@
 //! Everything here is bookkeeping that can not fail half-way; what it leads to is done by `After`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     task::Waker,
     time::{Instant, SystemTime},
@@ -13,25 +13,27 @@ use foldhash::fast::RandomState;
 use tollgate_protocol::id::RecipeName;
 
 use super::{
-    Config,
     after::After,
     call::{Cell, Place},
     lease::{Lease, Outgoing},
-    pools::{Class, Pool},
+    pools::Pool,
 };
 use crate::batch::{Claim, Entry, Mailbox, Owner};
 
 pub(super) type SessionId = u64;
 pub(super) type RecipeId = u32;
 pub(super) type PoolId = u32;
+pub(super) type Sessions = HashMap<SessionId, Serving, RandomState>;
 
 /// All of it.
 #[derive(Default)]
 pub(super) struct State {
-    pub sessions: HashMap<SessionId, Serving, RandomState>,
+    pub sessions: Sessions,
     pub recipes: HashMap<RecipeId, Known, RandomState>,
     pub names: HashMap<(Owner, RecipeName), RecipeId, RandomState>,
     pub pools: HashMap<PoolId, Pool, RandomState>,
+    /// How many of a tenant may wait for a recipe.
+    line_max: usize,
     next_session: SessionId,
     next_recipe: RecipeId,
     next_pool: PoolId,
@@ -54,8 +56,8 @@ pub(super) struct Known {
     pub pool: PoolId,
     /// Who serves it, and its number there.
     pub serving: Vec<(SessionId, u32)>,
-    /// Who is asked first the next time.
-    pub next: usize,
+    /// All of those that have credit, the next first; and some that have none any more.
+    pub ready: VecDeque<(SessionId, u32)>,
     /// The mean running time, in nanoseconds; 0 as long as none is known.
     pub mean_ns: u64,
     /// Batches that wait for room in the line, by tenant.
@@ -72,6 +74,8 @@ pub(super) struct Serving {
     pub connection: u64,
     pub since: SystemTime,
     pub recipes: Vec<RecipeId>,
+    /// Whether it stands among those that are ready for each of them.
+    pub listed: Vec<bool>,
     pub pool: Option<PoolId>,
     pub credit: u32,
     pub leases: HashMap<u64, Lease, RandomState>,
@@ -99,6 +103,11 @@ impl Serving {
 }
 
 impl State {
+    /// Nobody works. So many of a tenant may wait for a recipe.
+    pub(super) fn new(line_max: usize) -> Self {
+        State { line_max, ..State::default() }
+    }
+
     pub(super) fn enter(&mut self, serving: Serving) -> SessionId {
         self.next_session += 1;
         self.sessions.insert(self.next_session, serving);
@@ -129,12 +138,11 @@ impl State {
         recipe: RecipeId,
         claim: &Claim,
         mailbox: &Arc<Mailbox>,
-        config: &Config,
     ) -> bool {
         let Some(known) = self.recipes.get_mut(&recipe) else { return true };
         let Some(pool) = self.pools.get(&known.pool) else { return true };
-        let class = Class { recipe, tenant_max: claim.tenant_max };
-        if pool.queue.len_of_class(&claim.tenant, &class) < config.queue_per_tenant_max {
+        let waiting = pool.queue.len_of_where(&claim.tenant, |class| class.recipe == recipe);
+        if waiting < self.line_max {
             return true;
         }
         let blocked = known.blocked.entry(claim.tenant).or_default();
@@ -153,11 +161,16 @@ impl State {
         Some(known.pool)
     }
 
-    /// There is room in line for another of this tenant.
+    /// There is room in line for more of this tenant. Those that want it are told once a quarter of
+    /// it is free: to tell all of them of each place would cost more than the calls.
     pub(super) fn unblock(&mut self, recipe: RecipeId, tenant: u32, after: &mut After) {
-        if let Some(known) = self.recipes.get_mut(&recipe)
-            && !known.blocked.is_empty()
-        {
+        let Some(known) = self.recipes.get_mut(&recipe) else { return };
+        if !known.blocked.contains_key(&tenant) {
+            return;
+        }
+        let Some(pool) = self.pools.get(&known.pool) else { return };
+        let waiting = pool.queue.len_of_where(&tenant, |class| class.recipe == recipe);
+        if waiting <= self.line_max - self.line_max.div_ceil(4) {
             after.mailboxes.extend(known.blocked.remove(&tenant).into_iter().flatten());
         }
     }

@@ -53,7 +53,10 @@ impl House {
     }
 
     fn serve(&self, session: &Session, name: &str, idempotent: bool) {
-        let spec = Spec { idempotent, ..Spec::bytes() };
+        self.serve_with(session, name, Spec { idempotent, ..Spec::bytes() });
+    }
+
+    fn serve_with(&self, session: &Session, name: &str, spec: Spec) {
         let registration = Registration { name: name.into(), spec, schema: None, wire: Vec::new() };
         let prepared = registration.prepare(session.owner()).expect("in order");
         session.register(prepared).expect("taken");
@@ -112,7 +115,11 @@ impl House {
                     let serving = &state.sessions[session];
                     assert_eq!(serving.recipes[*number as usize], *id);
                     assert_eq!(serving.pool, Some(known.pool), "they share a line");
+                    let listed = known.ready.iter().filter(|r| **r == (*session, *number)).count();
+                    assert_eq!(listed, usize::from(serving.listed[*number as usize]));
+                    assert!(listed == 1 || serving.free() == 0, "who has credit is ready");
                 }
+                assert!(known.ready.iter().all(|ready| known.serving.contains(ready)));
             }
             for serving in state.sessions.values() {
                 assert!(serving.leases.len() <= serving.credit as usize);
@@ -199,22 +206,97 @@ fn a_tenant_at_its_bound_waits_for_its_own_and_not_for_credit() {
 }
 
 #[test]
-fn who_has_no_room_in_line_is_nudged_when_there_is() {
-    let config = Config { queue_per_tenant_max: 2, ..Config::default() };
+fn what_waits_for_room_in_its_own_bound_keeps_its_place_and_holds_up_nobody() {
+    let house = house(&Config::default(), 16);
+    let session = house.enter(Owner::Everyone, 0);
+    let bound = |max| Spec { concurrency_max: Some(max), ..Spec::bytes() };
+    house.serve_with(&session, "w", bound(1));
+    let old: Vec<_> = (0..3).map(|_| house.call(0, "w")).collect();
+    drop(session);
+    // The recipe is another now, and may run more at once: what came before it counts as it did.
+    let session = house.enter(Owner::Everyone, 10);
+    house.serve_with(&session, "w", bound(3));
+    assert_eq!(given(&session), [1], "the old bound is one");
+    let _new: Vec<_> = (0..2).map(|_| house.call(1, "w")).collect();
+    assert_eq!(given(&session), [2, 3], "others go past it");
+    session.answer(1, Ok(Reply::new()), None).expect("leased");
+    assert_eq!(given(&session), [4]);
+    session.answer(4, Ok(Reply::new()), None).expect("leased");
+    assert_eq!(given(&session), [5]);
+    house.check();
+    drop(old);
+    house.check();
+}
+
+#[test]
+fn the_time_of_a_call_stands_still_while_its_answer_waits_for_room() {
+    let house = house(&Config::default(), 16);
+    let session = house.enter(Owner::Everyone, 1);
+    house.serve(&session, "w", true);
+    let call = house.call(0, "w").expect("known");
+    let later = |before: Phase| {
+        std::thread::sleep(Duration::from_millis(2));
+        match (before, call.phase()) {
+            (Phase::Runs(before), Phase::Runs(now)) => now > before,
+            other => panic!("it runs: {other:?}"),
+        }
+    };
+    assert!(!later(call.phase()));
+    let expected = session.expects(1).expect("leased").expect("wanted");
+    let still = expected.stop_time();
+    assert!(later(call.phase()), "as if it had just begun");
+    let stopped = call.phase();
+    drop(still);
+    assert!(later(stopped), "what it stood still for is no running time");
+    assert!(!later(call.phase()));
+}
+
+#[test]
+fn workers_with_credit_take_turns() {
+    let house = house(&Config::default(), 16);
+    let all: Vec<_> = [2, 0, 1, 3].map(|credit| house.enter(Owner::Everyone, credit)).into();
+    all.iter().for_each(|session| house.serve(session, "w", false));
+    let mut calls: Vec<_> = (0..3).map(|n| house.call(n, "w")).collect();
+    let taken = || all.iter().map(|session| given(session).len()).collect::<Vec<_>>();
+    assert_eq!(taken(), [1, 0, 1, 1]);
+    calls.extend((0..4).map(|n| house.call(n % 3, "w")));
+    assert_eq!(taken(), [1, 0, 0, 2], "one waits");
+    house.check();
+    all[1].add_credit(1);
+    assert_eq!(taken(), [0, 1, 0, 0]);
+    all[2].answer(1, Ok(Reply::new()), None).expect("leased");
+    calls.push(house.call(0, "w"));
+    assert_eq!(taken(), [0, 0, 1, 0], "its credit came back");
+    house.check();
+}
+
+/// Fills a tenant's line, then gives credit one by one: after how much of it those that wait for room
+/// are told.
+fn told_after(line_max: usize) -> u32 {
+    let config = Config { queue_per_tenant_max: line_max, ..Config::default() };
     let house = house(&config, 16);
     let session = house.enter(Owner::Everyone, 0);
     house.serve(&session, "w", false);
     let entry = house.entry(0, "w").expect("known");
     let remote = entry.handler.remote().expect("a worker's").clone();
     let (claim, mailbox) = (house.claim(0, &entry), Arc::new(Mailbox::default()));
-    let _calls: Vec<_> = (0..2).map(|_| house.call(0, "w")).collect();
+    let _calls: Vec<_> = (0..line_max).map(|_| house.call(0, "w")).collect();
     let count = Arc::new(Count::default());
     mailbox.take(&count.clone().into());
     assert!(!remote.has_room(&claim, &mailbox));
     assert!(remote.has_room(&house.claim(1, &entry), &mailbox), "another tenant's line");
-    session.add_credit(1);
-    assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let mut given = 0;
+    while count.0.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        session.add_credit(1);
+        given += 1;
+    }
     assert!(remote.has_room(&claim, &mailbox));
+    given
+}
+
+#[test]
+fn who_has_no_room_in_line_is_nudged_when_a_quarter_is_free() {
+    assert_eq!([1, 2, 4, 5, 8, 12].map(told_after), [1, 1, 1, 2, 2, 3]);
 }
 
 #[derive(Default)]

@@ -1,5 +1,7 @@
 //! A call from its item to its answer, and back.
 
+use std::time::Duration;
+
 use tollgate_client::Request;
 use tollgate_protocol::{
     Code, WorkerFrame,
@@ -251,6 +253,41 @@ async fn a_large_answer_that_does_not_come_whole_is_a_failure() {
     ];
     assert_eq!(lines, expected);
     assert_eq!(rig.broker.workers()[0].leased, 0, "every lease is over");
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_large_answer_that_waits_for_room_does_not_run_out_of_time() {
+    const SIZE: usize = 600_000;
+    let timeout = Duration::from_millis(300);
+    // Room for one of them at a time.
+    let rig = Rig::with(|c| c.tenancy.tenant_in_flight_bytes = 1 << 20).await;
+    let mut worker = rig.worker(None, 4).await;
+    let mut quick = RecipeSpec::new("quick");
+    quick.timeout_ms = Some(timeout.as_millis() as u64);
+    worker.register(RecipeSpec::new("slow")).await;
+    worker.register(quick).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "slow", b"x").await;
+    let first = worker.call().await;
+    let mut takes = worker.deliver(first.lease, SIZE as u64).await;
+    let tenant = rig.broker.tenants().get("acme").expect("there");
+    eventually("the first has its room", || tenant.bytes_in_flight() >= SIZE).await;
+    batch.request(2, "quick", b"x").await;
+    batch.seal(2).await;
+    let second = worker.call().await;
+    let mut waits = worker.deliver(second.lease, SIZE as u64).await;
+    // Longer than the recipe may run; what its answer waits for is not its doing.
+    tokio::time::sleep(timeout * 3).await;
+    for stream in [&mut takes, &mut waits] {
+        stream.bytes(&pattern(SIZE)).await;
+        stream.fin();
+    }
+    let mut lines = batch.transcript().await;
+    lines.sort();
+    let result = |id| format!("result {id} OK {SIZE} bytes");
+    assert_eq!(lines[1..], [result(1), result(2), "summary Sealed 2/2".to_owned()]);
     rig.idle().await;
 }
 

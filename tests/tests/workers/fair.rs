@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tollgate_broker::tenancy::Settings;
 use tollgate_client::{Client, Request};
-use tollgate_protocol::{WorkerFrame, work::RecipeSpec};
+use tollgate_protocol::{WorkerFrame, batch::BatchOpen, id::BatchId, work::RecipeSpec};
 use tollgate_tests::{Rig, SOON, eventually, settings, worker::RawWorker};
 
 /// A tenant that has so many items in line, in several batches.
@@ -181,6 +181,41 @@ async fn a_recipes_own_bound_holds_over_all_its_workers() {
         let worker = if turn % 2 == 0 { &mut a } else { &mut b };
         let call = worker.call().await;
         worker.answer(call.lease, b"").await;
+    }
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn within_a_tenant_priority_is_first_and_then_age() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(0, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batches = Vec::new();
+    for (at, priority) in [3, 0, 7, 3, 7].into_iter().enumerate() {
+        let mut batch = raw
+            .batch_with(|open: &mut BatchOpen<'_>| {
+                open.batch_id = BatchId::random();
+                open.priority = priority;
+            })
+            .await;
+        for id in 0..2 {
+            batch.request(id, "w", format!("{at} {id}").as_bytes()).await;
+        }
+        batch.seal(2).await;
+        let waiting = 2 * (at + 1);
+        eventually("they wait", || rig.broker.counters().worker_queue == waiting).await;
+        batches.push(batch);
+    }
+    begin(&mut worker).await;
+    let mut order = Vec::new();
+    for _ in 0..10 {
+        let call = worker.call().await;
+        order.push(String::from_utf8(call.payload).expect("text"));
+        worker.answer(call.lease, b"").await;
+    }
+    assert_eq!(order, ["2 0", "2 1", "4 0", "4 1", "0 0", "0 1", "3 0", "3 1", "1 0", "1 1"]);
+    for mut batch in batches {
+        assert!(batch.transcript().await.contains(&"summary Sealed 2/2".to_owned()));
     }
     rig.idle().await;
 }

@@ -113,7 +113,7 @@ fn what_cannot_run_is_passed_over_and_keeps_its_place() {
     }
     f.push(of(2, 5), 0, 5);
     let even = |_: &u32, even: &bool| even.then_some(0);
-    assert_eq!((f.len_of_class(&1, &true), f.len_of_class(&2, &true)), (2, 0));
+    assert_eq!((f.len_of_where(&1, |c| *c), f.len_of_where(&2, |c| *c)), (2, 0));
     assert_eq!(f.pop_where(0, even).map(|p| p.item), Some(2));
     assert_eq!(f.pop_where(0, even).map(|p| p.item), Some(4));
     assert!(f.pop_where(0, even).is_none());

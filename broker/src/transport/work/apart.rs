@@ -98,14 +98,16 @@ async fn take(
 ) -> End {
     // Judged against the recipe's bound, which is a `usize`.
     let size = usize::try_from(head.size).unwrap_or(usize::MAX);
-    let Expected { tenant, reserved, cancel, .. } = expected;
-    let more = size.saturating_sub(reserved);
+    let Expected { tenant, reserved, cancel, .. } = &expected;
+    let more = size.saturating_sub(*reserved);
+    let still = expected.stop_time();
     let room = tokio::select! {
         // Biased: what nobody waits for any more needs no room.
         biased;
         () = cancel.cancelled() => None,
         room = tenant.reserve_bytes_wait(more) => Some(room),
     };
+    drop(still);
     let limit = ms(peer.services.config.limits.frame_timeout_ms);
     let read = tokio::select! {
         biased;

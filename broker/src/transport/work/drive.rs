@@ -19,16 +19,19 @@ use tollgate_protocol::{
     work::{Dispatch as Frame, DispatchFrame, encode_dispatch_head},
 };
 
-use super::super::{
-    config::ms,
-    connection::Peer,
-    output::{FLUSH_BYTES, FULL_BYTES},
-    signals::{State, Watch},
-    stream::{Stream, poll_now, too_large, varint},
+use super::{
+    super::{
+        config::ms,
+        connection::Peer,
+        output::{FLUSH_BYTES, FULL_BYTES},
+        signals::{State, Watch},
+        stream::{Stream, poll_now, too_large, varint},
+    },
+    heard::{Heard, hear, never_given},
 };
 use crate::{
     batch::Failure,
-    workers::{Dispatch, Outgoing, Prepared, Session},
+    workers::{Answered, Dispatch, Outgoing, Prepared, Session},
 };
 
 /// How a stream of work is over.
@@ -55,6 +58,8 @@ pub(super) struct Drive<'a> {
     pub(super) registering: Option<JoinHandle<Result<Prepared, Failure>>>,
     /// What ends the stream.
     pub(super) failed: Option<Failure>,
+    /// Calls that are answered in what was read and not settled yet.
+    answers: Vec<Answered>,
     /// What the worker is to be told and was not written yet, the next one last.
     outgoing: Vec<Outgoing>,
     watch: Watch<'a>,
@@ -82,6 +87,7 @@ impl<'a> Drive<'a> {
             draining: false,
             registering: None,
             failed: None,
+            answers: Vec::new(),
             outgoing: Vec::new(),
             watch: Watch::new(&peer.signals),
             heeded: State::default(),
@@ -141,13 +147,17 @@ impl<'a> Drive<'a> {
                 }
             };
             taken += 1;
-            let heard =
-                super::heard::hear(&self.session, WorkerFrame::decode(frame), self.draining);
+            let frame = WorkerFrame::decode(frame);
+            let is_answer = matches!(frame, Ok(WorkerFrame::Answer(_) | WorkerFrame::Failed(_)));
+            // What is said after an answer may be about it.
+            let settled = if is_answer { Ok(()) } else { settle(&self.session, &mut self.answers) };
+            let heard = settled.and_then(|()| hear(&self.session, frame, self.draining));
             self.stream.splitter.advance();
             match heard {
-                Ok(super::heard::Heard::Nothing) => {}
-                Ok(super::heard::Heard::Drains) => self.draining = true,
-                Ok(super::heard::Heard::Registers(recipe)) => {
+                Ok(Heard::Nothing) => {}
+                Ok(Heard::Answered(answered)) => self.answers.push(answered),
+                Ok(Heard::Drains) => self.draining = true,
+                Ok(Heard::Registers(recipe)) => {
                     let workers = self.peer.services.workers.clone();
                     let (session, owner) = (Arc::downgrade(&self.session), self.session.owner());
                     self.registering = Some(tokio::spawn(async move {
@@ -165,6 +175,9 @@ impl<'a> Drive<'a> {
                 }
                 Err(failure) => self.failed = Some(failure),
             }
+        }
+        if let Err(failure) = settle(&self.session, &mut self.answers) {
+            self.failed.get_or_insert(failure);
         }
         taken > 0
     }
@@ -356,6 +369,15 @@ impl<'a> Drive<'a> {
         }
         None
     }
+}
+
+/// Ends calls that were answered: all under one lock, and what waits for their credit is given away
+/// once.
+fn settle(session: &Session, answers: &mut Vec<Answered>) -> Result<(), Failure> {
+    if answers.is_empty() {
+        return Ok(());
+    }
+    session.answers(answers.drain(..)).map_err(never_given)
 }
 
 fn not_judged() -> Failure {

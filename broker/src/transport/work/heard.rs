@@ -12,12 +12,14 @@ use tollgate_protocol::{
 use super::super::stream::refuse_critical;
 use crate::{
     batch::{Error, Failure, Reply},
-    workers::{NotLeased, Registration, Session, WorkError},
+    workers::{Answered, NotLeased, Registration, Session, WorkError},
 };
 
 /// What is to be done beyond what was done.
 pub(super) enum Heard {
     Nothing,
+    /// A call is answered.
+    Answered(Answered),
     /// A recipe is offered.
     Registers(Box<Registration>),
     /// The worker takes no more calls.
@@ -34,10 +36,10 @@ pub(super) fn hear(
         Ok(WorkerFrame::Answer(answer)) => {
             let mut reply = Reply::from(answer.payload.to_vec());
             reply.set_metadata(answer.metadata.to_buf());
-            session.answer(answer.lease, Ok(reply), None).map_err(never_given)?;
+            return Ok(Heard::Answered((answer.lease, Ok(reply), None)));
         }
         Ok(WorkerFrame::Failed(failed)) => {
-            session.answer(failed.lease, Err(reported(&failed)), None).map_err(never_given)?;
+            return Ok(Heard::Answered((failed.lease, Err(reported(&failed)), None)));
         }
         Ok(WorkerFrame::Progress(p)) => {
             session.progress(p.lease, p.done, p.total, p.message).map_err(never_given)?;
@@ -59,14 +61,14 @@ pub(super) fn hear(
             let message = format!("its worker answered out of bounds: {e}");
             let error = Error::internal(message).detail("field", e.field);
             let lease = e.item.unwrap_or_default();
-            session.answer(lease, Err(WorkError::Failed(error)), None).map_err(never_given)?;
+            return Ok(Heard::Answered((lease, Err(WorkError::Failed(error)), None)));
         }
         Err(e) => return Err(e.into()),
     }
     Ok(Heard::Nothing)
 }
 
-fn never_given(e: NotLeased) -> Failure {
+pub(super) fn never_given(e: NotLeased) -> Failure {
     Failure::new(Code::InvalidAction, e.to_string()).detail("lease", e.0)
 }
 
