@@ -339,7 +339,7 @@ impl BatchSender {
     pub async fn cancel(&mut self, scope: CancelScope) -> Result<(), BatchError> {
         let mut outbox = self.stream.outbox();
         match (outbox.stage, &outbox.closed) {
-            (_, None | Some(BatchError::Disconnected(_) | BatchError::Sealed)) if outbox.away => {
+            (_, closed) if outbox.away && !matches!(closed, Some(BatchError::Ended)) => {
                 outbox.cancel(scope, &mut self.stream.context());
                 drop(outbox);
                 self.stream.wakes().events.wake();

@@ -51,22 +51,47 @@ pub(super) enum Resumed {
     Sealed,
 }
 
-/// Opens the batch again.
-pub(super) async fn resume(home: Home) -> Result<Resumed, BatchError> {
-    let (since, patience, mut failures) = (Instant::now(), home.client.patience(), 0);
+/// How long it has been since the batch's own stream last told something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    since: Instant,
+    losses: u32,
+}
+
+impl Silence {
+    /// It was lost now, or once more since `before`.
+    pub(super) fn lost(before: Option<Silence>) -> Self {
+        let begins = Silence { since: Instant::now(), losses: 0 };
+        let silence = before.unwrap_or(begins);
+        Silence { losses: silence.losses.saturating_add(1), ..silence }
+    }
+
+    /// When to come back after `e`, unless that makes no sense any more.
+    fn wait(&self, e: &BatchError, patience: Duration) -> Option<Duration> {
+        let wait = COME_BACK.wait(self.losses, retry::spread());
+        let wait = e.retry_after().map_or(wait, |hint| hint.max(wait));
+        (comes_back(e) && self.since.elapsed() + wait <= patience).then_some(wait)
+    }
+}
+
+/// Opens the batch again: at once after a first loss, later with growing waits.
+pub(super) async fn resume(
+    home: Home,
+    mut silence: Silence,
+    mut why: BatchError,
+) -> Result<Resumed, BatchError> {
+    let patience = home.client.patience();
     loop {
-        let e = match attempt(&home).await {
+        if silence.losses > 1 {
+            let Some(wait) = silence.wait(&why, patience) else { return Err(why) };
+            tracing::debug!(error = %why, ?wait, "resuming the batch again");
+            tokio::time::sleep(wait).await;
+        }
+        why = match attempt(&home).await {
             Ok(resumed) => return Ok(resumed),
             Err(e) => e,
         };
-        failures += 1;
-        let wait = COME_BACK.wait(failures, retry::spread());
-        let wait = e.retry_after().map_or(wait, |hint| hint.max(wait));
-        if !comes_back(&e) || since.elapsed() + wait > patience {
-            return Err(e);
-        }
-        tracing::debug!(error = %e, ?wait, "resuming the batch again");
-        tokio::time::sleep(wait).await;
+        silence.losses += 1;
     }
 }
 
