@@ -167,7 +167,7 @@ impl Batch {
     /// same, with what of it the broker has.
     #[must_use = "items may have been refused"]
     pub async fn detach(mut self) -> Result<Vec<ItemResult>, BatchError> {
-        self.sender.detach_now()?;
+        self.say_detach()?;
         let mut results = Vec::new();
         while let Some(event) = self.next().await {
             if let Event::Result(result) = event? {
@@ -175,6 +175,11 @@ impl Batch {
             }
         }
         Ok(results)
+    }
+
+    /// Has the batch sealed and detached from, with what is written next.
+    pub(crate) fn say_detach(&self) -> Result<(), BatchError> {
+        self.sender.detach_now()
     }
 
     /// The two halves, for two tasks. Dropping either before the end cancels the batch, except a

@@ -148,3 +148,35 @@ async fn attempt(home: &Home) -> Result<Resumed, BatchError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(retryable: bool, retry_after: Option<Duration>) -> BatchError {
+        let failure = Failure::new(Code::Conflict, "");
+        BatchError::Failed(Box::new(Failure { retryable, retry_after, ..failure }))
+    }
+
+    #[test]
+    fn each_loss_without_a_word_in_between_is_waited_for_longer() {
+        let patience = Duration::from_secs(60);
+        let mut silence = Silence::lost(None);
+        let first = silence.wait(&BatchError::Cut, patience).expect("within patience");
+        for _ in 0..4 {
+            silence = Silence::lost(Some(silence));
+        }
+        let fifth = silence.wait(&BatchError::Cut, patience).expect("within patience");
+        assert!(first <= COME_BACK.first && fifth >= 8 * COME_BACK.first, "{first:?} {fifth:?}");
+        assert_eq!(silence.wait(&BatchError::Cut, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_refusal_that_stays_is_not_asked_again_and_a_hint_is_honoured() {
+        let (silence, patience) = (Silence::lost(None), Duration::from_secs(60));
+        assert_eq!(silence.wait(&refusal(false, None), patience), None);
+        let hint = Duration::from_secs(7);
+        assert_eq!(silence.wait(&refusal(true, Some(hint)), patience), Some(hint));
+        assert_eq!(silence.wait(&BatchError::Cancelled, patience), None);
+    }
+}
