@@ -167,7 +167,7 @@ impl Batch {
     /// same, with what of it the broker has.
     #[must_use = "items may have been refused"]
     pub async fn detach(mut self) -> Result<Vec<ItemResult>, BatchError> {
-        self.sender.detach_now()?;
+        self.say_detach()?;
         let mut results = Vec::new();
         while let Some(event) = self.next().await {
             if let Event::Result(result) = event? {
@@ -175,6 +175,11 @@ impl Batch {
             }
         }
         Ok(results)
+    }
+
+    /// Has the batch sealed and detached from, with what is written next.
+    pub(crate) fn say_detach(&self) -> Result<(), BatchError> {
+        self.sender.detach_now()
     }
 
     /// The two halves, for two tasks. Dropping either before the end cancels the batch, except a
@@ -339,7 +344,7 @@ impl BatchSender {
     pub async fn cancel(&mut self, scope: CancelScope) -> Result<(), BatchError> {
         let mut outbox = self.stream.outbox();
         match (outbox.stage, &outbox.closed) {
-            (_, None | Some(BatchError::Disconnected(_) | BatchError::Sealed)) if outbox.away => {
+            (_, closed) if outbox.away && !matches!(closed, Some(BatchError::Ended)) => {
                 outbox.cancel(scope, &mut self.stream.context());
                 drop(outbox);
                 self.stream.wakes().events.wake();

@@ -21,7 +21,7 @@ use super::{
     inbox::{Inbox, Source},
     judge::{Judge, Last, LookUp},
     outbox::Stage,
-    resume::{Resumed, resume},
+    resume::{Resumed, Silence, resume},
     stream::BatchStream,
 };
 use crate::{
@@ -43,6 +43,8 @@ pub(super) struct Back {
     detached: bool,
     /// Which cancellation was said to the stream that is attached.
     told: Option<CancelScope>,
+    /// Since when the batch's own stream has told nothing.
+    pub(super) silence: Option<Silence>,
     /// Why the stream was lost.
     why: BatchError,
 }
@@ -114,7 +116,9 @@ impl BatchStream {
         let mut resuming = None;
         if outbox.durable {
             outbox.lose();
-            resuming = Some(resume(self.home.clone()).boxed());
+            let silence = Silence::lost(inbox.back.as_ref().and_then(|b| b.silence));
+            let again = resume(self.home.clone(), silence, why.clone());
+            resuming = Some((again.boxed(), silence));
         } else {
             outbox.away = true;
             outbox.give_up(why.clone());
@@ -123,9 +127,11 @@ impl BatchStream {
         let spaces: Vec<_> = inbox.judge.jobs.open_spaces().collect();
         let back = inbox.back.get_or_insert_with(|| {
             let (readers, summary, told) = (VecDeque::new(), None, None);
-            Box::new(Back { resuming: None, readers, summary, detached, told, why })
+            let (resuming, silence) = (None, None);
+            Box::new(Back { resuming, readers, summary, detached, told, silence, why })
         });
-        (back.resuming, back.detached) = (resuming, detached);
+        (back.resuming, back.silence) = resuming.unzip();
+        back.detached = detached;
         // Who has detached needs no results.
         let attached = back.readers.iter().any(|(item, r)| item.is_none() && !r.is_over());
         if !attached && !detached {
@@ -230,7 +236,8 @@ impl BatchStream {
         };
         let told = back.summary.is_some() || (!durable && stage != Stage::Open);
         if !(told && inbox.judge.ledger.is_complete()) {
-            if back.resuming.is_some() || waits && back.summary.is_none() {
+            // It may yet tell of items that were refused.
+            if back.resuming.is_some() || waits {
                 return;
             }
             if back.readers.is_empty()

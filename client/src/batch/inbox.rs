@@ -181,9 +181,11 @@ impl Inbox {
     /// Wants no more results: for the broker a cancellation of what is no job.
     pub(super) fn stop(&mut self) {
         self.back = None;
+        // Nothing of a durable batch is cancelled by going away, and nothing is meant to be.
+        let code = if self.judge.durable { StreamCode::Dropped } else { StreamCode::CancelAll };
         if let Some(stream) = &mut self.stream {
             // Refused only when it ended already.
-            let _ = stream.stop(VarInt::from_u32(StreamCode::CancelAll.number()));
+            let _ = stream.stop(VarInt::from_u32(code.number()));
         }
     }
 }

@@ -375,8 +375,8 @@ impl Outbox {
                     self.queued -= n;
                     self.anything_written = true;
                 }
-                // Whoever reads finds it out as well, and looks for another stream.
-                Err(WriteError::ConnectionLost(_)) if self.durable => {
+                // Whoever reads finds it out as well, and looks for another stream or tells the end.
+                Err(e) if self.durable && is_loss(&e) => {
                     self.lose();
                     return Poll::Pending;
                 }
@@ -454,6 +454,18 @@ pub(super) fn code_of(scope: CancelScope) -> StreamCode {
     match scope {
         CancelScope::Pending => StreamCode::CancelPending,
         CancelScope::All => StreamCode::CancelAll,
+    }
+}
+
+/// Whether a durable batch may go on over another stream.
+fn is_loss(e: &WriteError) -> bool {
+    match e {
+        WriteError::ConnectionLost(_) => true,
+        WriteError::Stopped(code) => !matches!(
+            StreamCode::from_number(code.into_inner()),
+            Some(StreamCode::Done | StreamCode::FailFast)
+        ),
+        WriteError::ClosedStream | WriteError::ZeroRttRejected => false,
     }
 }
 

@@ -51,22 +51,47 @@ pub(super) enum Resumed {
     Sealed,
 }
 
-/// Opens the batch again.
-pub(super) async fn resume(home: Home) -> Result<Resumed, BatchError> {
-    let (since, patience, mut failures) = (Instant::now(), home.client.patience(), 0);
+/// How long it has been since the batch's own stream last told something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    since: Instant,
+    losses: u32,
+}
+
+impl Silence {
+    /// It was lost now, or once more since `before`.
+    pub(super) fn lost(before: Option<Silence>) -> Self {
+        let begins = Silence { since: Instant::now(), losses: 0 };
+        let silence = before.unwrap_or(begins);
+        Silence { losses: silence.losses.saturating_add(1), ..silence }
+    }
+
+    /// When to come back after `e`, unless that makes no sense any more.
+    fn wait(&self, e: &BatchError, patience: Duration) -> Option<Duration> {
+        let wait = COME_BACK.wait(self.losses, retry::spread());
+        let wait = e.retry_after().map_or(wait, |hint| hint.max(wait));
+        (comes_back(e) && self.since.elapsed() + wait <= patience).then_some(wait)
+    }
+}
+
+/// Opens the batch again: at once after a first loss, later with growing waits.
+pub(super) async fn resume(
+    home: Home,
+    mut silence: Silence,
+    mut why: BatchError,
+) -> Result<Resumed, BatchError> {
+    let patience = home.client.patience();
     loop {
-        let e = match attempt(&home).await {
+        if silence.losses > 1 {
+            let Some(wait) = silence.wait(&why, patience) else { return Err(why) };
+            tracing::debug!(error = %why, ?wait, "resuming the batch again");
+            tokio::time::sleep(wait).await;
+        }
+        why = match attempt(&home).await {
             Ok(resumed) => return Ok(resumed),
             Err(e) => e,
         };
-        failures += 1;
-        let wait = COME_BACK.wait(failures, retry::spread());
-        let wait = e.retry_after().map_or(wait, |hint| hint.max(wait));
-        if !comes_back(&e) || since.elapsed() + wait > patience {
-            return Err(e);
-        }
-        tracing::debug!(error = %e, ?wait, "resuming the batch again");
-        tokio::time::sleep(wait).await;
+        silence.losses += 1;
     }
 }
 
@@ -121,5 +146,37 @@ async fn attempt(home: &Home) -> Result<Resumed, BatchError> {
             // Only 0-RTT and unordered reads give the others, and there are none here.
             Err(_) => return Err(BatchError::Cut),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(retryable: bool, retry_after: Option<Duration>) -> BatchError {
+        let failure = Failure::new(Code::Conflict, "");
+        BatchError::Failed(Box::new(Failure { retryable, retry_after, ..failure }))
+    }
+
+    #[test]
+    fn each_loss_without_a_word_in_between_is_waited_for_longer() {
+        let patience = Duration::from_secs(60);
+        let mut silence = Silence::lost(None);
+        let first = silence.wait(&BatchError::Cut, patience).expect("within patience");
+        for _ in 0..4 {
+            silence = Silence::lost(Some(silence));
+        }
+        let fifth = silence.wait(&BatchError::Cut, patience).expect("within patience");
+        assert!(first <= COME_BACK.first && fifth >= 8 * COME_BACK.first, "{first:?} {fifth:?}");
+        assert_eq!(silence.wait(&BatchError::Cut, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_refusal_that_stays_is_not_asked_again_and_a_hint_is_honoured() {
+        let (silence, patience) = (Silence::lost(None), Duration::from_secs(60));
+        assert_eq!(silence.wait(&refusal(false, None), patience), None);
+        let hint = Duration::from_secs(7);
+        assert_eq!(silence.wait(&refusal(true, Some(hint)), patience), Some(hint));
+        assert_eq!(silence.wait(&BatchError::Cancelled, patience), None);
     }
 }

@@ -291,7 +291,11 @@ impl BatchStream {
             (Err(e), _) => self.fail(inbox, e),
             (Ok(()), Source::Attached) => self.advance(inbox),
             (Ok(()), Source::Own) => match inbox.judge.last.take() {
-                None => {}
+                None => {
+                    if let Some(back) = &mut inbox.back {
+                        back.silence = None;
+                    }
+                }
                 Some(last) if inbox.back.is_some() => self.own_stream_ended(inbox, last),
                 Some(Last::Summary(summary)) => self.finish(inbox, Some(summary)),
                 Some(Last::Detached) => self.finish(inbox, None),
@@ -325,6 +329,7 @@ impl BatchStream {
     pub(super) fn fail(&self, inbox: &mut Inbox, e: BatchError) {
         let mut outbox = self.outbox();
         keep_refused(inbox, &mut outbox);
+        outbox.away = false;
         outbox.give_up(e.clone());
         if !matches!(e, BatchError::Failed(_) | BatchError::Disconnected(_)) {
             // A durable batch is let go, not cancelled: what is wrong may be this side's.

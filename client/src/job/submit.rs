@@ -107,7 +107,8 @@ impl Submit {
         let request = request?;
         let mut batch = batch.open().await?;
         batch.send(request).await?;
-        batch.seal().await?;
+        // Said at once: when the job is safe, there is nothing left to wait for.
+        batch.say_detach()?;
         let accepted = loop {
             match batch.next().await.unwrap_or(Err(BatchError::Cut))? {
                 Event::JobAccepted(accepted) => break accepted,
@@ -121,8 +122,6 @@ impl Submit {
                 _ => {}
             }
         };
-        // The job is safe. Whether the broker hears that nobody waits makes no difference to it.
-        let _ = batch.detach().await;
         Ok(Job { tenant, ..job(client, &accepted) })
     }
 }

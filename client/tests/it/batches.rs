@@ -409,6 +409,7 @@ async fn a_batch_is_opened_as_it_was_asked_for() {
         let expected = Opened {
             id,
             tenant: Some("acme".into()),
+            durable: false,
             fail_fast: true,
             submission: true,
             concurrency_max: 3,

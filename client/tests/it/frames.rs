@@ -1,10 +1,11 @@
 //! What a scripted broker says.
 
-use tollgate_client::{Code, Ended};
+use tollgate_client::{BatchId, Code, Ended, JobId, JobState};
 use tollgate_protocol::{
     BrokerFrame, Extensions, Pairs,
     batch::{Accepted, Body, Failure, ItemResult, Number, Progress, Summary},
     describe::{Encoding, Recipe, RecipeKind},
+    job::{JobAccepted, JobError, JobInfo},
 };
 
 pub fn accepted() -> BrokerFrame<'static> {
@@ -36,6 +37,71 @@ pub fn success(id: u64, payload: &[u8]) -> BrokerFrame<'_> {
         metadata: Pairs::EMPTY,
         extensions: Extensions::EMPTY,
         body: Body::Payload(payload),
+    })
+}
+
+/// As a broker numbers what it commits.
+pub fn number(sequence: u64) -> Number {
+    Number { epoch: 1, sequence }
+}
+
+pub fn job_id(n: u8) -> JobId {
+    JobId([n; 16])
+}
+
+/// The item is a job, whose id is made of the item's.
+pub fn job_accepted(id: u64, sequence: u64) -> BrokerFrame<'static> {
+    BrokerFrame::JobAccepted(JobAccepted {
+        id,
+        tenant: None,
+        job_id: job_id(id as u8),
+        existing: false,
+        number: number(sequence),
+        extensions: Extensions::EMPTY,
+    })
+}
+
+/// The result of a job.
+pub fn job_result<'a>(frame: &BrokerFrame<'a>, sequence: u64) -> BrokerFrame<'a> {
+    let BrokerFrame::Result(result) = frame else { unreachable!("a result") };
+    BrokerFrame::Result(ItemResult { number: number(sequence), ..*result })
+}
+
+pub fn error(code: Code) -> BrokerFrame<'static> {
+    BrokerFrame::Error { code: code.number(), failure: failure(code, None) }
+}
+
+/// What is known of a job.
+pub fn job_info(n: u8, state: JobState) -> BrokerFrame<'static> {
+    BrokerFrame::Job(JobInfo {
+        job_id: job_id(n),
+        batch_id: BatchId([9; 16]),
+        item_id: n.into(),
+        recipe: "delay",
+        state,
+        priority: 3,
+        attempts: 2,
+        attempts_max: 5,
+        payload_bytes: 10,
+        result_bytes: 0,
+        created_unix_ms: 1_700_000_000_000,
+        started_unix_ms: None,
+        due_unix_ms: Some(1_700_000_060_000),
+        ended_unix_ms: None,
+        expires_unix_ms: None,
+        done: 1,
+        total: 3,
+        message: "at it",
+        idempotency_key: None,
+        accepted: number(7),
+        ended: Number::default(),
+        errors: vec![JobError {
+            attempt: 1,
+            at_unix_ms: 1_700_000_001_000,
+            code: Code::Timeout.number(),
+            message: "too slow",
+        }],
+        extensions: Extensions::EMPTY,
     })
 }
 

@@ -5,6 +5,8 @@ mod cancel;
 mod connection;
 mod frames;
 mod hostile;
+mod jobs;
+mod jobs_lost;
 mod retries;
 mod support;
 mod worker;

@@ -26,9 +26,11 @@ use rustls::{
 use tollgate_client::{BatchId, Client, ClientBuilder, ClientCredentials, CloseCode, Mode, Order};
 use tollgate_protocol::{
     ALPN, BrokerFrame, ClientFrame, Extensions, Splitter,
-    batch::CancelScope,
+    batch::{CancelScope, Durability, Number},
     describe::{Limits, Subject, Usage, UsageLine, Version},
     encode,
+    id::JobId,
+    job::{JobAction, JobTarget, JobWhich},
 };
 
 use crate::frames::{Counts, accepted, recipe, success, summary};
@@ -206,7 +208,11 @@ async fn serve(mut peer: Peer, script: Script) {
             script(peer).await;
         }
         In::Describe(subject) => peer.answer(subject).await,
-        first @ (In::Work { .. } | In::Fetch { .. } | In::Deliver { .. }) => {
+        first @ (In::Work { .. }
+        | In::Fetch { .. }
+        | In::Deliver { .. }
+        | In::Attach { .. }
+        | In::Job(_)) => {
             peer.first = Some(first);
             script(peer).await;
         }
@@ -225,9 +231,22 @@ pub enum In {
     Seal(u64),
     Cancel(CancelScope),
     Describe(Subject),
+    Detach,
+    Attach { target: JobTarget, after: Number, follow: bool },
+    Job(Asked),
     Fin,
     Reset(u64),
     Lost,
+}
+
+/// What a client asks of jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    Get(JobId),
+    List { states: u8, cursor: Option<String>, limit: u32 },
+    Cancel(Option<JobId>, CancelScope),
+    Replay(Option<JobId>),
+    Purge(Option<JobId>),
 }
 
 /// What a client asks for a batch.
@@ -235,6 +254,7 @@ pub enum In {
 pub struct Opened {
     pub id: BatchId,
     pub tenant: Option<String>,
+    pub durable: bool,
     pub fail_fast: bool,
     pub submission: bool,
     pub concurrency_max: u32,
@@ -247,7 +267,7 @@ pub struct Opened {
 pub struct Peer {
     pub connection: Connection,
     pub open: Option<Opened>,
-    /// What opened a worker's stream.
+    /// What opened a stream that is no batch's.
     pub first: Option<In>,
     pub send: SendStream,
     pub recv: RecvStream,
@@ -335,6 +355,11 @@ impl Peer {
         let _ = self.send.finish();
     }
 
+    /// Closes the connection, as a broker that is restarted does.
+    pub fn go_away(&self) {
+        self.connection.close(VarInt::from_u32(CloseCode::Draining.number()), b"");
+    }
+
     pub fn stop(&mut self, code: tollgate_client::StreamCode) {
         let _ = self.recv.stop(code.number().into());
     }
@@ -370,6 +395,7 @@ fn own(frame: ClientFrame<'_>) -> In {
         ClientFrame::Batch(open) => In::Open(Opened {
             id: open.batch_id,
             tenant: open.tenant.map(Into::into),
+            durable: open.durability == Durability::Durable,
             fail_fast: open.mode == Mode::FailFast,
             submission: open.order == Order::Submission,
             concurrency_max: open.concurrency_max,
@@ -384,10 +410,29 @@ fn own(frame: ClientFrame<'_>) -> In {
         },
         ClientFrame::Seal { items } => In::Seal(items),
         ClientFrame::Cancel(scope) => In::Cancel(scope),
+        ClientFrame::Detach => In::Detach,
+        ClientFrame::Attach(a) => In::Attach { target: a.target, after: a.after, follow: a.follow },
+        ClientFrame::Job(ask) => In::Job(asked(ask.action)),
         ClientFrame::Describe(d) => In::Describe(d.subject),
         ClientFrame::Work(w) => In::Work { credit: w.credit },
         ClientFrame::Fetch(f) => In::Fetch { work: f.work, lease: f.lease },
         ClientFrame::Deliver(d) => In::Deliver { work: d.work, lease: d.lease, size: d.size },
         other => panic!("{other:?} is not expected"),
+    }
+}
+
+fn asked(action: JobAction<'_>) -> Asked {
+    let one = |which| match which {
+        JobWhich::One(id) => Some(id),
+        JobWhich::Filter(_) => None,
+    };
+    match action {
+        JobAction::Get { job_id } => Asked::Get(job_id),
+        JobAction::List { filter, cursor, limit } => {
+            Asked::List { states: filter.states.bits(), cursor: cursor.map(Into::into), limit }
+        }
+        JobAction::Cancel { which, scope } => Asked::Cancel(one(which), scope),
+        JobAction::Replay { which } => Asked::Replay(one(which)),
+        JobAction::Purge { which } => Asked::Purge(one(which)),
     }
 }

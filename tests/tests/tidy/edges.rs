@@ -30,7 +30,7 @@ const BROKER: &[(&str, &[&str])] = &[
     ("revocations", &["store", "events", "tenancy"]),
     ("workers", &["rules", "store", "batch", "events", "metrics", "tenancy"]),
     ("batch", &["rules", "store", "tenancy", "metrics"]),
-    ("jobs", &["rules", "store", "tenancy", "batch"]),
+    ("jobs", &["rules", "store", "tenancy", "batch", "events", "metrics"]),
     ("topics", &["rules", "store", "tenancy", "batch"]),
     // Recipes are what the engine runs.
     ("recipes", &["batch"]),
