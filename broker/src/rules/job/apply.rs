@@ -147,6 +147,7 @@ impl Jobs {
         }
         if let Some(batch) = self.batches.get_mut(&job.batch) {
             batch.jobs -= 1;
+            batch.bytes_in -= u64::from(job.payload.len);
             batch.frames.remove(&job.accepted);
             batch.items.remove(&job.item);
             if batch.jobs == 0 && !batch.durable {
