@@ -25,7 +25,10 @@ use super::{
 use crate::{
     batch::{Accepted, Failure},
     events,
-    rules::job::{At, AttemptError, Due, Event, Jobs, State as JobState},
+    rules::job::{
+        At, AttemptError, Due, Event, Jobs, State as JobState,
+        plant::{self, Bug},
+    },
     store::{CommitError, Fence, Offset, Record},
     tenancy::{Permit, Quota},
 };
@@ -307,7 +310,9 @@ impl Owner {
     /// An attempt is over, or is to be.
     fn off_its_way(&mut self, job: JobId) {
         let Some(running) = self.running.remove(&job) else { return };
-        running.task.abort();
+        if !plant::is(Bug::CancelledRunsOn) {
+            running.task.abort();
+        }
         self.in_flight_bytes -= running.bytes;
         if let Some(n) = self.in_flight.get_mut(&running.recipe) {
             *n -= 1;
@@ -327,6 +332,9 @@ impl Owner {
                 Ok(_) => (self.begins, self.next) = (false, self.next + 1),
                 Err(error) => return self.refuse_all(group, error),
             }
+        }
+        if plant::is(Bug::EarlyAcknowledgement) {
+            self.acknowledge_early(group, epoch);
         }
         let changes: Vec<Record> = records(&group.changes);
         let submissions: Vec<Record> = records(&group.submissions);
@@ -350,6 +358,20 @@ impl Owner {
             let _ = answer.send(Ok(count));
         }
         Ok(())
+    }
+
+    /// A bug: nothing of it is kept yet.
+    fn acknowledge_early(&self, group: &Group, epoch: u64) {
+        for (n, entry) in group.submissions.iter().enumerate() {
+            let Then::Accept(accept) = &entry.then else { continue };
+            let number = service::number(epoch, self.next + (group.changes.len() + n) as u64 + 1);
+            let accepted = Accepted { item: accept.item, job: accept.job, existing: false, number };
+            accept
+                .inbox
+                .put(super::inbox::Note::Accepted(accepted))
+                .into_iter()
+                .for_each(Waker::wake);
+        }
     }
 
     /// Commits what must find room: on a full disk, again and again.

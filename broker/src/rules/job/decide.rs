@@ -8,6 +8,7 @@ use tollgate_protocol::id::{BatchId, JobId, RecipeName};
 use super::{
     At, AttemptError, Event, Job, State, Submitted,
     jobs::{Jobs, Which},
+    plant::{self, Bug},
 };
 use crate::rules::retry::Backoff;
 
@@ -127,7 +128,8 @@ impl Jobs {
         now: At,
     ) -> Option<Event> {
         let job = self.jobs.get_mut(&id)?;
-        if job.state != State::Running || job.attempts != attempt || !job.lock() {
+        let runs = job.state == State::Running && job.attempts == attempt;
+        if !(runs || plant::is(Bug::AnyAttempt)) || !job.lock() {
             return None;
         }
         Some(match came_to {
