@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     batch::{Accepted, Failure, Line, NewJob, Of, Report, Told},
-    rules::job::{Cancel, Frame, JOB_BYTES, What, Which},
+    rules::job::{Cancel, Frame, How, JOB_BYTES, What, Which},
     tenancy::{Quota, Refusal},
 };
 
@@ -295,7 +295,13 @@ fn summary(state: &State, id: BatchId) -> Option<Summary<'static>> {
         }
     }
     Some(Summary {
-        ended: if sealed.by_broker { Ended::SealedByBroker } else { Ended::Sealed },
+        ended: match sealed.how {
+            How::Client => Ended::Sealed,
+            How::Cancelled => Ended::Cancelled,
+            How::Deadline => Ended::DeadlineExceeded,
+            How::FailFast => Ended::FailFast,
+            How::Broker => Ended::SealedByBroker,
+        },
         total: succeeded + failed.iter().map(|f| f.1).sum::<u64>(),
         succeeded,
         failed,
@@ -352,9 +358,16 @@ impl Line for BatchLine {
         self.reader.shelf.send(command);
     }
 
-    fn seal(&mut self, refused: &[(u16, u64)]) {
+    fn seal(&mut self, ended: Ended, last_item: Option<u64>, refused: &[(u16, u64)]) {
+        let how = match ended {
+            Ended::Cancelled => How::Cancelled,
+            Ended::DeadlineExceeded => How::Deadline,
+            Ended::FailFast => How::FailFast,
+            _ => How::Client,
+        };
         let (batch, shelf) = (self.of.batch, &self.reader.shelf);
-        shelf.send(Command::Seal { batch, refused: refused.to_vec() });
+        let refused = refused.to_vec();
+        shelf.send(Command::Seal { batch, how, last_item, refused });
     }
 
     fn poll(&mut self, cx: &mut Poller<'_>) -> Poll<Told> {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     batch::{Accepted, Failure},
     events,
-    rules::job::{At, AttemptError, Due, Event, Jobs, State as JobState},
+    rules::job::{At, AttemptError, Due, Event, How, Jobs, State as JobState},
     store::{CommitError, Fence, Offset, Record},
     tenancy::{Permit, Quota},
 };
@@ -242,7 +242,9 @@ impl Owner {
             Due::Forget(job) => {
                 group.changes_of(state.jobs.remove(job));
             }
-            Due::Seal(batch) => group.changes_of(state.jobs.seal(batch, true, Vec::new(), now)),
+            Due::Seal(batch) => {
+                group.changes_of(state.jobs.seal(batch, How::Broker, None, Vec::new(), now));
+            }
             Due::ForgetBatch(batch) => match state.jobs.remove_batch(batch) {
                 Some(event) => group.change(event, Then::Nothing),
                 None if state.jobs.batch(batch).is_some_and(|b| b.ended.is_some()) => {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     batch::{Failure, NewJob, Of, Ran, Report},
-    rules::job::{Cancel, Jobs, Progress, Sequence, Which},
+    rules::job::{Cancel, How, Jobs, Progress, Sequence, Which},
     store::Scope,
     tenancy::{Permit, Tenant},
 };
@@ -90,6 +90,8 @@ pub(super) enum Command {
     Submit(Box<Submit>),
     Seal {
         batch: BatchId,
+        how: How,
+        last_item: Option<u64>,
         refused: Vec<(u16, u64)>,
     },
     /// A job of the batch is over, or it was sealed: see what follows.

@@ -50,8 +50,8 @@ impl Owner {
                 }
             }
             Command::Left { batch } => state.jobs.left(batch, Some(now)),
-            Command::Seal { batch, refused } => {
-                if let Some(event) = state.jobs.seal(batch, false, refused, now) {
+            Command::Seal { batch, how, last_item, refused } => {
+                if let Some(event) = state.jobs.seal(batch, how, last_item, refused, now) {
                     group.change(event, Then::Nothing);
                 }
             }

@@ -50,11 +50,12 @@ impl Jobs {
                 (job.code, job.deadline, job.progress) = (0, None, None);
             }),
             Event::Removed { job } => self.removed(*job),
-            Event::BatchSealed { batch, at, by_broker, refused } => {
+            Event::BatchSealed { batch, at, how, last_item, refused } => {
                 self.leave_batch_alone(*batch);
                 if let Some(batch) = self.batches.get_mut(batch) {
-                    let (at, by_broker, refused) = (*at, *by_broker, refused.clone());
-                    batch.sealed = Some(Sealed { at, by_broker, refused });
+                    let (at, how, refused) = (*at, *how, refused.clone());
+                    batch.sealed = Some(Sealed { at, how, refused });
+                    batch.last_item = batch.last_item.max(*last_item);
                 }
             }
             Event::BatchEnded { batch: id, at } => {

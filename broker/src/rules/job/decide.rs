@@ -6,7 +6,7 @@
 use tollgate_protocol::id::{BatchId, JobId, RecipeName};
 
 use super::{
-    At, AttemptError, Event, Job, State, Submitted,
+    At, AttemptError, Event, How, Job, State, Submitted,
     jobs::{Jobs, Which},
 };
 use crate::rules::retry::Backoff;
@@ -196,14 +196,15 @@ impl Jobs {
     pub fn seal(
         &self,
         id: BatchId,
-        by_broker: bool,
+        how: How,
+        last_item: Option<u64>,
         refused: Vec<(u16, u64)>,
         now: At,
     ) -> Option<Event> {
         let batch = self.batches.get(&id).filter(|b| b.durable && b.sealed.is_none())?;
         // Its client's clock and ours never mix: both are ours.
         let at = now.max(batch.opened);
-        Some(Event::BatchSealed { batch: id, at, by_broker, refused })
+        Some(Event::BatchSealed { batch: id, at, how, last_item, refused })
     }
 
     /// Ends a durable batch that is sealed and whose jobs are all over.

@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashSet};
 use tollgate_protocol::id::{BatchId, JobId, RecipeName};
 
 use super::{
-    At, Job, Sequence, State,
+    At, How, Job, Sequence, State,
     queue::{Due, Queue, Waiting},
 };
 
@@ -60,7 +60,7 @@ pub struct Batch {
     pub sealed: Option<Sealed>,
     /// When it was over, and the number of its summary.
     pub ended: Option<(At, Sequence)>,
-    /// The last item that became a job.
+    /// The last item that became a job; once it is sealed, the last that was read.
     pub last_item: Option<u64>,
     /// Its jobs that are not over.
     pub open: u64,
@@ -85,8 +85,8 @@ pub struct Batch {
 pub struct Sealed {
     /// When.
     pub at: At,
-    /// Whether the broker did it.
-    pub by_broker: bool,
+    /// What did it.
+    pub how: How,
     /// Items that were refused: codes and how many.
     pub refused: Vec<(u16, u64)>,
 }
