@@ -22,7 +22,7 @@ use tollgate_protocol::{
 use super::{
     inbox::{Inbox, Note},
     record, result,
-    service::{self, read_record},
+    service::{self, read_kept},
     shelf::{Act, Command, Shelf, State, Submit, Target},
 };
 use crate::{
@@ -250,13 +250,21 @@ impl Reader {
 
 /// The result that a record keeps.
 pub(super) async fn kept_result(scope: &crate::store::Scope, at: u64) -> Result<Bytes, String> {
-    let stored = read_record(scope, at).await?;
-    record::result(&stored.body).map_err(|error| error.to_string())
+    let body = read_kept(scope, at).await?;
+    record::result(&body).map_err(|error| error.to_string())
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         self.inbox.close();
+        let mut state = self.shelf.lock();
+        match self.follows {
+            // The jobs it handed over forget it when they end.
+            Follows::Own(of) => state.forget_end_watchers(of.batch),
+            Follows::Job(id) => state.forget_watchers(id),
+            Follows::Batch(id) => state.forget_batch_watchers(id),
+        }
+        drop(state);
         if let Follows::Own(of) = self.follows
             && of.durable
         {

@@ -208,6 +208,7 @@ pub(super) fn record(event: &Event, beside: &Beside<'_>, bytes: &[u8]) -> Record
             (Kind::JobEnded, head_of(&head, bytes.len()))
         }
         Event::Replayed { job, at } => (Kind::JobReplayed, about(job.0, *at)),
+        Event::Moved { job, from } => (Kind::JobMoved, about(job.0, *from)),
         Event::Removed { job } => (Kind::JobRemoved, about(job.0, 0)),
         Event::BatchOpened { batch, at, fail_fast } => {
             let head = BatchOpenedV1 { batch: batch.0, at: *at, fail_fast: *fail_fast };
@@ -303,6 +304,10 @@ pub(super) fn event(stored: &Stored) -> Result<Event, BadRecord> {
             let a: AboutV1 = postcard::from_bytes(body)?;
             Event::Replayed { job: JobId(a.id), at: a.at }
         }
+        Kind::JobMoved => {
+            let (a, _) = postcard::take_from_bytes::<AboutV1>(body)?;
+            Event::Moved { job: JobId(a.id), from: a.at }
+        }
         Kind::JobRemoved => {
             Event::Removed { job: JobId(postcard::from_bytes::<AboutV1>(body)?.id) }
         }
@@ -325,6 +330,18 @@ pub(super) fn event(stored: &Stored) -> Result<Event, BadRecord> {
         }
         other => return Err(BadRecord::Kind(other)),
     })
+}
+
+/// What a record keeps of a job: its own body, or that of the record from which it was moved.
+///
+/// # Errors
+/// [`BadRecord`].
+pub(super) fn original(stored: Stored) -> Result<Bytes, BadRecord> {
+    if stored.kind != Kind::JobMoved {
+        return Ok(stored.body);
+    }
+    let (_, rest) = postcard::take_from_bytes::<AboutV1>(&stored.body)?;
+    Ok(stored.body.slice_ref(rest))
 }
 
 /// The payload of a submission, and what stands beside it.

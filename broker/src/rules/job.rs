@@ -276,6 +276,13 @@ pub enum Event {
         /// When.
         at: At,
     },
+    /// What an older record keeps of a job lies in this event's record now.
+    Moved {
+        /// Of which job.
+        job: JobId,
+        /// Where it was.
+        from: u64,
+    },
     /// A job is forgotten.
     Removed {
         /// Which.
