@@ -4,6 +4,8 @@
 mod asked;
 #[path = "jobs/batches.rs"]
 mod batches;
+#[path = "jobs/elsewhere.rs"]
+mod elsewhere;
 #[path = "jobs/keys.rs"]
 mod keys;
 #[path = "jobs/life.rs"]

@@ -12,7 +12,7 @@ use tollgate_protocol::{
 
 use super::{
     Inner, record,
-    service::read_record,
+    service::read_kept,
     shelf::{Command, Shelf},
 };
 use crate::{
@@ -72,8 +72,8 @@ pub(super) async fn run(inner: Arc<Inner>, shelf: Arc<Shelf>, start: Start) {
 
 async fn ran(inner: &Arc<Inner>, shelf: &Arc<Shelf>, start: Start) -> Option<Ran> {
     let Start { job, batch, item, entry, attempt, priority, timeout, payload_at, awaited } = start;
-    let kept = read_record(&shelf.scope, payload_at).await;
-    let kept = kept.and_then(|stored| record::payload(&stored.body).map_err(|e| e.to_string()));
+    let kept = read_kept(&shelf.scope, payload_at).await;
+    let kept = kept.and_then(|body| record::payload(&body).map_err(|e| e.to_string()));
     let (beside, payload) = match kept {
         Ok(kept) => kept,
         Err(error) => {

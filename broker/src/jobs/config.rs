@@ -21,6 +21,9 @@ pub struct Config {
     pub in_flight_bytes_max: u64,
     /// Bytes of one tenant's newest results that are kept in memory: 4 MiB.
     pub recent_bytes_max: usize,
+    /// After how many of a tenant's events a restart need not read them again: 16 384; at least 64.
+    /// Four times as many are kept before what is spent among them is cleared out.
+    pub checkpoint_events: u64,
 }
 
 impl Default for Config {
@@ -34,6 +37,7 @@ impl Default for Config {
             in_flight_max: 64,
             in_flight_bytes_max: 16 << 20,
             recent_bytes_max: 4 << 20,
+            checkpoint_events: 16_384,
         }
     }
 }

@@ -101,6 +101,12 @@ impl Group {
         self.add(Entry { event, record, then: Then::Finish(bytes) });
     }
 
+    /// Adds what a record keeps of a job, to be kept here from now on.
+    pub(super) fn moved(&mut self, event: Event, body: &[u8]) {
+        let record = record::record(&event, &Beside::default(), body);
+        self.add(Entry { event, record, then: Then::Nothing });
+    }
+
     fn add(&mut self, entry: Entry) {
         self.bytes += entry.record.body.len();
         self.changes.push(entry);

@@ -26,11 +26,11 @@ use crate::{
     batch::{Accepted, Failure},
     events,
     rules::job::{
-        At, AttemptError, Due, Event, Jobs, State as JobState,
+        At, AttemptError, Cancel, Due, Event, How, Jobs, State as JobState,
         plant::{self, Bug},
     },
     store::{CommitError, Fence, Offset, Record},
-    tenancy::{Permit, Quota},
+    tenancy::{Permit, Quota, State as Standing},
 };
 
 mod act;
@@ -121,7 +121,7 @@ impl Owner {
         let (mut queued, mut storage) = (permit(Quota::JobsQueued), permit(Quota::StorageBytes));
         let now = shelf.clock.now_ms();
         let begins = loaded.epoch.is_none();
-        let mut pages = Pages::new(loaded.viewed);
+        let mut pages = Pages::new(loaded.viewed, inner.config.checkpoint_events.max(1));
         let mut lost = Vec::new();
         {
             let mut state = shelf.lock();
@@ -166,13 +166,20 @@ impl Owner {
             if self.inner.stop.is_cancelled() {
                 return End::Gone(super::stopped());
             }
+            if self.shelf.tenant.state() == Standing::Deleted {
+                return End::Gone(service::no_such_tenant());
+            }
             let mut group = self.decide();
             if !group.is_empty() {
                 if let Err(failure) = self.commit(&mut group).await {
                     self.lose(group, &failure);
                     return End::Gone(failure);
                 }
-                self.pages.turn(&self.shelf, &self.fence, self.next).await;
+                if self.pages.turn(&self.shelf, &self.fence, self.next).await
+                    && let Err(failure) = self.move_the_oldest().await
+                {
+                    return End::Gone(failure);
+                }
                 idle_since = Instant::now();
                 continue;
             }
@@ -246,12 +253,15 @@ impl Owner {
                     Code::DeadlineExceeded,
                     "the batch's deadline passed before the job was started",
                 );
-                self.give_up(job, crate::rules::job::Cancel::Pending, &failure, state, group, now);
+                let how = (Cancel::Pending, JobState::Failed, &failure);
+                self.give_up(job, how, state, group, now);
             }
             Due::Forget(job) => {
                 group.changes_of(state.jobs.remove(job));
             }
-            Due::Seal(batch) => group.changes_of(state.jobs.seal(batch, true, Vec::new(), now)),
+            Due::Seal(batch) => {
+                group.changes_of(state.jobs.seal(batch, How::Broker, None, Vec::new(), now));
+            }
             Due::ForgetBatch(batch) => match state.jobs.remove_batch(batch) {
                 Some(event) => group.change(event, Then::Nothing),
                 None if state.jobs.batch(batch).is_some_and(|b| b.ended.is_some()) => {
@@ -372,6 +382,28 @@ impl Owner {
                 .into_iter()
                 .for_each(Waker::wake);
         }
+    }
+
+    /// Keeps what the oldest records keep once more, at the end, so that those can go: a job that
+    /// stays for long must not keep everything that came after it.
+    async fn move_the_oldest(&mut self) -> Result<(), Failure> {
+        const AT_ONCE: usize = 512;
+        let span_min = self.inner.config.checkpoint_events.saturating_mul(4);
+        let oldest = self.shelf.lock().jobs.to_move(self.next, span_min, AT_ONCE);
+        let mut group = Group::default();
+        for (from, job) in oldest {
+            if !group.has_room() {
+                break;
+            }
+            match service::read_kept(&self.shelf.scope, from).await {
+                Ok(body) => group.moved(Event::Moved { job, from }, &body),
+                Err(error) => {
+                    tracing::error!(tenant = %self.shelf.tenant.id(), %job, error, "not moved");
+                    break;
+                }
+            }
+        }
+        if group.is_empty() { Ok(()) } else { self.commit(&mut group).await }
     }
 
     /// Commits what must find room: on a full disk, again and again.

@@ -7,12 +7,12 @@ use std::{collections::BTreeMap, ops::Range};
 
 use tollgate_protocol::{
     Code,
-    batch::Number,
+    batch::{Ended, Number},
     id::{BatchId, JobId},
 };
 
 use super::{
-    super::{Chosen, Deed, Subject, load, record, service::read_record},
+    super::{Chosen, Deed, Subject, load, record, service::read_kept},
     rig::{Rig, Tried, soon, text, told},
 };
 use crate::{
@@ -165,7 +165,7 @@ impl Model {
         let (mut accepted, mut ended, mut over, mut sealed) = (0, 0, false, false);
         while accepted < items.len() || ended < ends || summary && !over {
             if accepted == items.len() && durable && seal && !sealed {
-                line.seal(&[]);
+                line.seal(Ended::Sealed, Some(items.len() as u64 - 1), &[]);
                 sealed = true;
             }
             match soon("a batch", told(&mut *line)).await? {
@@ -297,8 +297,8 @@ impl Model {
             if number(job.accepted) != known.accepted {
                 return wrong("another number");
             }
-            let kept = read_record(scope, job.payload.at).await?;
-            let kept = record::payload(&kept.body).map_err(|error| error.to_string())?;
+            let kept = read_kept(scope, job.payload.at).await?;
+            let kept = record::payload(&kept).map_err(|error| error.to_string())?;
             if kept.1 != known.payload.as_bytes() {
                 return wrong("another payload");
             }
@@ -318,7 +318,8 @@ impl Model {
                 return wrong("cancelled, and it goes on");
             }
             if job.state.is_over() {
-                read_record(scope, job.result.at).await?;
+                let kept = read_kept(scope, job.result.at).await?;
+                record::result(&kept).map_err(|error| error.to_string())?;
             }
         }
         for (id, (tenant, summary)) in &self.batches {

@@ -104,7 +104,7 @@ pub async fn soon<T>(what: &str, waits: impl Future<Output = T>) -> Result<T, St
 
 impl Rig {
     pub async fn start(store: &Store) -> Rig {
-        Rig::with(store, &Config::default()).await
+        Rig::with(store, &Config { checkpoint_events: 12, ..Config::default() }).await
     }
 
     pub async fn with(store: &Store, config: &Config) -> Rig {

@@ -14,14 +14,14 @@ impl Jobs {
     /// # Errors
     /// The first thing that is not as it should be.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let (mut counts, mut bytes, mut wanted) = ([0; 7], 0, BTreeSet::new());
+        let (mut counts, mut bytes, mut wanted) = ([0; 7], 0, BTreeMap::new());
         for job in self.jobs.values() {
             counts[usize::from(job.state.number())] += 1;
             bytes += JOB_BYTES + u64::from(job.payload.len);
-            wanted.insert(job.payload.at);
+            wanted.insert(job.payload.at, job.id);
             if job.state.is_over() {
                 bytes += u64::from(job.result.len);
-                wanted.insert(job.result.at);
+                wanted.insert(job.result.at, job.id);
             }
             self.check_job(job)?;
         }

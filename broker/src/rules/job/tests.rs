@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use tollgate_protocol::id::{BatchId, JobId, RecipeName};
 
 use super::{
-    At, Attempt, Cancel, Event, Jobs, Keep, Refused, State, Submitted, Submitting, Which,
+    At, Attempt, Cancel, Event, How, Jobs, Keep, Refused, State, Submitted, Submitting, Which,
     plant::{self, Bug},
 };
 use crate::rules::retry::Backoff;
@@ -112,6 +112,7 @@ impl Life {
             11 => self.replay_or_purge()?,
             12 => self.batch_opens_or_seals()?,
             13 => self.late_end()?,
+            14 => self.moves()?,
             _ => {}
         }
         self.time_passes()?;
@@ -254,10 +255,20 @@ impl Life {
         right(event.is_none(), || format!("{event:?} of attempt {attempt} of {known:?}"))
     }
 
+    /// What the oldest records keep is kept once more: nothing else changes.
+    fn moves(&mut self) -> Checked {
+        let next = self.events.len() as u64;
+        let before = self.jobs.spent_before();
+        for (from, job) in self.jobs.to_move(next, 40, 3) {
+            self.happens(Event::Moved { job, from })?;
+        }
+        right(self.jobs.spent_before() >= before, || "what is wanted is older now".into())
+    }
+
     fn cancel(&mut self) -> Checked {
         let Some(id) = self.some_job() else { return Ok(()) };
         let scope = [Cancel::Pending, Cancel::All][self.dice.below(2)];
-        let event = self.jobs.cancel(id, scope, (9, "cancelled"), self.now);
+        let event = self.jobs.give_it_up(id, scope, (State::Cancelled, 9, "cancelled"), self.now);
         let known = self.model.get_mut(&id).expect("modelled");
         let meant = match known.state {
             State::Running => scope == Cancel::All,
@@ -305,7 +316,8 @@ impl Life {
                 self.jobs.check()
             }
             Some((sealed, _)) => {
-                let event = self.jobs.seal(batch(of), false, vec![(3, 1)], self.now);
+                let event =
+                    self.jobs.seal(batch(of), How::Client, Some(99), vec![(3, 1)], self.now);
                 right(event.is_some() != sealed, || format!("sealed {sealed}, and {event:?}"))?;
                 let Some(event) = event else { return Ok(()) };
                 self.batches.insert(of, (true, false));
@@ -320,11 +332,11 @@ impl Life {
             match due {
                 Due::Start(id) => self.jobs.wake(id),
                 Due::Deadline(id) => {
-                    let words = (11, "too late");
-                    let event = self.jobs.cancel(id, Cancel::Pending, words, self.now);
+                    let words = (State::Failed, 11, "too late");
+                    let event = self.jobs.give_it_up(id, Cancel::Pending, words, self.now);
                     let known = self.model.get_mut(&id).ok_or("a deadline of nothing")?;
                     right(event.is_some(), || format!("{known:?} has a deadline"))?;
-                    (known.state, known.failed) = (State::Cancelled, known.failed + 1);
+                    (known.state, known.failed) = (State::Failed, known.failed + 1);
                     self.happens(event.expect("looked at"))?;
                 }
                 Due::Forget(id) => {
@@ -334,7 +346,7 @@ impl Life {
                 }
                 Due::Seal(id) => {
                     let of = usize::from(id.0[0] - 1);
-                    let event = self.jobs.seal(id, true, Vec::new(), self.now);
+                    let event = self.jobs.seal(id, How::Broker, None, Vec::new(), self.now);
                     self.batches.insert(of, (true, false));
                     self.happens(event.ok_or("nothing to seal")?)?;
                 }
@@ -384,7 +396,8 @@ impl Life {
         }
         for state in State::ALL {
             let which = Which { states: 1 << state.number(), ..Which::default() };
-            let found: Vec<JobId> = self.jobs.select(&which, None).map(|job| job.id).collect();
+            let found: Vec<JobId> =
+                self.jobs.after(None).filter(|job| which.has(job)).map(|job| job.id).collect();
             right(found == self.in_state(|s| s == state), || format!("{state:?}: {found:?}"))?;
         }
         Ok(())
