@@ -426,7 +426,7 @@ impl Owner {
         let mut state = shelf.lock();
         let mut wakers = Vec::new();
         let mut ended_in = HashSet::default();
-        for (Entry { event, then, .. }, offset) in happened {
+        for (Entry { event, then, record }, offset) in happened {
             self.next = offset.next().0;
             state.jobs.apply(&event, offset.0);
             self.pages.learn([&event]);
@@ -439,6 +439,8 @@ impl Owner {
                     self.queued.merge(permits.0);
                     self.storage.merge(permits.1);
                     drop(room);
+                    // It is read again in a moment, when it is begun.
+                    state.recent.put(offset.0 + 1, record.body);
                     let number = service::number(epoch, offset.0 + 1);
                     let accepted = Accepted { item, job, existing: false, number };
                     wakers.extend(state.accept(job, &inbox, accepted));
