@@ -27,7 +27,7 @@ use crate::{
     events,
     rules::job::{At, AttemptError, Cancel, Due, Event, How, Jobs, State as JobState},
     store::{CommitError, Fence, Offset, Record},
-    tenancy::{Permit, Quota, State as Standing},
+    tenancy::{Changes, Permit, Quota, State as Standing},
 };
 
 mod act;
@@ -56,6 +56,8 @@ pub(super) struct Owner {
     queued: Permit,
     storage: Permit,
     tasks: JoinSet<()>,
+    /// Suspended, activated, deleted.
+    changes: Changes,
     /// What is on its way: from when its attempt is prepared to its end.
     running: HashMap<JobId, Running>,
     in_flight: HashMap<RecipeName, usize>,
@@ -139,6 +141,7 @@ impl Owner {
             queued,
             storage,
             tasks: JoinSet::new(),
+            changes: tenant.subscribe(),
             running: HashMap::default(),
             in_flight: HashMap::default(),
             in_flight_bytes: 0,
@@ -194,6 +197,7 @@ impl Owner {
         tokio::select! {
             () = self.shelf.bell.notified() => {}
             () = self.inner.stop.cancelled() => {}
+            () = self.changes.changed() => {}
             () = sleep(look) => {}
             () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {}
             // What ended has said so; this only forgets the task.
@@ -266,9 +270,7 @@ impl Owner {
     /// Sends jobs on their way, as many as may be.
     fn start_what_may(&mut self, state: &mut State) {
         self.unserved = false;
-        if self.inner.is_draining() || !self.shelf.tenant.may_go_on() {
-            // Both are told of when it is over.
-            self.unserved = state.jobs.ready().next().is_some();
+        if self.inner.is_draining() || self.shelf.tenant.state() != Standing::Active {
             return;
         }
         let config = &self.inner.config;
