@@ -6,6 +6,8 @@ mod asked;
 mod batches;
 #[path = "jobs/elsewhere.rs"]
 mod elsewhere;
+#[path = "jobs/hostile.rs"]
+mod hostile;
 #[path = "jobs/keys.rs"]
 mod keys;
 #[path = "jobs/life.rs"]

@@ -89,7 +89,8 @@ impl Group {
     pub(super) fn end(&mut self, mut event: Event, facts: result::Facts, outcome: &Outcome) {
         let bytes = Bytes::from(result::encoded(facts, outcome));
         if let Event::Ended { result_len, .. } = &mut event {
-            *result_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let len = outcome.as_ref().map_or(0, |reply| reply.payload().len());
+            *result_len = u32::try_from(len).unwrap_or(u32::MAX);
         }
         let record = match event.job() {
             Some(job) if plant::is(Bug::EndNotKept) => {

@@ -30,7 +30,7 @@ use crate::{
         plant::{self, Bug},
     },
     store::{CommitError, Fence, Offset, Record},
-    tenancy::{Permit, Quota, State as Standing},
+    tenancy::{Changes, Permit, Quota, State as Standing},
 };
 
 mod act;
@@ -59,6 +59,8 @@ pub(super) struct Owner {
     queued: Permit,
     storage: Permit,
     tasks: JoinSet<()>,
+    /// Suspended, activated, deleted.
+    changes: Changes,
     /// What is on its way: from when its attempt is prepared to its end.
     running: HashMap<JobId, Running>,
     in_flight: HashMap<RecipeName, usize>,
@@ -147,6 +149,7 @@ impl Owner {
             queued,
             storage,
             tasks: JoinSet::new(),
+            changes: tenant.subscribe(),
             running: HashMap::default(),
             in_flight: HashMap::default(),
             in_flight_bytes: 0,
@@ -203,6 +206,7 @@ impl Owner {
         tokio::select! {
             () = self.shelf.bell.notified() => {}
             () = self.inner.stop.cancelled() => {}
+            () = self.changes.changed() => {}
             () = sleep(look) => {}
             () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {}
             // What ended has said so; this only forgets the task.
@@ -275,9 +279,7 @@ impl Owner {
     /// Sends jobs on their way, as many as may be.
     fn start_what_may(&mut self, state: &mut State) {
         self.unserved = false;
-        if self.inner.is_draining() || !self.shelf.tenant.may_go_on() {
-            // Both are told of when it is over.
-            self.unserved = state.jobs.ready().next().is_some();
+        if self.inner.is_draining() || self.shelf.tenant.state() != Standing::Active {
             return;
         }
         let config = &self.inner.config;
@@ -463,7 +465,7 @@ impl Owner {
         let mut state = shelf.lock();
         let mut wakers = Vec::new();
         let mut ended_in = HashSet::default();
-        for (Entry { event, then, .. }, offset) in happened {
+        for (Entry { event, then, record }, offset) in happened {
             self.next = offset.next().0;
             state.jobs.apply(&event, offset.0);
             self.pages.learn([&event]);
@@ -476,6 +478,8 @@ impl Owner {
                     self.queued.merge(permits.0);
                     self.storage.merge(permits.1);
                     drop(room);
+                    // It is read again in a moment, when it is begun.
+                    state.recent.put(offset.0 + 1, record.body);
                     let number = service::number(epoch, offset.0 + 1);
                     let accepted = Accepted { item, job, existing: false, number };
                     wakers.extend(state.accept(job, &inbox, accepted));

@@ -292,7 +292,8 @@ fn prune(watchers: &mut HashMap<BatchId, Vec<Arc<Inbox>>>, batch: BatchId) {
     }
 }
 
-/// The bytes of the newest results, by their numbers: most are read right after they were made.
+/// The bytes of the newest submissions and results, by their numbers: most are read right after they
+/// were made.
 pub(super) struct Recent {
     max: usize,
     bytes: usize,

@@ -99,7 +99,7 @@ impl State {
     }
 }
 
-/// Where the bytes of something lie: the record's offset in its stream, and how many there are.
+/// Where a payload or an answer lies: the record's offset in its stream, and how many bytes it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Body {
     /// The record's offset.
@@ -269,7 +269,7 @@ pub enum Event {
         error: Option<AttemptError>,
         /// When.
         at: At,
-        /// How many bytes its result has.
+        /// How many bytes its answer has.
         result_len: u32,
     },
     /// A job that did not succeed is to run again, from its first attempt.
