@@ -8,7 +8,7 @@ use super::{
     disk::Disk,
     plant::{Bug, Planted},
 };
-use crate::store::{Backend, Store};
+use crate::store::Store;
 
 mod crash;
 mod damage;
@@ -58,15 +58,22 @@ impl Simulated {
         self.0.is_dead()
     }
 
-    /// Flips one bit of every file of the journal, at this place.
-    pub(crate) fn flip_journal(&self, at: usize) {
-        for file in self.0.files("journal/").iter().filter(|name| name.ends_with(".log")) {
-            self.0.tamper(file, |bytes| {
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1;
+    /// Flips a bit right after the occurrence with this number of some bytes, in whatever file it
+    /// is. False when there are not so many.
+    pub(crate) fn flip_after(&self, bytes: &[u8], number: usize) -> bool {
+        let mut seen = 0;
+        for file in self.0.files("").iter().filter(|name| !name.ends_with('/')) {
+            let there = self.0.bytes(file);
+            let places = there.windows(bytes.len()).enumerate().filter(|(_, w)| *w == bytes);
+            for (place, _) in places {
+                seen += 1;
+                if seen == number + 1 {
+                    self.0.tamper(file, |there| there[place + bytes.len()] ^= 1);
+                    return true;
                 }
-            });
+            }
         }
+        false
     }
 }
 
