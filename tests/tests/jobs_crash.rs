@@ -23,7 +23,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use tollgate_client::{Client, ClientCredentials, JobId};
+use tollgate_client::{Client, ClientCredentials, JobFilter, JobId};
 use tollgate_tests::{SOON, process::Served};
 
 /// Clients of each tenant at once.
@@ -174,7 +174,9 @@ async fn jobs_that_were_accepted_outlive_every_kill() {
         let until = random.below(24) as usize;
         while world.successes_since(ready) < until {
             let wait = tokio::time::timeout(SOON, world.success.notified());
-            assert!(wait.await.is_ok(), "cycle {cycle}: nothing succeeds: {:?}", wrong(&world));
+            if wait.await.is_err() {
+                panic!("cycle {cycle}: nothing succeeds: {}", standing(&served, &world).await);
+            }
         }
         // Anywhere between two answers.
         tokio::time::sleep(Duration::from_micros(random.below(120_000))).await;
@@ -186,7 +188,9 @@ async fn jobs_that_were_accepted_outlive_every_kill() {
     }
     while world.successes_since(ready) == 0 {
         let wait = tokio::time::timeout(SOON, world.success.notified());
-        assert!(wait.await.is_ok(), "nothing succeeds in the end: {:?}", wrong(&world));
+        if wait.await.is_err() {
+            panic!("nothing succeeds in the end: {}", standing(&served, &world).await);
+        }
     }
     world.stop.store(true, Relaxed);
     for client in clients {
@@ -224,6 +228,21 @@ async fn jobs_that_were_accepted_outlive_every_kill() {
         &wrong[..wrong.len().min(20)]
     );
     figures.all_was_tried();
+}
+
+/// What there is when nothing goes on: the workers, and the jobs that are open.
+async fn standing(served: &Served, world: &World) -> String {
+    let mut said = format!("{:?}\n", wrong(world));
+    said += &served.operate(&["worker", "list"]).stdout;
+    for name in TENANTS {
+        let certs = served.issue(&["--tenant", name, "--name", "looker"]);
+        let client = connect(served, &certs).await;
+        let jobs = client.jobs().list(&JobFilter::new()).await.expect("a list");
+        for job in jobs.iter().filter(|job| !job.is_over()) {
+            said += &format!("{job:?}\n");
+        }
+    }
+    said
 }
 
 fn wrong(world: &World) -> Vec<String> {
