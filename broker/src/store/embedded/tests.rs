@@ -1,11 +1,7 @@
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    Config, Embedded,
-    disk::Disk,
+    Config,
     plant::{Bug, Planted},
 };
 use crate::store::Store;
