@@ -25,7 +25,7 @@ use tollgate_protocol::{
 use crate::{
     batch::{Durable, Engine, Failure, Line, Of, Told},
     events::Events,
-    rules::job::{self, Cancel, Keep, State},
+    rules::job::{self, Cancel, Keep},
     store::{ScopeId, Store},
     tenancy::{Registry, Tenant},
 };
@@ -47,7 +47,7 @@ mod shelf;
 
 pub use config::Config;
 pub(crate) use info::{JobInfo, Listed, from_states};
-pub(crate) use job::Which;
+pub(crate) use job::{State, Which};
 
 use clock::Clock;
 use info::Known;
@@ -363,6 +363,17 @@ impl Jobs {
             })?,
         };
         Ok(result::decoded(&bytes, item, number))
+    }
+
+    /// How many jobs a tenant has in each state, and the bytes of all.
+    ///
+    /// # Errors
+    /// When they can not be read.
+    pub(crate) async fn counts(&self, tenant: &Arc<Tenant>) -> Result<([u64; 7], u64), Failure> {
+        let shelf = self.0.shelf(tenant);
+        shelf.opened().await?;
+        let state = shelf.lock();
+        Ok((State::ALL.map(|s| state.jobs.count(s)), state.jobs.bytes()))
     }
 
     fn known<'a>(&self, epoch: u64, attempts_max: &'a dyn Fn(&RecipeName) -> u32) -> Known<'a> {

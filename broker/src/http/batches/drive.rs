@@ -45,6 +45,8 @@ pub(super) struct Opened {
     pub permits: (Permit, OpenId),
     pub accepted: Accepted<'static>,
     pub batch_id: BatchId,
+    /// Whether the client wants to hear no more once everything is kept.
+    pub detaches: bool,
     /// When the certificate that the client came with expires.
     pub expires: Option<SystemTime>,
 }
@@ -57,6 +59,8 @@ enum Over {
     Failed(Failure),
     /// Nobody reads the results.
     ReaderGone,
+    /// Everything is kept, and that is all that the client wants to know.
+    Detached,
 }
 
 /// What the body can still bring.
@@ -101,6 +105,10 @@ pub(super) struct Drive {
     gone: Pin<Box<dyn Future<Output = ()> + Send>>,
     input: Input,
     sealed: bool,
+    batch_id: BatchId,
+    detaches: bool,
+    /// Set once nothing is owed to the client but that its items are kept.
+    detached: bool,
     /// Set while the next item waits for room.
     full: bool,
     /// Set while it waits for a rate.
@@ -130,7 +138,7 @@ impl Drive {
         body: mpsc::Receiver<Piece>,
         results: mpsc::Sender<axum::body::Bytes>,
     ) -> Self {
-        let Opened { tenant, run, permits, accepted, batch_id, expires } = opened;
+        let Opened { tenant, run, permits, accepted, batch_id, detaches, expires } = opened;
         let ahead = Duration::from_millis(services.config.limits.expiry_notice_ms);
         let now = Instant::now();
         let turn = Turn::new(&services.engine.turns, tenant.index(), tenant.weight());
@@ -153,6 +161,9 @@ impl Drive {
             gone: Box::pin(async move { closed.closed().await }),
             input: Input::Open,
             sealed: false,
+            batch_id,
+            detaches,
+            detached: false,
             full: false,
             pace: None,
             prepaid: 0,
@@ -181,18 +192,19 @@ impl Drive {
         }
         let span = self.run.span().clone();
         let over = poll_fn(|cx| self.poll(cx)).instrument(span).await;
-        let Drive { run, mut output, mut results, permits, .. } = self;
+        let Drive { run, mut output, mut results, permits, batch_id, .. } = self;
         // What it held is given back before its id: nothing is held for a batch that is not open.
         match &over {
             Over::Ended(ended) => output.summary(&run.summary(*ended)),
             Over::Failed(_) => run.fails(),
-            Over::ReaderGone => drop(run),
+            Over::Detached | Over::ReaderGone => drop(run),
         }
         // And before the last line, so that a client at its limit can open the next one at once.
         drop(permits);
         match over {
             Over::Ended(_) => {}
             Over::Failed(failure) => output.error(&failure),
+            Over::Detached => output.detached(batch_id),
             Over::ReaderGone => return,
         }
         let room = poll_fn(|cx| results.poll_reserve(cx)).await;
@@ -232,14 +244,36 @@ impl Drive {
 
     /// Whether everything has been said but the last line, and what waits is paid for.
     fn over(&mut self) -> Option<Over> {
-        let ends = self.sealed || self.run.ending().is_some() || self.failed.is_some();
-        if !ends || !self.run.is_idle() || self.output.len() > FULL_BYTES || !self.pay() {
+        let ending = self.run.ending();
+        let ends = self.sealed || self.detached || ending.is_some() || self.failed.is_some();
+        if !(ends || self.run.jobs_lost().is_some())
+            || !self.run.is_idle_but_for_jobs()
+            || self.output.len() > FULL_BYTES
+            || !self.pay()
+        {
             return None;
         }
         if let Some(failure) = self.failed.take() {
             return Some(Over::Failed(failure));
         }
-        Some(Over::Ended(self.run.ending().unwrap_or(Ended::Sealed)))
+        if let Some(lost) = self.run.jobs_lost() {
+            return Some(Over::Failed(lost.clone()));
+        }
+        let goes_on = self.run.has_jobs() || self.run.awaits_summary();
+        if goes_on && ending == Some(Ended::Draining) {
+            return Some(Over::Failed(Failure::jobs_go_on()));
+        }
+        if self.detached && self.run.jobs_are_kept() {
+            return Some(Over::Detached);
+        }
+        if goes_on {
+            return None;
+        }
+        match ending {
+            Some(ended) => Some(Over::Ended(ended)),
+            None if self.sealed => Some(Over::Ended(Ended::Sealed)),
+            None => None,
+        }
     }
 
     /// The batch failed as a whole: what runs is stopped.
@@ -253,6 +287,9 @@ impl Drive {
 
     pub(super) fn cancel(&mut self, ending: Ending) {
         self.run.cancel_all(ending, &mut self.output);
+        if ending.ended() != Ended::Draining {
+            self.run.seal_jobs();
+        }
         self.close_input();
     }
 
@@ -396,6 +433,8 @@ impl Drive {
         match self.ahead.pop_front() {
             None if self.lines.has_ended() && !self.sealed => {
                 self.sealed = true;
+                self.run.seal_jobs();
+                self.detached = self.detaches;
                 self.input = Input::Closed;
                 1
             }
@@ -459,7 +498,11 @@ impl Drive {
                 self.bound_line();
             }
             Some(Piece::End) => self.lines.end(),
-            // The client hung up in the middle of its body.
+            // The client hung up in the middle of its body. It may come back to a durable batch.
+            None if self.run.is_durable() => {
+                self.detached = true;
+                self.close_input();
+            }
             None => self.cancel(Ending::CUT),
         }
         true
@@ -512,7 +555,8 @@ impl Drive {
     }
 
     fn reader_left(&mut self) -> Over {
-        self.run.cancel_all(Ending::CANCELLED, &mut Unheard);
+        // What became a job goes on.
+        self.run.cancel_all(Ending::LEFT, &mut Unheard);
         Over::ReaderGone
     }
 
@@ -530,6 +574,7 @@ impl Drive {
 
     fn take_failed_fast(&mut self) {
         if self.run.ending() == Some(Ended::FailFast) && self.input == Input::Open {
+            self.run.seal_jobs();
             self.close_input();
         }
     }
