@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context as Poller, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use foldhash::HashMap;
@@ -27,7 +27,7 @@ use crate::{
     events::Events,
     rules::job::{self, Cancel, Keep},
     store::{ScopeId, Store},
-    tenancy::{Registry, Tenant},
+    tenancy::{Quota, Registry, Tenant},
 };
 
 mod attempt;
@@ -45,7 +45,7 @@ mod result;
 mod service;
 mod shelf;
 
-pub use config::Config;
+pub use config::{BadSetting, Config};
 pub(crate) use info::{JobInfo, Listed, from_states};
 pub(crate) use job::{State, Which};
 
@@ -234,6 +234,22 @@ impl Jobs {
             let state = shelf.lock();
             let counts = State::ALL.map(|s| state.jobs.count(s));
             (shelf.tenant.clone(), counts, state.jobs.bytes())
+        };
+        shelves.into_iter().map(look).collect()
+    }
+
+    /// What each tenant's jobs hold of `jobs_queued` and `storage_bytes`: counted, and found. None
+    /// where something is on its way into them just now.
+    pub(crate) fn holdings(&self) -> HashMap<u32, Option<[(u64, u64); 2]>> {
+        let shelves: Vec<Arc<Shelf>> = self.0.shelves().values().cloned().collect();
+        let look = |shelf: Arc<Shelf>| {
+            // Under the lock: so counts and jobs are of the same moment.
+            let (state, now) = (shelf.lock(), Instant::now());
+            let found = [state.jobs.open(), state.jobs.bytes()];
+            let counted =
+                [Quota::JobsQueued, Quota::StorageBytes].map(|q| shelf.tenant.used(q, now));
+            let settled = shelf.is_settled();
+            (shelf.tenant.index(), settled.then(|| [0, 1].map(|at| (counted[at], found[at]))))
         };
         shelves.into_iter().map(look).collect()
     }

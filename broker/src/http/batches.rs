@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod drive;
+mod ending;
 mod input;
 mod line;
 pub(super) mod news;

@@ -10,14 +10,9 @@ use super::{
     inbox::Inbox,
     record::{self, Beside},
     result,
-    shelf::{Answer, Command},
+    shelf::{Answer, Command, Permits},
 };
-use crate::{
-    batch::Outcome,
-    rules::job::Event,
-    store::Record,
-    tenancy::{BytesPermit, Permit},
-};
+use crate::{batch::Outcome, rules::job::Event, store::Record, tenancy::BytesPermit};
 
 /// Events of a group at most; a commit may have twice as many records.
 const EVENTS_MAX: usize = 1_024;
@@ -61,7 +56,7 @@ pub(super) struct Accept {
     pub inbox: Arc<Inbox>,
     pub item: u64,
     pub job: JobId,
-    pub permits: (Permit, Permit),
+    pub permits: Permits,
     /// Given back once the payload is kept.
     pub room: BytesPermit,
 }

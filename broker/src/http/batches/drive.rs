@@ -28,11 +28,11 @@ use super::{
     input::{Lines, Piece},
     line::{self, Item, Line},
     news::{News, changed, drain_changed, expiring},
-    output::{FLUSH_BYTES, FULL_BYTES, Output},
+    output::{FLUSH_BYTES, Output},
     timers::Times,
 };
 use crate::{
-    batch::{Ending, Failure, HANDFUL, Halt, Lane, OpenId, Run, Sink, TURN, Turn, Unheard, Whose},
+    batch::{Ending, Failure, HANDFUL, Halt, Lane, OpenId, Run, Sink, TURN, Turn, Whose},
     broker::{Drain, Services},
     tenancy::{Changes, Kind, PaceTicket, Permit, Stop, Tenant},
 };
@@ -52,7 +52,7 @@ pub(super) struct Opened {
 }
 
 /// How a batch is over.
-enum Over {
+pub(super) enum Over {
     /// Every item read has its result: a summary follows.
     Ended(Ended),
     /// The batch failed as a whole: an error follows.
@@ -65,7 +65,7 @@ enum Over {
 
 /// What the body can still bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
+pub(super) enum Input {
     /// Items.
     Open,
     /// Nothing that is wanted.
@@ -73,14 +73,14 @@ enum Input {
 }
 
 /// What stands at the front of the body.
-enum Ahead {
+pub(super) enum Ahead {
     Item(Item),
     Bad(u64, Failure),
     Fatal(Failure),
 }
 
 /// A wait for a rate.
-struct Pace {
+pub(super) struct Pace {
     ticket: PaceTicket,
     since: Instant,
 }
@@ -91,10 +91,10 @@ pub(super) struct Drive {
     pub(super) tenant: Arc<Tenant>,
     pub(super) run: Run,
     permits: (Permit, OpenId),
-    body: mpsc::Receiver<Piece>,
+    pub(super) body: mpsc::Receiver<Piece>,
     lines: Lines,
     /// Lines that were read and not taken yet: a handful at most.
-    ahead: VecDeque<Ahead>,
+    pub(super) ahead: VecDeque<Ahead>,
     /// Lines read, and the largest id among them.
     number: u64,
     last_id: Option<u64>,
@@ -103,18 +103,18 @@ pub(super) struct Drive {
     pub(super) output: Output,
     results: PollSender<axum::body::Bytes>,
     gone: Pin<Box<dyn Future<Output = ()> + Send>>,
-    input: Input,
-    sealed: bool,
+    pub(super) input: Input,
+    pub(super) sealed: bool,
     batch_id: BatchId,
     detaches: bool,
     /// Set once nothing is owed to the client but that its items are kept.
-    detached: bool,
+    pub(super) detached: bool,
     /// Set while the next item waits for room.
-    full: bool,
+    pub(super) full: bool,
     /// Set while it waits for a rate.
-    pace: Option<Pace>,
-    prepaid: usize,
-    failed: Option<Failure>,
+    pub(super) pace: Option<Pace>,
+    pub(super) prepaid: usize,
+    pub(super) failed: Option<Failure>,
     turn: Turn,
     arrived: Instant,
     /// Until when results wait for the tenant's outgoing rate.
@@ -240,64 +240,6 @@ impl Drive {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Whether everything has been said but the last line, and what waits is paid for.
-    fn over(&mut self) -> Option<Over> {
-        let ending = self.run.ending();
-        let ends = self.sealed || self.detached || ending.is_some() || self.failed.is_some();
-        if !(ends || self.run.jobs_lost().is_some())
-            || !self.run.is_idle_but_for_jobs()
-            || self.output.len() > FULL_BYTES
-            || !self.pay()
-        {
-            return None;
-        }
-        if let Some(failure) = self.failed.take() {
-            return Some(Over::Failed(failure));
-        }
-        if let Some(lost) = self.run.jobs_lost() {
-            return Some(Over::Failed(lost.clone()));
-        }
-        let goes_on = self.run.has_jobs() || self.run.awaits_summary();
-        if goes_on && ending == Some(Ended::Draining) {
-            return Some(Over::Failed(Failure::jobs_go_on()));
-        }
-        if self.detached && self.run.jobs_are_kept() {
-            return Some(Over::Detached);
-        }
-        if goes_on {
-            return None;
-        }
-        match ending {
-            Some(ended) => Some(Over::Ended(ended)),
-            None if self.sealed => Some(Over::Ended(Ended::Sealed)),
-            None => None,
-        }
-    }
-
-    /// The batch failed as a whole: what runs is stopped.
-    pub(super) fn fail(&mut self, failure: Failure) {
-        self.run.cancel_all(Ending::FAILED, &mut Unheard);
-        let side_effect_free = failure.side_effect_free && !self.run.has_started();
-        // The first failure is the batch's.
-        self.failed.get_or_insert(Failure { side_effect_free, ..failure });
-        self.close_input();
-    }
-
-    pub(super) fn cancel(&mut self, ending: Ending) {
-        self.run.cancel_all(ending, &mut self.output);
-        if ending.ended() != Ended::Draining {
-            self.run.seal_jobs();
-        }
-        self.close_input();
-    }
-
-    fn close_input(&mut self) {
-        (self.full, self.pace, self.prepaid) = (false, None, 0);
-        self.input = Input::Closed;
-        self.ahead.clear();
-        self.body.close();
     }
 
     /// Whether the body is not read now, though it could bring something.
@@ -540,7 +482,7 @@ impl Drive {
     }
 
     /// Charges what the results weigh to the tenant. False while they have to wait.
-    fn pay(&mut self) -> bool {
+    pub(super) fn pay(&mut self) -> bool {
         if self.output.unpaid == 0 {
             return true;
         }
@@ -552,12 +494,6 @@ impl Drive {
         self.output.unpaid -= paid;
         self.unpaid_until = stop.map(|s| now + until_paid(s.kind));
         self.output.unpaid == 0
-    }
-
-    fn reader_left(&mut self) -> Over {
-        // What became a job goes on.
-        self.run.cancel_all(Ending::LEFT, &mut Unheard);
-        Over::ReaderGone
     }
 
     /// Tells the newest progress of what runs, not too often.
