@@ -416,8 +416,10 @@ impl Broker {
         batches.close();
         let deadline = Instant::now() + limit;
         // Workers stay until nobody is left who may wait for them.
-        let both = async { tokio::join!(live.wait_only_workers(deadline), batches.wait()) };
-        let _ = tokio::time::timeout(limit, both).await;
+        let jobs = &self.services.jobs;
+        let all =
+            async { tokio::join!(live.wait_only_workers(deadline), batches.wait(), jobs.quiet()) };
+        let _ = tokio::time::timeout(limit, all).await;
         self.services.drain.send_replace(Drain::Over);
         let deadline = Instant::now() + LAST_WORDS;
         let both = async { tokio::join!(live.wait_empty(deadline), batches.wait()) };

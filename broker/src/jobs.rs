@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_protocol::{
@@ -187,7 +187,17 @@ impl Jobs {
 
     /// Reads the jobs of every tenant that has any, so that they go on.
     pub(crate) async fn resume(&self) {
-        for tenant in self.0.tenants.all() {
+        /// Scopes that are looked up at once.
+        const PAGE: usize = 1_024;
+        let (mut kept, mut after) = (HashSet::default(), None);
+        loop {
+            let page = self.0.store.scopes(after, PAGE);
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            kept.extend(page);
+        }
+        let tenants = self.0.tenants.all().into_iter();
+        for tenant in tenants.filter(|tenant| kept.contains(&scope_of(tenant))) {
             let scope = self.0.store.scope(scope_of(&tenant));
             if scope.ends(record::JOBS).await.is_ok_and(|ends| ends.next.0 > 0) {
                 // One after the other: what is asked for meanwhile is read at once.
@@ -201,7 +211,15 @@ impl Jobs {
         self.0.draining.store(true, Relaxed);
     }
 
-    /// Jobs whose attempt is on its way now.
+    /// Resolves once no job runs.
+    pub(crate) async fn quiet(&self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(50);
+        while self.running() > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Jobs that run now.
     pub(crate) fn running(&self) -> u64 {
         self.0.shelves().values().map(|shelf| shelf.lock().jobs.count(State::Running)).sum()
     }
@@ -429,12 +447,6 @@ impl Jobs {
         let answer = Some(answer);
         shelf.send(Command::Act { act, target, after: None, count: 0, answer });
         answered.await.unwrap_or_else(|_| Err(shelf.gone().unwrap_or_else(stopped)))
-    }
-
-    /// Whether a job of anybody's waits for a recipe.
-    pub(crate) fn wait_for(&self, recipe: &RecipeName) -> bool {
-        let shelves: Vec<Arc<Shelf>> = self.0.shelves().values().cloned().collect();
-        shelves.iter().any(|shelf| shelf.lock().jobs.waits_for(recipe))
     }
 }
 

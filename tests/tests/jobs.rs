@@ -4,6 +4,10 @@
 mod asked;
 #[path = "jobs/batches.rs"]
 mod batches;
+#[path = "jobs/elsewhere.rs"]
+mod elsewhere;
+#[path = "jobs/hostile.rs"]
+mod hostile;
 #[path = "jobs/keys.rs"]
 mod keys;
 #[path = "jobs/life.rs"]

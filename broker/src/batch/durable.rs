@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tollgate_protocol::{
     PairsBuf,
-    batch::{Number, Summary},
+    batch::{Ended, Number, Summary},
     id::{BatchId, JobId, RecipeName},
 };
 
@@ -118,8 +118,9 @@ pub(crate) trait Line: Send {
     /// Gives up the jobs of the batch: those that do not run, or all.
     fn cancel(&mut self, all: bool);
 
-    /// Nothing more comes into a durable batch; what was refused of it, by code.
-    fn seal(&mut self, refused: &[(u16, u64)]);
+    /// Nothing more comes into a durable batch: what ended it, the last item read, and what was
+    /// refused of it, by code.
+    fn seal(&mut self, ended: Ended, last_item: Option<u64>, refused: &[(u16, u64)]);
 
     /// The next of what becomes of them.
     fn poll(&mut self, cx: &mut Poller<'_>) -> Poll<Told>;

@@ -12,7 +12,7 @@ use tollgate_protocol::{
 
 use super::{
     Inner, record,
-    service::read_record,
+    service::read_kept,
     shelf::{Command, Shelf},
 };
 use crate::{
@@ -35,6 +35,8 @@ pub(super) struct Start {
     priority: u8,
     timeout: Duration,
     payload_at: u64,
+    /// Under which the payload may still be in memory.
+    accepted: u64,
     /// Whether its beginning is kept before anything runs: one before it was lost, perhaps because
     /// of it.
     awaited: bool,
@@ -52,6 +54,7 @@ impl Start {
             priority: job.priority,
             timeout: own.map_or(entry.timeout, |own| own.min(entry.timeout)),
             payload_at: job.payload.at,
+            accepted: job.accepted,
             awaited,
             entry,
         }
@@ -71,9 +74,13 @@ pub(super) async fn run(inner: Arc<Inner>, shelf: Arc<Shelf>, start: Start) {
 }
 
 async fn ran(inner: &Arc<Inner>, shelf: &Arc<Shelf>, start: Start) -> Option<Ran> {
-    let Start { job, batch, item, entry, attempt, priority, timeout, payload_at, awaited } = start;
-    let kept = read_record(&shelf.scope, payload_at).await;
-    let kept = kept.and_then(|stored| record::payload(&stored.body).map_err(|e| e.to_string()));
+    let Start { job, batch, item, entry, attempt, priority, timeout, awaited, .. } = start;
+    let recent = shelf.lock().recent.get(start.accepted);
+    let kept = match recent {
+        Some(body) => Ok(body),
+        None => read_kept(&shelf.scope, start.payload_at).await,
+    };
+    let kept = kept.and_then(|body| record::payload(&body).map_err(|e| e.to_string()));
     let (beside, payload) = match kept {
         Ok(kept) => kept,
         Err(error) => {

@@ -81,10 +81,17 @@ impl Group {
     pub(super) fn end(&mut self, mut event: Event, facts: result::Facts, outcome: &Outcome) {
         let bytes = Bytes::from(result::encoded(facts, outcome));
         if let Event::Ended { result_len, .. } = &mut event {
-            *result_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let len = outcome.as_ref().map_or(0, |reply| reply.payload().len());
+            *result_len = u32::try_from(len).unwrap_or(u32::MAX);
         }
         let record = record::record(&event, &Beside::default(), &bytes);
         self.add(Entry { event, record, then: Then::Finish(bytes) });
+    }
+
+    /// Adds what a record keeps of a job, to be kept here from now on.
+    pub(super) fn moved(&mut self, event: Event, body: &[u8]) {
+        let record = record::record(&event, &Beside::default(), body);
+        self.add(Entry { event, record, then: Then::Nothing });
     }
 
     fn add(&mut self, entry: Entry) {

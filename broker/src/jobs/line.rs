@@ -22,12 +22,12 @@ use tollgate_protocol::{
 use super::{
     inbox::{Inbox, Note},
     record, result,
-    service::{self, read_record},
+    service::{self, read_kept},
     shelf::{Act, Command, Shelf, State, Submit, Target},
 };
 use crate::{
     batch::{Accepted, Failure, Line, NewJob, Of, Report, Told},
-    rules::job::{Cancel, Frame, JOB_BYTES, What, Which},
+    rules::job::{Cancel, Frame, How, JOB_BYTES, What, Which},
     tenancy::{Quota, Refusal},
 };
 
@@ -250,13 +250,21 @@ impl Reader {
 
 /// The result that a record keeps.
 pub(super) async fn kept_result(scope: &crate::store::Scope, at: u64) -> Result<Bytes, String> {
-    let stored = read_record(scope, at).await?;
-    record::result(&stored.body).map_err(|error| error.to_string())
+    let body = read_kept(scope, at).await?;
+    record::result(&body).map_err(|error| error.to_string())
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         self.inbox.close();
+        let mut state = self.shelf.lock();
+        match self.follows {
+            // The jobs it handed over forget it when they end.
+            Follows::Own(of) => state.forget_end_watchers(of.batch),
+            Follows::Job(id) => state.forget_watchers(id),
+            Follows::Batch(id) => state.forget_batch_watchers(id),
+        }
+        drop(state);
         if let Follows::Own(of) = self.follows
             && of.durable
         {
@@ -295,7 +303,13 @@ fn summary(state: &State, id: BatchId) -> Option<Summary<'static>> {
         }
     }
     Some(Summary {
-        ended: if sealed.by_broker { Ended::SealedByBroker } else { Ended::Sealed },
+        ended: match sealed.how {
+            How::Client => Ended::Sealed,
+            How::Cancelled => Ended::Cancelled,
+            How::Deadline => Ended::DeadlineExceeded,
+            How::FailFast => Ended::FailFast,
+            How::Broker => Ended::SealedByBroker,
+        },
         total: succeeded + failed.iter().map(|f| f.1).sum::<u64>(),
         succeeded,
         failed,
@@ -354,9 +368,16 @@ impl Line for BatchLine {
         self.reader.shelf.send(command);
     }
 
-    fn seal(&mut self, refused: &[(u16, u64)]) {
+    fn seal(&mut self, ended: Ended, last_item: Option<u64>, refused: &[(u16, u64)]) {
+        let how = match ended {
+            Ended::Cancelled => How::Cancelled,
+            Ended::DeadlineExceeded => How::Deadline,
+            Ended::FailFast => How::FailFast,
+            _ => How::Client,
+        };
         let (batch, shelf) = (self.of.batch, &self.reader.shelf);
-        shelf.send(Command::Seal { batch, refused: refused.to_vec() });
+        let refused = refused.to_vec();
+        shelf.send(Command::Seal { batch, how, last_item, refused });
     }
 
     fn poll(&mut self, cx: &mut Poller<'_>) -> Poll<Told> {

@@ -25,9 +25,9 @@ use super::{
 use crate::{
     batch::{Accepted, Failure},
     events,
-    rules::job::{At, AttemptError, Due, Event, Jobs, State as JobState},
+    rules::job::{At, AttemptError, Cancel, Due, Event, How, Jobs, State as JobState},
     store::{CommitError, Fence, Offset, Record},
-    tenancy::{Permit, Quota},
+    tenancy::{Changes, Permit, Quota, State as Standing},
 };
 
 mod act;
@@ -56,6 +56,8 @@ pub(super) struct Owner {
     queued: Permit,
     storage: Permit,
     tasks: JoinSet<()>,
+    /// Suspended, activated, deleted.
+    changes: Changes,
     /// What is on its way: from when its attempt is prepared to its end.
     running: HashMap<JobId, Running>,
     in_flight: HashMap<RecipeName, usize>,
@@ -113,7 +115,7 @@ impl Owner {
         let (mut queued, mut storage) = (permit(Quota::JobsQueued), permit(Quota::StorageBytes));
         let now = shelf.clock.now_ms();
         let begins = loaded.epoch.is_none();
-        let mut pages = Pages::new(loaded.viewed);
+        let mut pages = Pages::new(loaded.viewed, inner.config.checkpoint_events.max(1));
         let mut lost = Vec::new();
         {
             let mut state = shelf.lock();
@@ -139,6 +141,7 @@ impl Owner {
             queued,
             storage,
             tasks: JoinSet::new(),
+            changes: tenant.subscribe(),
             running: HashMap::default(),
             in_flight: HashMap::default(),
             in_flight_bytes: 0,
@@ -158,12 +161,19 @@ impl Owner {
             if self.inner.stop.is_cancelled() {
                 return End::Gone(super::stopped());
             }
+            if self.shelf.tenant.state() == Standing::Deleted {
+                return End::Gone(service::no_such_tenant());
+            }
             let group = self.decide();
             if !group.is_empty() {
                 if let Err(failure) = self.commit(group).await {
                     return End::Gone(failure);
                 }
-                self.pages.turn(&self.shelf, &self.fence, self.next).await;
+                if self.pages.turn(&self.shelf, &self.fence, self.next).await
+                    && let Err(failure) = self.move_the_oldest().await
+                {
+                    return End::Gone(failure);
+                }
                 idle_since = Instant::now();
                 continue;
             }
@@ -187,6 +197,7 @@ impl Owner {
         tokio::select! {
             () = self.shelf.bell.notified() => {}
             () = self.inner.stop.cancelled() => {}
+            () = self.changes.changed() => {}
             () = sleep(look) => {}
             () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {}
             // What ended has said so; this only forgets the task.
@@ -237,12 +248,15 @@ impl Owner {
                     Code::DeadlineExceeded,
                     "the batch's deadline passed before the job was started",
                 );
-                self.give_up(job, crate::rules::job::Cancel::Pending, &failure, state, group, now);
+                let how = (Cancel::Pending, JobState::Failed, &failure);
+                self.give_up(job, how, state, group, now);
             }
             Due::Forget(job) => {
                 group.changes_of(state.jobs.remove(job));
             }
-            Due::Seal(batch) => group.changes_of(state.jobs.seal(batch, true, Vec::new(), now)),
+            Due::Seal(batch) => {
+                group.changes_of(state.jobs.seal(batch, How::Broker, None, Vec::new(), now));
+            }
             Due::ForgetBatch(batch) => match state.jobs.remove_batch(batch) {
                 Some(event) => group.change(event, Then::Nothing),
                 None if state.jobs.batch(batch).is_some_and(|b| b.ended.is_some()) => {
@@ -256,9 +270,7 @@ impl Owner {
     /// Sends jobs on their way, as many as may be.
     fn start_what_may(&mut self, state: &mut State) {
         self.unserved = false;
-        if self.inner.is_draining() || !self.shelf.tenant.may_go_on() {
-            // Both are told of when it is over.
-            self.unserved = state.jobs.ready().next().is_some();
+        if self.inner.is_draining() || self.shelf.tenant.state() != Standing::Active {
             return;
         }
         let config = &self.inner.config;
@@ -346,6 +358,28 @@ impl Owner {
         Ok(())
     }
 
+    /// Keeps what the oldest records keep once more, at the end, so that those can go: a job that
+    /// stays for long must not keep everything that came after it.
+    async fn move_the_oldest(&mut self) -> Result<(), Failure> {
+        const AT_ONCE: usize = 512;
+        let span_min = self.inner.config.checkpoint_events.saturating_mul(4);
+        let oldest = self.shelf.lock().jobs.to_move(self.next, span_min, AT_ONCE);
+        let mut group = Group::default();
+        for (from, job) in oldest {
+            if !group.has_room() {
+                break;
+            }
+            match service::read_kept(&self.shelf.scope, from).await {
+                Ok(body) => group.moved(Event::Moved { job, from }, &body),
+                Err(error) => {
+                    tracing::error!(tenant = %self.shelf.tenant.id(), %job, error, "not moved");
+                    break;
+                }
+            }
+        }
+        if group.is_empty() { Ok(()) } else { self.commit(group).await }
+    }
+
     /// Commits what must find room: on a full disk, again and again.
     async fn keep(&self, records: Vec<Record>) -> Result<Vec<Offset>, CommitError> {
         loop {
@@ -394,7 +428,7 @@ impl Owner {
         let mut state = shelf.lock();
         let mut wakers = Vec::new();
         let mut ended_in = HashSet::default();
-        for (Entry { event, then, .. }, offset) in happened {
+        for (Entry { event, then, record }, offset) in happened {
             self.next = offset.next().0;
             state.jobs.apply(&event, offset.0);
             self.pages.learn([&event]);
@@ -414,6 +448,8 @@ impl Owner {
                     self.queued.merge(permits.0);
                     self.storage.merge(permits.1);
                     drop(room);
+                    // It is read again in a moment, when it is begun.
+                    state.recent.put(offset.0 + 1, record.body);
                     let number = service::number(epoch, offset.0 + 1);
                     let accepted = Accepted { item, job, existing: false, number };
                     wakers.extend(state.accept(job, &inbox, accepted));

@@ -13,8 +13,6 @@ use crate::{
     store::{Change, Fence, Offset},
 };
 
-/// Events between two checkpoints.
-const CHECKPOINT_EVERY: u64 = 16_384;
 /// Jobs of one step of a checkpoint.
 const STEP: usize = 4_096;
 
@@ -22,6 +20,8 @@ const STEP: usize = 4_096;
 pub(super) struct Pages {
     /// The events before this are in the view.
     viewed: u64,
+    /// Events between two checkpoints.
+    every: u64,
     /// The next checkpoint is due after this many events.
     due: u64,
     jobs: HashSet<JobId>,
@@ -29,9 +29,10 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(viewed: u64) -> Pages {
-        let due = viewed + CHECKPOINT_EVERY;
-        Pages { viewed, due, jobs: HashSet::default(), batches: HashSet::default() }
+    /// The events before `viewed` are in the view; a checkpoint is due after every so many.
+    pub(super) fn new(viewed: u64, every: u64) -> Pages {
+        let due = viewed + every;
+        Pages { viewed, every, due, jobs: HashSet::default(), batches: HashSet::default() }
     }
 
     /// Notes what events are about.
@@ -52,12 +53,13 @@ impl Pages {
     }
 
     /// Brings the view up to date once it has fallen behind, and lets go of the records that are
-    /// spent. What fails is tried again later: a view only saves time.
-    pub(super) async fn turn(&mut self, shelf: &Shelf, fence: &Fence, next: u64) {
+    /// spent. What fails is tried again later: a view only saves time. True when there was a
+    /// checkpoint.
+    pub(super) async fn turn(&mut self, shelf: &Shelf, fence: &Fence, next: u64) -> bool {
         if next < self.due {
-            return;
+            return false;
         }
-        self.due = next + CHECKPOINT_EVERY;
+        self.due = next + self.every;
         let (changes, spent) = self.changes(shelf);
         let scope = &shelf.scope;
         // A job that is in the view and not yet in the stream's part before `upto` is only ahead.
@@ -67,7 +69,7 @@ impl Pages {
             let kept = scope.checkpoint(fence, JOBS, Offset(upto), step.to_vec()).await;
             if let Err(error) = kept {
                 tracing::warn!(tenant = %shelf.tenant.id(), %error, "jobs: no checkpoint");
-                return;
+                return false;
             }
         }
         self.viewed = next;
@@ -76,6 +78,7 @@ impl Pages {
         if let Err(error) = scope.trim(fence, JOBS, Offset(spent.unwrap_or(next))).await {
             tracing::warn!(tenant = %shelf.tenant.id(), %error, "jobs: records were not trimmed");
         }
+        true
     }
 
     fn changes(&self, shelf: &Shelf) -> (Vec<Change>, Option<u64>) {

@@ -16,7 +16,7 @@ use tollgate_protocol::{
 };
 
 use crate::{
-    rules::job::{AttemptError, Batch, Body, Event, Job, Progress, Sealed, State, Submitted},
+    rules::job::{AttemptError, Batch, Body, Event, How, Job, Progress, Sealed, State, Submitted},
     store::{Kind, Record, Stored, Stream},
 };
 
@@ -142,7 +142,8 @@ struct BatchOpenedV1 {
 struct SealedV1 {
     batch: [u8; 16],
     at: u64,
-    by_broker: bool,
+    how: u8,
+    last_item: Option<u64>,
     refused: Vec<(u16, u64)>,
 }
 
@@ -207,14 +208,15 @@ pub(super) fn record(event: &Event, beside: &Beside<'_>, bytes: &[u8]) -> Record
             (Kind::JobEnded, head_of(&head, bytes.len()))
         }
         Event::Replayed { job, at } => (Kind::JobReplayed, about(job.0, *at)),
+        Event::Moved { job, from } => (Kind::JobMoved, about(job.0, *from)),
         Event::Removed { job } => (Kind::JobRemoved, about(job.0, 0)),
         Event::BatchOpened { batch, at, fail_fast } => {
             let head = BatchOpenedV1 { batch: batch.0, at: *at, fail_fast: *fail_fast };
             (Kind::BatchOpened, head_of(&head, 0))
         }
-        Event::BatchSealed { batch, at, by_broker, refused } => {
-            let (by_broker, refused) = (*by_broker, refused.clone());
-            let head = SealedV1 { batch: batch.0, at: *at, by_broker, refused };
+        Event::BatchSealed { batch, at, how, last_item, refused } => {
+            let (how, last_item, refused) = (how.number(), *last_item, refused.clone());
+            let head = SealedV1 { batch: batch.0, at: *at, how, last_item, refused };
             (Kind::BatchSealed, head_of(&head, 0))
         }
         Event::BatchEnded { batch, at } => (Kind::BatchEnded, about(batch.0, *at)),
@@ -302,6 +304,10 @@ pub(super) fn event(stored: &Stored) -> Result<Event, BadRecord> {
             let a: AboutV1 = postcard::from_bytes(body)?;
             Event::Replayed { job: JobId(a.id), at: a.at }
         }
+        Kind::JobMoved => {
+            let (a, _) = postcard::take_from_bytes::<AboutV1>(body)?;
+            Event::Moved { job: JobId(a.id), from: a.at }
+        }
         Kind::JobRemoved => {
             Event::Removed { job: JobId(postcard::from_bytes::<AboutV1>(body)?.id) }
         }
@@ -311,8 +317,9 @@ pub(super) fn event(stored: &Stored) -> Result<Event, BadRecord> {
         }
         Kind::BatchSealed => {
             let s: SealedV1 = postcard::from_bytes(body)?;
-            let (by_broker, refused) = (s.by_broker, s.refused);
-            Event::BatchSealed { batch: BatchId(s.batch), at: s.at, by_broker, refused }
+            let (batch, how) = (BatchId(s.batch), how(s.how)?);
+            let (last_item, refused) = (s.last_item, s.refused);
+            Event::BatchSealed { batch, at: s.at, how, last_item, refused }
         }
         Kind::BatchEnded => {
             let a: AboutV1 = postcard::from_bytes(body)?;
@@ -323,6 +330,18 @@ pub(super) fn event(stored: &Stored) -> Result<Event, BadRecord> {
         }
         other => return Err(BadRecord::Kind(other)),
     })
+}
+
+/// What a record keeps of a job: its own body, or that of the record from which it was moved.
+///
+/// # Errors
+/// [`BadRecord`].
+pub(super) fn original(stored: Stored) -> Result<Bytes, BadRecord> {
+    if stored.kind != Kind::JobMoved {
+        return Ok(stored.body);
+    }
+    let (_, rest) = postcard::take_from_bytes::<AboutV1>(&stored.body)?;
+    Ok(stored.body.slice_ref(rest))
 }
 
 /// The payload of a submission, and what stands beside it.
@@ -346,6 +365,11 @@ pub(super) fn payload(body: &Bytes) -> Result<(Beside<'static>, Bytes), BadRecor
 pub(super) fn result(body: &Bytes) -> Result<Bytes, BadRecord> {
     let (_, rest) = postcard::take_from_bytes::<EndedV1<'_>>(body)?;
     Ok(body.slice_ref(rest))
+}
+
+fn how(number: u8) -> Result<How, BadRecord> {
+    let value = number.into();
+    How::from_number(number).ok_or(BadRecord::Value { field: "how", value })
 }
 
 fn state(number: u8) -> Result<State, BadRecord> {
@@ -387,7 +411,7 @@ struct JobV1<'a> {
 struct BatchV1 {
     fail_fast: bool,
     opened: u64,
-    sealed: Option<(u64, bool, Vec<(u16, u64)>)>,
+    sealed: Option<(u64, u8, Vec<(u16, u64)>)>,
     ended: Option<(u64, u64)>,
     last_item: Option<u64>,
 }
@@ -439,7 +463,7 @@ pub(super) fn batch_value(batch: &Batch) -> Vec<u8> {
     with_layout(&BatchV1 {
         fail_fast: batch.fail_fast,
         opened: batch.opened,
-        sealed: batch.sealed.as_ref().map(|s| (s.at, s.by_broker, s.refused.clone())),
+        sealed: batch.sealed.as_ref().map(|s| (s.at, s.how.number(), s.refused.clone())),
         ended: batch.ended,
         last_item: batch.last_item,
     })
@@ -482,7 +506,10 @@ pub(super) fn kept(key: &[u8], value: &[u8]) -> Result<Kept, BadRecord> {
         JOB_KEY => job(JobId(id), value).map(|job| Kept::Job(Box::new(job))),
         BATCH_KEY => {
             let b: BatchV1 = postcard::from_bytes(value)?;
-            let sealed = b.sealed.map(|(at, by_broker, refused)| Sealed { at, by_broker, refused });
+            let sealed = match b.sealed {
+                Some((at, number, refused)) => Some(Sealed { at, how: how(number)?, refused }),
+                None => None,
+            };
             let mut batch = Batch::default();
             (batch.durable, batch.fail_fast, batch.opened) = (true, b.fail_fast, b.opened);
             (batch.sealed, batch.ended, batch.last_item) = (sealed, b.ended, b.last_item);

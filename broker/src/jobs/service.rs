@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tollgate_protocol::{Code, batch::Number, id::RecipeName};
 
 use crate::{
     batch::{Engine, Entry, Failure},
-    store::{CommitError, Offset, Page, Scope, Stored},
+    store::{CommitError, Offset, Page, Scope},
     tenancy::Tenant,
 };
 
-use super::record::JOBS;
+use super::record::{self, JOBS};
 
 /// What a tenant means by a recipe's name now.
 pub(super) fn find(engine: &Engine, tenant: &Tenant, recipe: &RecipeName) -> Option<Arc<Entry>> {
@@ -30,6 +31,10 @@ pub(super) fn no_such_batch() -> Failure {
     Failure::new(Code::NotFound, "there is no such batch")
 }
 
+pub(super) fn no_such_tenant() -> Failure {
+    Failure::new(Code::NotFound, "the tenant is not there any more")
+}
+
 /// What is said when something could not be kept.
 pub(super) fn unavailable(error: &CommitError) -> Failure {
     match error {
@@ -39,9 +44,7 @@ pub(super) fn unavailable(error: &CommitError) -> Failure {
         CommitError::TooLarge { .. } => {
             Failure::never_started(Code::PayloadTooLarge, "the item is too large to be kept")
         }
-        CommitError::Fenced { .. } => {
-            Failure::new(Code::NotFound, "the tenant is not there any more")
-        }
+        CommitError::Fenced { .. } => no_such_tenant(),
         CommitError::Unknown(_) => {
             let message = "the store failed: whether this was kept is not known";
             Failure { side_effect_free: false, ..Failure::new(Code::StoreUnavailable, message) }
@@ -50,13 +53,15 @@ pub(super) fn unavailable(error: &CommitError) -> Failure {
     }
 }
 
-/// One record of a tenant's jobs.
-pub(super) async fn read_record(scope: &Scope, offset: u64) -> Result<Stored, String> {
+/// What a record keeps of a job.
+pub(super) async fn read_kept(scope: &Scope, offset: u64) -> Result<Bytes, String> {
     let page = Page { count_max: 1, bytes_max: 1 };
     let mut records =
         scope.read(JOBS, Offset(offset), page).await.map_err(|error| error.to_string())?;
     match records.pop() {
-        Some(stored) if stored.offset.0 == offset => Ok(stored),
+        Some(stored) if stored.offset.0 == offset => {
+            record::original(stored).map_err(|error| error.to_string())
+        }
         _ => Err(format!("the record {offset} is not there")),
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     batch::{Failure, NewJob, Of, Ran, Report},
-    rules::job::{Cancel, Jobs, Progress, Sequence, Which},
+    rules::job::{Cancel, How, Jobs, Progress, Sequence, Which},
     store::Scope,
     tenancy::{Permit, Tenant},
 };
@@ -95,6 +95,8 @@ pub(super) enum Command {
     Submit(Box<Submit>),
     Seal {
         batch: BatchId,
+        how: How,
+        last_item: Option<u64>,
         refused: Vec<(u16, u64)>,
     },
     /// A job of the batch is over, or it was sealed: see what follows.
@@ -281,6 +283,26 @@ impl State {
         watchers.iter().filter_map(|inbox| inbox.put(Note::Over(batch))).collect()
     }
 
+    /// Who reads no more is forgotten: of a job's watchers.
+    pub(super) fn forget_watchers(&mut self, job: JobId) {
+        if let Some(watchers) = self.watchers.get_mut(&job) {
+            watchers.retain(|(inbox, _)| !inbox.is_closed());
+            if watchers.is_empty() {
+                self.watchers.remove(&job);
+            }
+        }
+    }
+
+    /// Likewise, of a batch's.
+    pub(super) fn forget_batch_watchers(&mut self, batch: BatchId) {
+        prune(&mut self.batch_watchers, batch);
+    }
+
+    /// Likewise, of those of a batch's end.
+    pub(super) fn forget_end_watchers(&mut self, batch: BatchId) {
+        prune(&mut self.end_watchers, batch);
+    }
+
     /// Tells everyone that nothing more comes.
     pub(super) fn tell_lost(&mut self, failure: &Failure) -> Vec<Waker> {
         let of_jobs = self.watchers.drain().flat_map(|(_, w)| w).map(|(inbox, _)| inbox);
@@ -291,7 +313,17 @@ impl State {
     }
 }
 
-/// The bytes of the newest results, by their numbers: most are read right after they were made.
+fn prune(watchers: &mut HashMap<BatchId, Vec<Arc<Inbox>>>, batch: BatchId) {
+    if let Some(of_batch) = watchers.get_mut(&batch) {
+        of_batch.retain(|inbox| !inbox.is_closed());
+        if of_batch.is_empty() {
+            watchers.remove(&batch);
+        }
+    }
+}
+
+/// The bytes of the newest submissions and results, by their numbers: most are read right after they
+/// were made.
 pub(super) struct Recent {
     max: usize,
     bytes: usize,

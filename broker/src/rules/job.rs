@@ -96,7 +96,7 @@ impl State {
     }
 }
 
-/// Where the bytes of something lie: the record's offset in its stream, and how many there are.
+/// Where a payload or an answer lies: the record's offset in its stream, and how many bytes it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Body {
     /// The record's offset.
@@ -129,6 +129,35 @@ pub struct Progress {
     pub at: At,
     /// For people.
     pub message: Box<str>,
+}
+
+/// What seals a durable batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Its client.
+    Client,
+    /// Its client gave it up.
+    Cancelled,
+    /// Its deadline passed.
+    Deadline,
+    /// One of its items failed, and it is fail-fast.
+    FailFast,
+    /// The broker: the client did not come back.
+    Broker,
+}
+
+impl How {
+    const ALL: [How; 5] = [How::Client, How::Cancelled, How::Deadline, How::FailFast, How::Broker];
+
+    /// Its number: what is stored.
+    pub fn number(self) -> u8 {
+        How::ALL.iter().position(|h| *h == self).unwrap_or_default() as u8
+    }
+
+    /// That of a number.
+    pub fn from_number(n: u8) -> Option<How> {
+        How::ALL.get(usize::from(n)).copied()
+    }
 }
 
 /// One job.
@@ -237,7 +266,7 @@ pub enum Event {
         error: Option<AttemptError>,
         /// When.
         at: At,
-        /// How many bytes its result has.
+        /// How many bytes its answer has.
         result_len: u32,
     },
     /// A job that did not succeed is to run again, from its first attempt.
@@ -246,6 +275,13 @@ pub enum Event {
         job: JobId,
         /// When.
         at: At,
+    },
+    /// What an older record keeps of a job lies in this event's record now.
+    Moved {
+        /// Of which job.
+        job: JobId,
+        /// Where it was.
+        from: u64,
     },
     /// A job is forgotten.
     Removed {
@@ -258,8 +294,10 @@ pub enum Event {
         batch: BatchId,
         /// When.
         at: At,
-        /// Whether its client did not come back, and the broker sealed it.
-        by_broker: bool,
+        /// What sealed it.
+        how: How,
+        /// The last item that was read.
+        last_item: Option<u64>,
         /// Items that were refused and never became jobs: codes and how many, in rising order.
         refused: Vec<(u16, u64)>,
     },

@@ -64,6 +64,8 @@ pub enum Kind {
     BatchRemoved,
     /// The first of a tenant's jobs: the epoch of their numbers.
     JobsBegun,
+    /// What an older record keeps of a job lies here now, so that the older one can go.
+    JobMoved,
 }
 
 /// A row of the table of kinds.
@@ -96,6 +98,7 @@ const TABLE: &[Row] = &[
     Row { kind: Kind::BatchEnded, tag: 17, layout: 1 },
     Row { kind: Kind::BatchRemoved, tag: 18, layout: 1 },
     Row { kind: Kind::JobsBegun, tag: 19, layout: 1 },
+    Row { kind: Kind::JobMoved, tag: 20, layout: 1 },
 ];
 
 impl Kind {
@@ -167,6 +170,7 @@ mod tests {
         (17, "BatchEnded", 1),
         (18, "BatchRemoved", 1),
         (19, "JobsBegun", 1),
+        (20, "JobMoved", 1),
     ];
 
     #[test]

@@ -73,7 +73,10 @@ pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure>
         }
         Tenants::Each => (None, peer.holder.clone(), None),
     };
-    let open_id = peer.services.open_ids.enter(holder, open.batch_id)?;
+    let durable = open.durability == Durability::Durable;
+    let open_id = peer.services.open_ids.enter(holder, open.batch_id);
+    // A durable batch may be opened again once its other stream is gone.
+    let open_id = open_id.map_err(|failure| Failure { retryable: durable, ..failure })?;
     let now = Instant::now();
     let frame_bytes_max = peer.services.config.limits.frame_bytes_max;
     let (terms, accepted) = engine.grant(open, tenant, frame_bytes_max, now);

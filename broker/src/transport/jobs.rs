@@ -260,6 +260,10 @@ impl Following<'_> {
             let gap = Gap { epoch, extensions: Extensions::EMPTY };
             self.stream.output.frame(&BrokerFrame::Gap(gap));
         }
+        // What came with the first frame is heeded first: then there is room for more.
+        if let Err(failure) = self.heed().await {
+            return Ended::Failed(failure);
+        }
         let limits = &self.peer.services.config.limits;
         let (alive, reader) = (ms(limits.alive_interval_ms), ms(limits.reader_timeout_ms));
         let peer = self.peer.clone();

@@ -32,7 +32,7 @@ async fn jobs_are_listed_in_pages_filtered_and_purged() {
         }
     }
     assert_eq!(listed, ids.iter().map(|job| job.id()).collect::<Vec<_>>(), "each once, in order");
-    let running = JobFilter::new().state(JobState::Running);
+    let running = JobFilter::new().state(JobState::Running).recipe("hang");
     assert_eq!(client.jobs().list(&running).await.expect("a list").len(), 1);
     let done = JobFilter::new().state(JobState::Succeeded).recipe("echo");
     assert_eq!(client.jobs().purge(done).await.expect("purged"), 19);

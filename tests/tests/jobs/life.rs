@@ -243,3 +243,32 @@ async fn quotas_of_jobs_hold_exactly_and_are_given_back() {
     eventually("nothing is kept", || tenant.used(Quota::StorageBytes, now()) == 0).await;
     client.submit_bytes("echo", "again").await.expect("there is room again");
 }
+
+#[tokio::test]
+async fn jobs_of_a_suspended_tenant_wait_and_those_of_a_deleted_one_are_stopped() {
+    let (rig, stage, client) = staged().await;
+    let tenants = rig.broker.tenants();
+    let running = client.submit_bytes("hang", "runs").await.expect("accepted");
+    stage.running(1).await;
+    until(&client, running.id(), JobState::Running).await;
+    let soon = SystemTime::now() + Duration::from_millis(300);
+    let waits = client.submit_bytes("gate", "waits").not_before(soon).await.expect("accepted");
+    client.close().await;
+    tenants.suspend("acme", None).await.expect("there is one");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(stage.seen().started, ["runs"], "it waits, though its time has come");
+    tenants.activate("acme", None).await.expect("there is one");
+    stage.running(2).await;
+    stage.open(1);
+    let client = rig.client("acme").await;
+    let result = client.job(waits.id()).result_within(SOON).await.expect("over");
+    assert!(result.is_success());
+    client.close().await;
+    tenants.suspend("acme", None).await.expect("there is one");
+    tenants.delete_now("acme", None).await.expect("deleted");
+    stage.until("what ran is stopped", |s| s.dropped == ["runs"]).await;
+    tenants.create_named("acme", tollgate_tests::settings()).await.expect("another");
+    let client = rig.client("acme").await;
+    let none = client.jobs().list(&tollgate_client::JobFilter::new()).await.expect("a list");
+    assert!(none.is_empty(), "and nothing of it is the next one's");
+}

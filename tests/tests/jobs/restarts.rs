@@ -122,3 +122,52 @@ async fn a_batch_with_jobs_is_read_to_its_end_over_a_restart() {
     }
     assert_eq!(summaries, 1);
 }
+
+#[tokio::test]
+async fn a_job_that_stays_does_not_keep_all_that_came_after_it() {
+    let change = |c: &mut tollgate_broker::Config| {
+        c.jobs.checkpoint_events = 64;
+        c.store.segment_bytes = 64 << 10;
+    };
+    let stage = Stage::default();
+    let rig = Rig::with_catalog(stage.catalog(), change).await;
+    let client = rig.client("acme").await;
+    let later = std::time::SystemTime::now() + Duration::from_secs(3_600);
+    let stays = client.submit_bytes("echo", "stays").not_before(later).await.expect("accepted");
+    let failed = client.submit_bytes("invalid", "kept").await.expect("accepted");
+    let kept = failed.result_within(SOON).await.expect("over");
+    for _ in 0..12 {
+        let batch = client
+            .batch()
+            .durable()
+            .execute((0..100).map(|n| Request::new("echo", format!("{n}{}", "x".repeat(1_000)))));
+        assert!(batch.await.expect("a batch").iter().all(|r| r.is_success()));
+        let done = JobFilter::new().state(JobState::Succeeded);
+        assert_eq!(client.jobs().purge(done).await.expect("purged"), 100);
+    }
+    client.close().await;
+    let rig = rig.restart_with(Stage::default().catalog(), change).await;
+    let client = rig.client("acme").await;
+    assert_eq!(client.jobs().list(&JobFilter::new()).await.expect("a list").len(), 2);
+    let again = client.job(failed.id()).result_within(SOON).await.expect("kept");
+    assert_eq!((again.number, again.code()), (kept.number, kept.code()), "moved, and the same");
+    let info = client.jobs().get(stays.id()).await.expect("kept");
+    assert_eq!((info.state, info.payload_bytes), (JobState::Queued, 5));
+    let segments = || {
+        let mut bytes = 0;
+        let mut dirs = vec![rig.path("store")];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+                let meta = entry.metadata().expect("there");
+                if meta.is_dir() {
+                    dirs.push(entry.path());
+                } else if entry.path().extension().is_some_and(|e| e == "segment") {
+                    bytes += meta.len();
+                }
+            }
+        }
+        bytes
+    };
+    // What was written is some 2.6 MB; what is kept is a few kilobytes, and what is not cleared yet.
+    tollgate_tests::eventually("what is spent is gone", || segments() < 1 << 20).await;
+}

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use foldhash::HashMap;
 use tollgate_protocol::{
     Code,
-    batch::{Number, Request, Summary},
+    batch::{Ended, Number, Request, Summary},
 };
 
 use super::{Offered, Run, Whose};
@@ -149,10 +149,12 @@ impl Run {
 
     /// Nothing more comes into the batch.
     pub(crate) fn seal_jobs(&mut self) {
+        let ended = self.ending().unwrap_or(Ended::Sealed);
+        let last_item = self.tally.last_id;
         if self.terms.durable
             && let Some((_, line)) = self.jobs.lines.first_mut()
         {
-            line.seal(&self.jobs.refused);
+            line.seal(ended, last_item, &self.jobs.refused);
         }
     }
 

@@ -53,8 +53,8 @@ impl Owner {
                 }
             }
             Command::Left { batch } => state.jobs.left(batch, Some(now)),
-            Command::Seal { batch, refused } => {
-                if let Some(event) = state.jobs.seal(batch, false, refused, now) {
+            Command::Seal { batch, how, last_item, refused } => {
+                if let Some(event) = state.jobs.seal(batch, how, last_item, refused, now) {
                     group.change(event, Then::Nothing);
                 }
             }
@@ -167,7 +167,7 @@ impl Owner {
         match act {
             Act::Cancel(scope) => {
                 let failure = Failure::job_cancelled();
-                self.give_up(id, scope, &failure, state, group, now)
+                self.give_up(id, (scope, JobState::Cancelled, &failure), state, group, now)
             }
             Act::Replay => match state.jobs.replay(id, now) {
                 Some(event) => {
@@ -190,16 +190,15 @@ impl Owner {
     pub(super) fn give_up(
         &mut self,
         id: JobId,
-        scope: Cancel,
-        failure: &Failure,
+        (scope, to, failure): (Cancel, JobState, &Failure),
         state: &mut State,
         group: &mut Group,
         now: At,
     ) -> bool {
         let Some(job) = state.jobs.get(id) else { return false };
         let facts = facts(job);
-        let words = (failure.code.number(), &*failure.message);
-        let Some(event) = state.jobs.cancel(id, scope, words, now) else { return false };
+        let words = (to, failure.code.number(), &*failure.message);
+        let Some(event) = state.jobs.give_it_up(id, scope, words, now) else { return false };
         let side_effect_free = facts.attempts == 0;
         let failure = Failure { side_effect_free, retryable: false, ..failure.clone() };
         group.end(event, facts, &Err(failure));

@@ -49,12 +49,27 @@ impl Jobs {
                 (job.finished, job.result, job.ended) = (0, Body::default(), None);
                 (job.code, job.deadline, job.progress) = (0, None, None);
             }),
+            Event::Moved { job, from } => {
+                let Some(job) = self.jobs.get_mut(job) else { return };
+                let body = if job.payload.at == *from {
+                    &mut job.payload
+                } else if job.result.at == *from && job.result != Body::default() {
+                    &mut job.result
+                } else {
+                    return;
+                };
+                body.at = offset;
+                let id = job.id;
+                self.wanted.remove(from);
+                self.wanted.insert(offset, id);
+            }
             Event::Removed { job } => self.removed(*job),
-            Event::BatchSealed { batch, at, by_broker, refused } => {
+            Event::BatchSealed { batch, at, how, last_item, refused } => {
                 self.leave_batch_alone(*batch);
                 if let Some(batch) = self.batches.get_mut(batch) {
-                    let (at, by_broker, refused) = (*at, *by_broker, refused.clone());
-                    batch.sealed = Some(Sealed { at, by_broker, refused });
+                    let (at, how, refused) = (*at, *how, refused.clone());
+                    batch.sealed = Some(Sealed { at, how, refused });
+                    batch.last_item = batch.last_item.max(*last_item);
                 }
             }
             Event::BatchEnded { batch: id, at } => {
@@ -117,7 +132,7 @@ impl Jobs {
         if let Some(key) = &job.key {
             self.keys.insert((job.recipe.clone(), key.clone()), job.id);
         }
-        self.wanted.insert(job.payload.at);
+        self.wanted.insert(job.payload.at, job.id);
         self.bytes += JOB_BYTES + u64::from(job.payload.len);
         self.enter(&job);
         self.jobs.insert(job.id, job);
@@ -179,7 +194,7 @@ impl Jobs {
         batch.frames.insert(job.finished, What::Finished(job.id));
         batch.bytes_out += u64::from(job.result.len);
         count(&mut batch.codes, job.code, true);
-        self.wanted.insert(job.result.at);
+        self.wanted.insert(job.result.at, job.id);
         self.bytes += u64::from(job.result.len);
     }
 
@@ -351,6 +366,7 @@ impl Event {
             | Event::AttemptFailed { job, .. }
             | Event::Ended { job, .. }
             | Event::Replayed { job, .. }
+            | Event::Moved { job, .. }
             | Event::Removed { job } => Some(*job),
             Event::Submitted(_)
             | Event::BatchOpened { .. }

@@ -3,12 +3,9 @@
 //! What an event under way is about is locked until it was applied or given up, so that nothing is
 //! decided twice.
 
-use tollgate_protocol::id::{BatchId, JobId, RecipeName};
+use tollgate_protocol::id::{BatchId, JobId};
 
-use super::{
-    At, AttemptError, Event, Job, State, Submitted,
-    jobs::{Jobs, Which},
-};
+use super::{At, AttemptError, Event, How, Job, State, Submitted, jobs::Jobs};
 use crate::rules::retry::Backoff;
 
 /// A job that a client wants accepted.
@@ -154,13 +151,13 @@ impl Jobs {
         })
     }
 
-    /// Gives a job up, if it is not over and, with [`Cancel::Pending`], does not run. `code` and
-    /// `message` are what it is told.
-    pub fn cancel(
+    /// Gives a job up, if it is not over and, with [`Cancel::Pending`], does not run. `to` is how it
+    /// ends then; `code` and `message` are what it is told.
+    pub fn give_it_up(
         &mut self,
         id: JobId,
         scope: Cancel,
-        (code, message): (u16, &str),
+        (to, code, message): (State, u16, &str),
         now: At,
     ) -> Option<Event> {
         let job = self.jobs.get_mut(&id)?;
@@ -169,8 +166,8 @@ impl Jobs {
             return None;
         }
         let error = AttemptError { attempt: job.attempts, at: now, code, message: message.into() };
-        let (state, error) = (State::Cancelled, Some(error));
-        Some(Event::Ended { job: id, state, code, error, at: now, result_len: 0 })
+        let error = Some(error);
+        Some(Event::Ended { job: id, state: to, code, error, at: now, result_len: 0 })
     }
 
     /// Runs a job again that is over and did not succeed.
@@ -196,14 +193,15 @@ impl Jobs {
     pub fn seal(
         &self,
         id: BatchId,
-        by_broker: bool,
+        how: How,
+        last_item: Option<u64>,
         refused: Vec<(u16, u64)>,
         now: At,
     ) -> Option<Event> {
         let batch = self.batches.get(&id).filter(|b| b.durable && b.sealed.is_none())?;
         // Its client's clock and ours never mix: both are ours.
         let at = now.max(batch.opened);
-        Some(Event::BatchSealed { batch: id, at, by_broker, refused })
+        Some(Event::BatchSealed { batch: id, at, how, last_item, refused })
     }
 
     /// Ends a durable batch that is sealed and whose jobs are all over.
@@ -218,20 +216,6 @@ impl Jobs {
         let batch = self.batches.get(&id)?;
         let spent = batch.durable && batch.ended.is_some() && batch.jobs == 0;
         spent.then_some(Event::BatchRemoved { batch: id })
-    }
-
-    /// The jobs that are meant, after a name, in the order of their names.
-    pub fn select<'a>(
-        &'a self,
-        which: &'a Which,
-        after: Option<JobId>,
-    ) -> impl Iterator<Item = &'a Job> {
-        self.after(after).filter(|job| which.has(job))
-    }
-
-    /// Whether a recipe's jobs wait or run.
-    pub fn waits_for(&self, recipe: &RecipeName) -> bool {
-        self.queue.ready().any(|(name, _)| name == recipe)
     }
 }
 

@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashSet};
 use tollgate_protocol::id::{BatchId, JobId, RecipeName};
 
 use super::{
-    At, Job, Sequence, State,
+    At, How, Job, Sequence, State,
     queue::{Due, Queue, Waiting},
 };
 
@@ -60,7 +60,7 @@ pub struct Batch {
     pub sealed: Option<Sealed>,
     /// When it was over, and the number of its summary.
     pub ended: Option<(At, Sequence)>,
-    /// The last item that became a job.
+    /// The last item that became a job; once it is sealed, the last that was read.
     pub last_item: Option<u64>,
     /// Its jobs that are not over.
     pub open: u64,
@@ -85,8 +85,8 @@ pub struct Batch {
 pub struct Sealed {
     /// When.
     pub at: At,
-    /// Whether the broker did it.
-    pub by_broker: bool,
+    /// What did it.
+    pub how: How,
     /// Items that were refused: codes and how many.
     pub refused: Vec<(u16, u64)>,
 }
@@ -141,7 +141,7 @@ pub struct Jobs {
     pub(super) locked_items: HashSet<(BatchId, u64)>,
     pub(super) queue: Queue,
     /// The offsets of records whose bytes are still wanted.
-    pub(super) wanted: BTreeSet<u64>,
+    pub(super) wanted: BTreeMap<u64, JobId>,
     pub(super) counts: [u64; 7],
     /// What is kept of it, in bytes: payloads, results, and what the jobs themselves take.
     pub(super) bytes: u64,
@@ -161,7 +161,7 @@ impl Jobs {
             locked_keys: HashSet::default(),
             locked_items: HashSet::default(),
             queue: Queue::default(),
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             counts: [0; 7],
             bytes: 0,
         }
@@ -245,6 +245,20 @@ impl Jobs {
 
     /// The records before this hold nothing that is still wanted.
     pub fn spent_before(&self) -> Option<u64> {
-        self.wanted.first().copied()
+        self.wanted.first_key_value().map(|(at, _)| *at)
+    }
+
+    /// The oldest records that keep something that is wanted, when most of those behind them keep
+    /// nothing: they are to be moved, so that the others can go. `next` is the end of the stream;
+    /// nothing is said below `span_min` records.
+    pub fn to_move(&self, next: u64, span_min: u64, max: usize) -> Vec<(u64, JobId)> {
+        /// Records for each that is wanted, from which on they are moved.
+        const SPENT_FOR_EACH: u64 = 4;
+        let Some(first) = self.spent_before() else { return Vec::new() };
+        let (span, wanted) = (next.saturating_sub(first), self.wanted.len() as u64);
+        if span < span_min || wanted.saturating_mul(SPENT_FOR_EACH) > span {
+            return Vec::new();
+        }
+        self.wanted.iter().take(max).map(|(at, job)| (*at, *job)).collect()
     }
 }
