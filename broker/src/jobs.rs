@@ -25,7 +25,10 @@ use tollgate_protocol::{
 use crate::{
     batch::{Durable, Engine, Failure, Line, Of, Told},
     events::Events,
-    rules::job::{self, Cancel, Keep},
+    rules::job::{
+        self, Cancel, Keep,
+        plant::{self, Bug},
+    },
     store::{ScopeId, Store},
     tenancy::{Quota, Registry, Tenant},
 };
@@ -44,6 +47,8 @@ mod record;
 mod result;
 mod service;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 pub use config::{BadSetting, Config};
 pub(crate) use info::{JobInfo, Listed, from_states};
@@ -468,7 +473,11 @@ impl Inner {
     /// A tenant's shelf, and its owner: begun when there is none.
     fn shelf(self: &Arc<Self>, tenant: &Arc<Tenant>) -> Arc<Shelf> {
         let mut shelves = self.shelves();
-        if let Some(shelf) = shelves.get(&tenant.index()) {
+        let known = match shelves.values().next() {
+            Some(any) if plant::is(Bug::ForeignRead) => Some(any),
+            _ => shelves.get(&tenant.index()),
+        };
+        if let Some(shelf) = known {
             return shelf.clone();
         }
         let scope = self.store.scope(scope_of(tenant));

@@ -45,6 +45,9 @@ pub use port::{
 pub use record::{Kind, Record};
 pub(crate) use stats::Look;
 
+#[cfg(test)]
+pub(crate) use embedded::tests::Simulated;
+
 /// A store. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Store {

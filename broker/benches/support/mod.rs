@@ -32,8 +32,19 @@ impl Server {
     /// on streams without a completed operation: a connection whose batches are all refused meets it
     /// within seconds, and is closed as abuse; and but for what `set` says, as `--set` does.
     pub fn start(binary: Option<OsString>, set: &[String]) -> Outcome<Server> {
-        let dir = tempfile::tempdir()?;
         let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
+        Server::start_in(tempfile::tempdir()?, binary, set)
+    }
+
+    /// Kills it, and starts another on what it kept, configured as it comes.
+    pub fn restart(mut self) -> Outcome<Server> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir()?);
+        Server::start_in(dir, self.binary.clone(), &[])
+    }
+
+    fn start_in(dir: TempDir, binary: OsString, set: &[String]) -> Outcome<Server> {
         let mut child = tollgate(&binary, dir.path())
             .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .args(["--data-dir", "data", "--log-level", "error", "--output", "json"])

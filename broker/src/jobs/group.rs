@@ -12,7 +12,15 @@ use super::{
     result,
     shelf::{Answer, Command, Permits},
 };
-use crate::{batch::Outcome, rules::job::Event, store::Record, tenancy::BytesPermit};
+use crate::{
+    batch::Outcome,
+    rules::job::{
+        Event,
+        plant::{self, Bug},
+    },
+    store::Record,
+    tenancy::BytesPermit,
+};
 
 /// Events of a group at most; a commit may have twice as many records.
 const EVENTS_MAX: usize = 1_024;
@@ -84,7 +92,13 @@ impl Group {
             let len = outcome.as_ref().map_or(0, |reply| reply.payload().len());
             *result_len = u32::try_from(len).unwrap_or(u32::MAX);
         }
-        let record = record::record(&event, &Beside::default(), &bytes);
+        let record = match event.job() {
+            Some(job) if plant::is(Bug::EndNotKept) => {
+                let event = Event::Progressed { job, progress: Default::default() };
+                record::record(&event, &Beside::default(), &[])
+            }
+            _ => record::record(&event, &Beside::default(), &bytes),
+        };
         self.add(Entry { event, record, then: Then::Finish(bytes) });
     }
 

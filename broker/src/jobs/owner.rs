@@ -25,7 +25,10 @@ use super::{
 use crate::{
     batch::{Accepted, Failure},
     events,
-    rules::job::{At, AttemptError, Cancel, Due, Event, How, Jobs, State as JobState},
+    rules::job::{
+        At, AttemptError, Cancel, Due, Event, How, Jobs, State as JobState,
+        plant::{self, Bug},
+    },
     store::{CommitError, Fence, Offset, Record},
     tenancy::{Changes, Permit, Quota, State as Standing},
 };
@@ -86,11 +89,17 @@ enum End {
 
 /// Owns a tenant's jobs until there is nothing to own.
 pub(super) async fn run(inner: Arc<Inner>, shelf: Arc<Shelf>) {
+    // What was asked and not decided.
+    let mut late = VecDeque::new();
     let failure = match Owner::open(&inner, &shelf).await {
-        Ok(owner) => match owner.work().await {
-            End::Idle => super::stopped(),
-            End::Gone(failure) => failure,
-        },
+        Ok(mut owner) => {
+            let end = owner.work().await;
+            late.append(&mut owner.backlog);
+            match end {
+                End::Idle => super::stopped(),
+                End::Gone(failure) => failure,
+            }
+        }
         Err(error) => {
             let tenant = shelf.tenant.id();
             tracing::error!(%tenant, %error, "the jobs of a tenant can not be read");
@@ -102,7 +111,6 @@ pub(super) async fn run(inner: Arc<Inner>, shelf: Arc<Shelf>) {
     let wakers = shelf.lock().tell_lost(&failure);
     wakers.into_iter().for_each(Waker::wake);
     // Who asked too late is told so by the end of its answer; items are told in words.
-    let mut late = VecDeque::new();
     shelf.take_commands(&mut late);
     late.into_iter().for_each(|command| submit::refuse(command, &failure));
 }
@@ -155,7 +163,7 @@ impl Owner {
         Ok(owner)
     }
 
-    async fn work(mut self) -> End {
+    async fn work(&mut self) -> End {
         let mut idle_since = Instant::now();
         loop {
             if self.inner.stop.is_cancelled() {
@@ -164,9 +172,10 @@ impl Owner {
             if self.shelf.tenant.state() == Standing::Deleted {
                 return End::Gone(service::no_such_tenant());
             }
-            let group = self.decide();
+            let mut group = self.decide();
             if !group.is_empty() {
-                if let Err(failure) = self.commit(group).await {
+                if let Err(failure) = self.commit(&mut group).await {
+                    self.lose(group, &failure);
                     return End::Gone(failure);
                 }
                 if self.pages.turn(&self.shelf, &self.fence, self.next).await
@@ -313,7 +322,9 @@ impl Owner {
     /// An attempt is over, or is to be.
     fn off_its_way(&mut self, job: JobId) {
         let Some(running) = self.running.remove(&job) else { return };
-        running.task.abort();
+        if !plant::is(Bug::CancelledRunsOn) {
+            running.task.abort();
+        }
         self.in_flight_bytes -= running.bytes;
         if let Some(n) = self.in_flight.get_mut(&running.recipe) {
             *n -= 1;
@@ -324,7 +335,7 @@ impl Owner {
     }
 
     /// Makes a group durable, adds it up, and does what follows.
-    async fn commit(&mut self, mut group: Group) -> Result<(), Failure> {
+    async fn commit(&mut self, group: &mut Group) -> Result<(), Failure> {
         let epoch = self.shelf.lock().epoch;
         let records = |entries: &[Entry]| entries.iter().map(|e| e.record.clone()).collect();
         if self.begins {
@@ -333,6 +344,9 @@ impl Owner {
                 Ok(_) => (self.begins, self.next) = (false, self.next + 1),
                 Err(error) => return self.refuse_all(group, error),
             }
+        }
+        if plant::is(Bug::EarlyAcknowledgement) {
+            self.acknowledge_early(group, epoch);
         }
         let changes: Vec<Record> = records(&group.changes);
         let submissions: Vec<Record> = records(&group.submissions);
@@ -346,16 +360,30 @@ impl Owner {
         match submitted {
             Ok(offsets) => happened.extend(group.submissions.drain(..).zip(offsets)),
             Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
-                self.refuse(&mut group, &error);
+                self.refuse(group, &service::unavailable(&error));
             }
             Err(error) => return Err(service::unavailable(&error)),
         }
         happened.sort_by_key(|(_, offset)| *offset);
         self.apply(happened, epoch);
-        for (answer, count) in group.answers {
+        for (answer, count) in group.answers.drain(..) {
             let _ = answer.send(Ok(count));
         }
         Ok(())
+    }
+
+    /// A bug: nothing of it is kept yet.
+    fn acknowledge_early(&self, group: &Group, epoch: u64) {
+        for (n, entry) in group.submissions.iter().enumerate() {
+            let Then::Accept(accept) = &entry.then else { continue };
+            let number = service::number(epoch, self.next + (group.changes.len() + n) as u64 + 1);
+            let accepted = Accepted { item: accept.item, job: accept.job, existing: false, number };
+            accept
+                .inbox
+                .put(super::inbox::Note::Accepted(accepted))
+                .into_iter()
+                .for_each(Waker::wake);
+        }
     }
 
     /// Keeps what the oldest records keep once more, at the end, so that those can go: a job that
@@ -377,7 +405,7 @@ impl Owner {
                 }
             }
         }
-        if group.is_empty() { Ok(()) } else { self.commit(group).await }
+        if group.is_empty() { Ok(()) } else { self.commit(&mut group).await }
     }
 
     /// Commits what must find room: on a full disk, again and again.
@@ -390,8 +418,7 @@ impl Owner {
         }
     }
 
-    fn refuse(&self, group: &mut Group, error: &CommitError) {
-        let failure = service::unavailable(error);
+    fn refuse(&self, group: &mut Group, failure: &Failure) {
         let mut state = self.shelf.lock();
         let mut wakers = Vec::new();
         for entry in group.submissions.drain(..) {
@@ -406,20 +433,30 @@ impl Owner {
     }
 
     /// Nothing could be begun: the first record of all found no room.
-    fn refuse_all(&mut self, mut group: Group, error: CommitError) -> Result<(), Failure> {
-        if !matches!(error, CommitError::Full { .. }) {
-            return Err(service::unavailable(&error));
-        }
+    fn refuse_all(&mut self, group: &mut Group, error: CommitError) -> Result<(), Failure> {
         let failure = service::unavailable(&error);
-        self.refuse(&mut group, &error);
+        if !matches!(error, CommitError::Full { .. }) {
+            return Err(failure);
+        }
+        self.lose(std::mem::take(group), &failure);
+        Ok(())
+    }
+
+    /// Nothing of a group is known to be kept: whoever waits for it is told.
+    fn lose(&self, mut group: Group, failure: &Failure) {
+        self.refuse(&mut group, failure);
         let mut state = self.shelf.lock();
         for entry in group.changes {
             state.jobs.give_up(&entry.event);
             if let Then::Opened(answer) = entry.then {
+                // Whoever asked may be gone.
                 let _ = answer.send(Err(failure.clone()));
             }
         }
-        Ok(())
+        drop(state);
+        for (answer, _) in group.answers {
+            let _ = answer.send(Err(failure.clone()));
+        }
     }
 
     /// Adds up what is durable now, and does what follows.

@@ -16,7 +16,10 @@ use tollgate_protocol::{
 };
 
 use crate::{
-    rules::job::{AttemptError, Batch, Body, Event, How, Job, Progress, Sealed, State, Submitted},
+    rules::job::{
+        AttemptError, Batch, Body, Event, How, Job, Progress, Sealed, State, Submitted,
+        plant::{self, Bug},
+    },
     store::{Kind, Record, Stored, Stream},
 };
 
@@ -463,7 +466,11 @@ pub(super) fn batch_value(batch: &Batch) -> Vec<u8> {
     with_layout(&BatchV1 {
         fail_fast: batch.fail_fast,
         opened: batch.opened,
-        sealed: batch.sealed.as_ref().map(|s| (s.at, s.how.number(), s.refused.clone())),
+        sealed: batch
+            .sealed
+            .as_ref()
+            .filter(|_| !plant::is(Bug::SealLost))
+            .map(|s| (s.at, s.how.number(), s.refused.clone())),
         ended: batch.ended,
         last_item: batch.last_item,
     })

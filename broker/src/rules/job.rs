@@ -17,8 +17,11 @@
 use tollgate_protocol::id::{BatchId, JobId, RecipeName};
 
 mod apply;
+#[cfg(test)]
+mod check;
 mod decide;
 mod jobs;
+pub(crate) mod plant;
 mod queue;
 #[cfg(test)]
 mod tests;

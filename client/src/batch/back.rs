@@ -212,7 +212,11 @@ impl BatchStream {
         if let Some(back) = &mut inbox.back {
             match last {
                 Last::Summary(summary) => back.summary = Some(summary),
-                Last::Detached => back.readers.clear(),
+                Last::Detached => {
+                    // It may have been asked for after the stream was lost.
+                    back.detached = true;
+                    back.readers.clear();
+                }
             }
         }
         self.advance(inbox);

@@ -2,7 +2,7 @@
 
 use tollgate_protocol::{
     ClientFrame, Code, Operation,
-    batch::{CancelScope, Durability, Request},
+    batch::{CancelScope, Request},
     describe::{Describe, Subject},
 };
 
@@ -51,25 +51,21 @@ async fn a_stream_has_one_opening() {
 }
 
 #[tokio::test]
-async fn what_comes_later_for_durable_batches_says_so() {
-    let ClientFrame::Batch(batch) = open() else { unreachable!("it is one") };
-    let durable = tollgate_protocol::batch::BatchOpen { durability: Durability::Durable, ..batch };
-    let frame = bytes(&[ClientFrame::Batch(durable)]);
-    check_first(&frame, MISPLACED, ("field", "durability")).await;
+async fn who_has_not_sealed_does_not_detach() {
     check_within(&bytes(&[ClientFrame::Detach]), MISPLACED, ("nothing", "")).await;
 }
 
 #[tokio::test]
-async fn an_idempotency_key_is_that_items_alone() {
+async fn an_idempotency_key_of_nothing_is_that_items_fault_alone() {
     let scene = Scene::new().await;
     let mut batch = scene.raw.batch().await;
-    let keyed = Request { idempotency_key: Some("once"), ..Request::new(1, "echo", b"") };
+    let keyed = Request { idempotency_key: Some(""), ..Request::new(1, "echo", b"") };
     batch.frame(&ClientFrame::Request(keyed)).await;
     batch.request(2, "echo", b"2").await;
     batch.seal(2).await;
     let told = batch.failures().await;
     assert_eq!(told.len(), 1);
-    assert_eq!((told[0].id, told[0].code()), (Some(1), Some(Code::InvalidAction)));
+    assert_eq!((told[0].id, told[0].code()), (Some(1), Some(Code::ValidationError)));
     assert_eq!(told[0].detail("field"), "idempotency_key");
     scene.end().await;
 }
@@ -96,7 +92,6 @@ async fn after_its_seal_a_batch_takes_no_more() {
     check_sealed(&bytes(&[ClientFrame::Seal { items: 1 }]), MISPLACED).await;
     check_sealed(&bytes(&[ClientFrame::Seal { items: 7 }]), MISPLACED).await;
     check_sealed(&bytes(&[open()]), MISPLACED).await;
-    check_sealed(&bytes(&[ClientFrame::Detach]), MISPLACED).await;
     let name = "x".repeat(129);
     let bad = ClientFrame::Request(Request::new(2, &name, b""));
     check_sealed(&bytes(&[bad]), MISPLACED).await;
@@ -142,9 +137,9 @@ async fn a_seal_counts_the_requests_that_were_sent() {
 async fn a_refused_opening_starts_nothing_of_what_was_sent_with_it() {
     let scene = Scene::new().await;
     let ClientFrame::Batch(batch) = open() else { unreachable!("it is one") };
-    let durable = tollgate_protocol::batch::BatchOpen { durability: Durability::Durable, ..batch };
+    let foreign = tollgate_protocol::batch::BatchOpen { tenant: Some("globex"), ..batch };
     let gate = ClientFrame::Request(Request::new(1, "gate", b"1"));
-    let told = scene.refused(&bytes(&[ClientFrame::Batch(durable), gate])).await;
+    let told = scene.refused(&bytes(&[ClientFrame::Batch(foreign), gate])).await;
     assert!(told.side_effect_free, "{told:?}");
     scene.serves().await;
     assert!(scene.stage.seen().started.is_empty());

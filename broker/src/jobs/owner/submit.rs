@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     batch::{Accepted, Failure},
-    rules::job::{At, Refused, Submitted, Submitting},
+    rules::job::{
+        At, Refused, Submitted, Submitting,
+        plant::{self, Bug},
+    },
 };
 
 impl Owner {
@@ -101,7 +104,9 @@ impl State {
         inbox: &std::sync::Arc<super::super::inbox::Inbox>,
         accepted: Accepted,
     ) -> Vec<std::task::Waker> {
-        let mut wakers: Vec<_> = inbox.put(Note::Accepted(accepted)).into_iter().collect();
+        let told = !accepted.existing && plant::is(Bug::EarlyAcknowledgement);
+        let waker = if told { None } else { inbox.put(Note::Accepted(accepted)) };
+        let mut wakers: Vec<_> = waker.into_iter().collect();
         let item = accepted.item;
         match self.jobs.get(job) {
             Some(known) if known.state.is_over() => {

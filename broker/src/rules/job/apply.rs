@@ -7,6 +7,7 @@ use tollgate_protocol::id::{BatchId, JobId, RecipeName};
 use super::{
     At, AttemptError, Body, ERRORS_MAX, Event, Job, Progress, Sequence, State, Submitted,
     jobs::{Batch, JOB_BYTES, Jobs, Sealed, What},
+    plant::{self, Bug},
     queue::{Due, Waiting},
 };
 
@@ -23,8 +24,10 @@ impl Jobs {
             }
             Event::Submitted(submitted) => self.submitted(submitted, offset),
             Event::Started { job, attempt, attempts_max, at } => self.change(*job, |job| {
+                let uncounted = job.attempts > 0 && plant::is(Bug::RetryNotCounted);
+                let attempt = if uncounted { job.attempts } else { *attempt };
                 (job.state, job.attempts, job.attempts_max) =
-                    (State::Running, *attempt, *attempts_max);
+                    (State::Running, attempt, *attempts_max);
                 (job.started, job.progress) = (Some(*at), None);
             }),
             Event::Progressed { job, progress } => {
@@ -162,6 +165,7 @@ impl Jobs {
         }
         if let Some(batch) = self.batches.get_mut(&job.batch) {
             batch.jobs -= 1;
+            batch.bytes_in -= u64::from(job.payload.len);
             batch.frames.remove(&job.accepted);
             batch.items.remove(&job.item);
             if batch.jobs == 0 && !batch.durable {
@@ -194,7 +198,9 @@ impl Jobs {
         batch.frames.insert(job.finished, What::Finished(job.id));
         batch.bytes_out += u64::from(job.result.len);
         count(&mut batch.codes, job.code, true);
-        self.wanted.insert(job.result.at, job.id);
+        if !plant::is(Bug::TrimResults) {
+            self.wanted.insert(job.result.at, job.id);
+        }
         self.bytes += u64::from(job.result.len);
     }
 

@@ -5,7 +5,11 @@
 
 use tollgate_protocol::id::{BatchId, JobId};
 
-use super::{At, AttemptError, Event, How, Job, State, Submitted, jobs::Jobs};
+use super::{
+    At, AttemptError, Event, How, Job, State, Submitted,
+    jobs::Jobs,
+    plant::{self, Bug},
+};
 use crate::rules::retry::Backoff;
 
 /// A job that a client wants accepted.
@@ -124,7 +128,8 @@ impl Jobs {
         now: At,
     ) -> Option<Event> {
         let job = self.jobs.get_mut(&id)?;
-        if job.state != State::Running || job.attempts != attempt || !job.lock() {
+        let runs = job.state == State::Running && job.attempts == attempt;
+        if !(runs || plant::is(Bug::AnyAttempt)) || !job.lock() {
             return None;
         }
         Some(match came_to {

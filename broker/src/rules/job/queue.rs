@@ -88,6 +88,12 @@ impl Queue {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    /// All that is to be done, and when.
+    #[cfg(test)]
+    pub(super) fn timers(&self) -> impl Iterator<Item = &(At, Due)> {
+        self.timers.iter()
+    }
+
     /// Takes the oldest thing that is to be done by `now`.
     pub(super) fn take_due(&mut self, now: At) -> Option<Due> {
         let first = self.timers.first().filter(|(at, _)| *at <= now).copied()?;

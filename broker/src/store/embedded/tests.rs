@@ -16,18 +16,60 @@ mod faults;
 mod sim;
 
 /// A simulated disk, for suites that know nothing of this back end.
-pub(in crate::store) struct Simulated(sim::SimDisk);
+#[derive(Clone)]
+pub(crate) struct Simulated(sim::SimDisk);
 
 impl Simulated {
-    pub(in crate::store) fn new() -> Simulated {
+    pub(crate) fn new() -> Simulated {
         Simulated(sim::SimDisk::new())
     }
 
     /// Opens the store on it, again.
     pub(in crate::store) fn open(&self, config: &Config) -> Store {
-        let disk: Arc<dyn Disk> = Arc::new(self.0.clone());
-        let embedded = Embedded::open_on(&disk, config, None).expect("opens");
-        Store { backend: Backend::Embedded(Arc::new(embedded)) }
+        self.try_open(config).expect("opens")
+    }
+
+    /// Opens a store of small parts on it.
+    pub(crate) fn open_small(&self) -> Result<Store, String> {
+        self.try_open(&crash::config())
+    }
+
+    fn try_open(&self, config: &Config) -> Result<Store, String> {
+        crash::open_with(&self.0, config)
+    }
+
+    /// The power goes at this sync, before or after it took effect.
+    pub(crate) fn cut_at(&self, sync: u64, takes_effect: bool) {
+        self.0.cut_at(sync, takes_effect);
+    }
+
+    /// How many syncs there were.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.0.syncs()
+    }
+
+    /// What is left after a power cut now.
+    pub(crate) fn after_cut(&self, seed: u64) -> Simulated {
+        Simulated(self.0.after_cut(seed))
+    }
+
+    /// So much is free.
+    pub(crate) fn free_bytes(&self, free: Option<u64>) {
+        self.0.free_bytes(free);
+    }
+
+    /// Flips one bit of every file whose path begins like this, at a place in proportion to `at`
+    /// within the part that is written.
+    pub(crate) fn flip(&self, begin: &str, at: f64) {
+        for file in self.0.files(begin).iter().filter(|name| !name.ends_with('/')) {
+            self.0.tamper(file, |bytes| {
+                let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                let at = (written as f64 * at) as usize;
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1;
+                }
+            });
+        }
     }
 }
 
