@@ -31,7 +31,7 @@ use super::{
     trust::Certificate,
 };
 use crate::{
-    batch::{Holder, Run},
+    batch::{Failure, Holder, Run},
     broker::Drain,
     tenancy::State as Standing,
 };
@@ -186,13 +186,16 @@ async fn run(
     services.memory.admit_batch()?;
     let engine = services.engine.clone();
     let permit = engine.permit(&tenant)?;
-    let open_id = services.open_ids.enter(Holder::Tenant(tenant.index()), open.batch_id)?;
+    let durable = open.durability == Durability::Durable;
+    let open_id = services.open_ids.enter(Holder::Tenant(tenant.index()), open.batch_id);
+    // A durable batch may be opened again once its other stream is gone.
+    let open_id = open_id.map_err(|failure| Failure { retryable: durable, ..failure })?;
     services.tenants.book().seen(&tenant);
     let now = Instant::now();
     let line_bytes_max = api.config().line_bytes_max;
     let (terms, mut accepted) = engine.grant(&open, Some(&tenant), line_bytes_max, now);
     let mut run = Run::new(engine, terms, &open, now);
-    if open.durability == Durability::Durable {
+    if durable {
         let fail_fast = open.mode == Mode::FailFast;
         match services.jobs.open_batch(&tenant, open.batch_id, fail_fast).await {
             Ok(last_id) => accepted.last_id = last_id,

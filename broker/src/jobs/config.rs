@@ -79,6 +79,12 @@ impl Config {
                 1..=64 << 30,
                 "must be from 1 to 68719476736",
             ),
+            (
+                "checkpoint_events",
+                self.checkpoint_events,
+                64..=1 << 20,
+                "must be from 64 to 1048576",
+            ),
             ("recent_bytes_max", recent, 0..=64 << 30, "must be from 0 to 68719476736"),
         ];
         match bounds.into_iter().find(|(_, found, allowed, _)| !allowed.contains(found)) {

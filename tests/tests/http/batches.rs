@@ -72,6 +72,12 @@ impl Open {
         self.body = None;
     }
 
+    /// The client is gone. Its body never ends as long as what comes back is kept.
+    pub(super) fn hang_up(self) -> impl Sized {
+        drop(self.response);
+        self.body
+    }
+
     /// The next line, signs of life aside.
     pub(super) async fn line(&mut self) -> Value {
         loop {

@@ -21,10 +21,6 @@ async fn staged() -> (Rig, Stage, Http) {
 }
 
 impl Http {
-    async fn post(&self, path: &str, body: Value) -> Answered {
-        self.send(Method::POST, path, Some(body)).await
-    }
-
     /// One durable item that nobody waits for; its job.
     async fn job(&self, recipe: &str, payload: u64) -> String {
         let item = json!({ "recipe": recipe, "payload": payload });
@@ -105,7 +101,7 @@ async fn hanging_up_ends_no_job_and_a_durable_batch_is_gone_on_with() {
     let accepted = open.line().await;
     let job = accepted["job_accepted"]["job_id"].as_str().expect("a job").to_owned();
     stage.running(1).await;
-    drop(open);
+    let _body = open.hang_up();
     no_batch_is_open(&rig).await;
     http.until(&job, "running").await;
     stage.open(1);
@@ -123,7 +119,7 @@ async fn hanging_up_ends_no_job_and_a_durable_batch_is_gone_on_with() {
     open.send(&json!({"recipe": "gate", "payload": 3, "idempotency_key": "k"}));
     let accepted = open.line().await;
     let job = accepted["job_accepted"]["job_id"].as_str().expect("a job").to_owned();
-    drop(open);
+    let _body = open.hang_up();
     no_batch_is_open(&rig).await;
     stage.open(1);
     http.until(&job, "succeeded").await;

@@ -43,7 +43,7 @@ struct Which {
 
 A job that is cancelled ends as `cancelled`, and can be replayed. Cancelling many asks first; where
 there is no terminal to ask on, --yes must be given.")]
-pub(super) struct Cancel {
+pub(crate) struct Cancel {
     #[command(flatten)]
     which: Which,
     /// Only what does not run now
@@ -58,7 +58,7 @@ pub(super) struct Cancel {
   tollgate job replay --state dead --recipe resize --yes
 
 A job runs again from its first attempt, with the payload that it had. Those that succeeded do not.")]
-pub(super) struct Replay {
+pub(crate) struct Replay {
     #[command(flatten)]
     which: Which,
 }
@@ -70,7 +70,7 @@ pub(super) struct Replay {
   tollgate job purge --state succeeded,failed --yes
 
 Only what is over is forgotten: payload, result and key. It cannot be undone.")]
-pub(super) struct Purge {
+pub(crate) struct Purge {
     #[command(flatten)]
     which: Which,
 }

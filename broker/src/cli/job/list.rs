@@ -21,7 +21,7 @@ use crate::cli::{
 The oldest first. A job is an item that outlives its connection: of a durable batch, with an
 idempotency key or a start to come, or of a recipe that takes long. Those that are over are kept for a
 while (jobs.job_ttl_ms); dead ones, whose attempts are used up, until they are purged.")]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use crate::cli::{
   tollgate job show 0198c0de-0000-7000-8000-000000000000 --output json | jq '.errors[].message'
 
 Its result: tollgate job watch, which ends at once when the job is over.")]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Its id
     id: String,
     #[command(flatten)]

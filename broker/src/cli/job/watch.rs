@@ -24,7 +24,7 @@ Ends with the job: its payload goes to standard output, and the command ends wit
 goes to standard error, and it ends as if the command itself had failed with that. With --output json
 every line is what the API said. A broker that restarts meanwhile is waited for. Interrupting it
 changes nothing about the job.")]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Its id
     id: String,
     #[command(flatten)]
