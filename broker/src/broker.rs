@@ -20,7 +20,7 @@ use crate::{
     config::{Batch, Config},
     events::{Events, Kind},
     http::{self, HttpError},
-    jobs::Jobs,
+    jobs::{self, Jobs},
     metrics::{Format, Metrics},
     revocations::{self, Revocations},
     store::{self, Store},
@@ -146,6 +146,9 @@ pub enum StartError {
     /// A setting of the workers is out of its range.
     #[error(transparent)]
     WorkerSettings(#[from] workers::BadSetting),
+    /// A setting of the jobs is out of its range.
+    #[error(transparent)]
+    JobSettings(#[from] jobs::BadSetting),
     /// The threads for blocking recipes can not be started.
     #[error("cannot start the threads for blocking recipes: {0}")]
     Pool(io::Error),
@@ -206,6 +209,7 @@ impl Broker {
     pub async fn start(config: Config, catalog: Catalog) -> Result<Broker, StartError> {
         let domain = TrustDomain::parse(&config.tls.trust_domain)?;
         config.workers.check()?;
+        config.jobs.check()?;
         if let Some(path) = &config.data_dir {
             std::fs::create_dir_all(path)
                 .map_err(|source| StartError::DataDir { path: path.clone(), source })?;
@@ -522,8 +526,8 @@ async fn audit(services: Arc<Services>) {
         let (connections, gateways) = services.live.count();
         let (batches, mixed_batches) = services.open_ids.count();
         let items_running = services.engine.slots.running_by_tenant();
-        let consumers = services.workers.by_tenant();
-        Found { connections, batches, consumers, mixed_batches, items_running, gateways }
+        let (consumers, jobs) = (services.workers.by_tenant(), services.jobs.holdings());
+        Found { connections, batches, consumers, mixed_batches, items_running, jobs, gateways }
     };
     audit::watch(tenants, events, interval_ms, recount).await;
 }

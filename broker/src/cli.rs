@@ -18,6 +18,7 @@ mod doctor;
 mod events;
 mod exit;
 mod format;
+mod job;
 mod output;
 mod profile;
 mod recipe;
@@ -49,6 +50,7 @@ Examples:
   tollgate tenant create globex --profile pro          Make room for one more tenant
   tollgate cert issue --tenant acme --out certs/acme   Let a client in
   tollgate batch run --certs certs/acme --recipe sha256 --payload hello
+  tollgate job list --tenant acme --state dead         See what was given up, and why
   tollgate top                                         See which tenants load it
   tollgate doctor 127.0.0.1:4433 --certs certs/acme    Find out why it does not connect";
 
@@ -62,6 +64,11 @@ enum Command {
     Batch {
         #[command(subcommand)]
         command: batch::Command,
+    },
+    /// Look at jobs, watch them, cancel them, run them again
+    Job {
+        #[command(subcommand)]
+        command: job::Command,
     },
     /// Look at the recipes that a broker offers
     Recipe {
@@ -126,6 +133,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args, output),
         Command::Batch { command } => batch::run(command, output),
+        Command::Job { command } => job::run(command, output),
         Command::Recipe { command } => recipe::run(command, output),
         Command::Tenant { command } => tenant::run(command, output),
         Command::Profile { command } => profile::run(command, output),

@@ -17,6 +17,7 @@ mod figures;
 mod guard;
 mod health;
 mod io;
+mod jobs;
 mod metrics;
 mod openapi;
 mod page;

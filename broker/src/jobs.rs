@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context as Poller, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use foldhash::{HashMap, HashSet};
@@ -26,11 +26,11 @@ use crate::{
     batch::{Durable, Engine, Failure, Line, Of, Told},
     events::Events,
     rules::job::{
-        self, Cancel, Keep, State,
+        self, Cancel, Keep,
         plant::{self, Bug},
     },
     store::{ScopeId, Store},
-    tenancy::{Registry, Tenant},
+    tenancy::{Quota, Registry, Tenant},
 };
 
 mod attempt;
@@ -50,9 +50,9 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 
-pub use config::Config;
+pub use config::{BadSetting, Config};
 pub(crate) use info::{JobInfo, Listed, from_states};
-pub(crate) use job::Which;
+pub(crate) use job::{State, Which};
 
 use clock::Clock;
 use info::Known;
@@ -261,6 +261,22 @@ impl Jobs {
         shelves.into_iter().map(look).collect()
     }
 
+    /// What each tenant's jobs hold of `jobs_queued` and `storage_bytes`: counted, and found. None
+    /// where something is on its way into them just now.
+    pub(crate) fn holdings(&self) -> HashMap<u32, Option<[(u64, u64); 2]>> {
+        let shelves: Vec<Arc<Shelf>> = self.0.shelves().values().cloned().collect();
+        let look = |shelf: Arc<Shelf>| {
+            // Under the lock: so counts and jobs are of the same moment.
+            let (state, now) = (shelf.lock(), Instant::now());
+            let found = [state.jobs.open(), state.jobs.bytes()];
+            let counted =
+                [Quota::JobsQueued, Quota::StorageBytes].map(|q| shelf.tenant.used(q, now));
+            let settled = shelf.is_settled();
+            (shelf.tenant.index(), settled.then(|| [0, 1].map(|at| (counted[at], found[at]))))
+        };
+        shelves.into_iter().map(look).collect()
+    }
+
     /// Opens a durable batch, or goes on with it: the last item that it has then.
     ///
     /// # Errors
@@ -386,6 +402,17 @@ impl Jobs {
             })?,
         };
         Ok(result::decoded(&bytes, item, number))
+    }
+
+    /// How many jobs a tenant has in each state, and the bytes of all.
+    ///
+    /// # Errors
+    /// When they can not be read.
+    pub(crate) async fn counts(&self, tenant: &Arc<Tenant>) -> Result<([u64; 7], u64), Failure> {
+        let shelf = self.0.shelf(tenant);
+        shelf.opened().await?;
+        let state = shelf.lock();
+        Ok((State::ALL.map(|s| state.jobs.count(s)), state.jobs.bytes()))
     }
 
     fn known<'a>(&self, epoch: u64, attempts_max: &'a dyn Fn(&RecipeName) -> u32) -> Known<'a> {

@@ -305,6 +305,19 @@ impl BatchSender {
         }
     }
 
+    /// Seals a durable batch and wants to hear no more of it than that its items are kept: the
+    /// events end then, without a summary.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub async fn detach(&mut self) -> Result<(), BatchError> {
+        self.detach_now()?;
+        match self.flush().await {
+            Err(BatchError::Ended) => Ok(()),
+            flushed => flushed,
+        }
+    }
+
     fn seal_now(&self, fin: bool) -> Result<(), BatchError> {
         let mut outbox = self.stream.outbox();
         match outbox.stage {

@@ -13,6 +13,8 @@ mod batch;
 mod cert;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/job.rs"]
+mod job;
 #[path = "cli/live.rs"]
 mod live;
 #[path = "cli/tenant.rs"]
@@ -117,6 +119,7 @@ fn config_check_names_what_is_wrong_and_where() {
         ("no credit for workers", "[workers]\ncredit_max = 0\n", "workers.credit_max"),
         ("more credit than there is", "[workers]\ncredit_max = 65537\n", "65536"),
         ("no line before workers", "[workers]\nqueue_per_tenant_max = 0\n", "queue_per_tenant_max"),
+        ("jobs on their way, none", "[jobs]\nin_flight_max = 0\n", "jobs.in_flight_max"),
         ("too many recipes", "[workers]\nrecipes_per_tenant_max = 4097\n", "4096"),
         ("a recipe for ever", "[workers]\nrecipe_ttl_ms = 2592000001\n", "workers.recipe_ttl_ms"),
         ("half of TLS", "[tls]\ncertificate = \"a.pem\"\n", "tls.key"),

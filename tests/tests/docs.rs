@@ -10,8 +10,14 @@ fn page(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-const PAGES: [&str; 5] =
-    ["best-practices.md", "troubleshooting.md", "http-api.md", "upstreams.md", "workers.md"];
+const PAGES: [&str; 6] = [
+    "best-practices.md",
+    "troubleshooting.md",
+    "http-api.md",
+    "jobs.md",
+    "upstreams.md",
+    "workers.md",
+];
 
 /// What stands in backquotes, and the lines of blocks of text.
 fn quoted(page: &str) -> Vec<String> {

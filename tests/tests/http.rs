@@ -8,6 +8,8 @@ mod batches;
 mod document;
 #[path = "http/events.rs"]
 mod events;
+#[path = "http/jobs.rs"]
+mod jobs;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/lists.rs"]

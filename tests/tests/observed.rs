@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tollgate_broker::{
     MetricsFormat,
-    tenancy::{Limit, Settings},
+    tenancy::{Limit, Quota, Settings},
 };
 use tollgate_client::Request;
 use tollgate_protocol::{Code, work::RecipeSpec};
@@ -123,6 +123,30 @@ async fn a_count_that_nothing_stands_behind_is_drift() {
     let held = acme.connection().expect("room");
     shows(&rig, "tollgate_quota_drift", 1.0).await;
     drop(held);
+    shows(&rig, "tollgate_quota_drift", 0.0).await;
+}
+
+#[tokio::test]
+async fn jobs_are_counted_and_what_they_hold_is_recounted() {
+    let (rig, stage) = Rig::staged(|config| config.tenancy.audit_interval_ms = 100).await;
+    let client = rig.client("acme").await;
+    let job = client.submit_bytes("gate", "held").await.expect("accepted");
+    stage.running(1).await;
+    shows(&rig, "tollgate_jobs{tenant=\"acme\",state=\"running\"}", 1.0).await;
+    let bytes = value(&page(&rig), "tollgate_jobs_bytes{tenant=\"acme\"}").expect("bytes");
+    assert!(bytes > 4.0, "{bytes}");
+    // A job stands behind what is counted: the same without one is drift.
+    let acme = rig.broker.tenants().get("acme").expect("the tenant");
+    let held = acme.permit(Quota::JobsQueued, 2).expect("room");
+    let stored = acme.permit(Quota::StorageBytes, 3).expect("room");
+    shows(&rig, "tollgate_quota_drift", 5.0).await;
+    drop((held, stored));
+    shows(&rig, "tollgate_quota_drift", 0.0).await;
+    stage.open(1);
+    assert!(job.result_within(tollgate_tests::SOON).await.expect("over").is_success());
+    shows(&rig, "tollgate_jobs{tenant=\"acme\",state=\"succeeded\"}", 1.0).await;
+    shows(&rig, "tollgate_jobs{tenant=\"acme\",state=\"running\"}", 0.0).await;
+    shows(&rig, "tollgate_jobs_ended_total{state=\"succeeded\"}", 1.0).await;
     shows(&rig, "tollgate_quota_drift", 0.0).await;
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tollgate_protocol::{PairsBuf, id::BatchId};
+use tollgate_protocol::{Code, PairsBuf, id::BatchId};
 
 use super::{
     Context, Entry, Handler, Mailbox, RunError,
@@ -238,6 +238,12 @@ impl Engine {
 }
 
 impl Failure {
+    /// What a batch is told whose jobs are not over when the broker stops.
+    pub(crate) fn jobs_go_on() -> Failure {
+        let message = "the broker is shutting down: jobs go on when it is back, attach to read on";
+        Failure { side_effect_free: false, ..Failure::new(Code::Draining, message) }
+    }
+
     /// What a job is told that was given up.
     pub(crate) fn job_cancelled() -> Failure {
         Ending::CANCELLED.stopped()

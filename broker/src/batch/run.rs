@@ -219,11 +219,6 @@ impl Run {
         self.terms.deadline
     }
 
-    /// Whether every item taken has had its result.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.is_idle_but_for_jobs() && self.jobs.is_empty()
-    }
-
     /// Whether every item taken has had its result, or is a job, or is to be one.
     pub(crate) fn is_idle_but_for_jobs(&self) -> bool {
         self.pending.is_empty()

@@ -4,6 +4,7 @@
 //! lately, never at all tenants.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant, SystemTime},
 };
@@ -14,10 +15,12 @@ use tollgate_certs::{Snapshot, validity};
 use super::{Drain, Services};
 use crate::{
     config,
+    jobs::State as JobState,
     metrics::{
         Format, Readings,
         readings::{
-            Pool, Quota as QuotaReading, Slots, Store as StoreReading, Tenant as TenantReading,
+            Jobs as JobsReading, Pool, Quota as QuotaReading, Slots, Store as StoreReading,
+            Tenant as TenantReading,
         },
     },
     store,
@@ -64,11 +67,37 @@ impl Services {
                 queued: pool.queued,
             },
             workers: self.workers.readings(),
+            jobs: self.jobs_by_tenant(),
+            jobs_ended: self.jobs_ended(),
             tenants: vec![("active", active as u64), ("suspended", suspended as u64)],
             by_tenant: self.by_tenant(),
             upstreams: self.upstreams.readings(),
             drift: self.tenants.drift(),
         }
+    }
+
+    /// Whoever has jobs is active: a label is theirs as long as there are any.
+    fn jobs_by_tenant(&self) -> Vec<JobsReading> {
+        let book = self.tenants.book();
+        let mut all: BTreeMap<Arc<str>, ([u64; 7], u64)> = BTreeMap::new();
+        for (tenant, counts, bytes) in self.jobs.by_tenant() {
+            let sum = all.entry(book.label_of(&tenant)).or_default();
+            sum.0.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+            sum.1 += bytes;
+        }
+        let reading = |(label, (counts, bytes)): (Arc<str>, ([u64; 7], u64))| {
+            let states = JobState::ALL.map(JobState::name).into_iter().zip(counts).collect();
+            let waits = [JobState::Queued, JobState::Retrying];
+            let waiting = waits.iter().map(|s| counts[usize::from(s.number())]).sum();
+            JobsReading { label, states, bytes, waiting }
+        };
+        all.into_iter().map(reading).collect()
+    }
+
+    fn jobs_ended(&self) -> Vec<(&'static str, u64)> {
+        let tallies = self.jobs.tallies();
+        let over = JobState::ALL.into_iter().filter(|state| state.is_over());
+        over.map(|state| (state.name(), tallies.count(state))).collect()
     }
 
     fn by_tenant(&self) -> Vec<TenantReading> {

@@ -165,6 +165,15 @@ impl Api {
         self.begin(request).await
     }
 
+    /// Sends a request whose answer is lines of JSON, for as long as it lasts.
+    pub(super) async fn lines(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Response, Error> {
+        self.begin(self.http.get(self.url(path)).query(query)).await
+    }
+
     /// Sends a request and looks at its status.
     async fn begin(&self, request: RequestBuilder) -> Result<Response, Error> {
         let response = request.send().await.map_err(|e| self.failed(&e))?;

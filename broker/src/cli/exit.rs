@@ -31,7 +31,7 @@ pub(super) enum Exit {
 pub(super) const HELP: &str = "\
 Exit codes:
   0  it worked
-  1  it failed, or an item of the batch did, or results of a batch were lost (| head)
+  1  it failed, or an item of the batch or the job did, or results of a batch were lost (| head)
   2  the command line, the configuration or a value in it is wrong, to us or to the broker
   4  the broker cannot be reached
   5  not authorised: a certificate or a token was refused, on one side or the other
@@ -45,6 +45,7 @@ Environment:
                                        As --addr, --certs and --server-name
   TOLLGATE_API, TOLLGATE_CA, TOLLGATE_TOKEN_FILE
                                        As --api, --ca and --token-file
+  TOLLGATE_TENANT                      As --tenant of `tollgate job`
   TOLLGATE_<SECTION>__<KEY>            A key of the configuration, such as
                                        TOLLGATE_LIMITS__FRAME_BYTES_MAX=4194304";
 

@@ -57,6 +57,10 @@ const fn row(method: &'static str, path: &'static str, who: Who) -> Row {
     Row { method, path, who, kind: Kind::Whole }
 }
 
+const fn stream(path: &'static str, who: Who) -> Row {
+    Row { method: "GET", path, who, kind: Kind::Stream }
+}
+
 /// Every route.
 pub(super) const ROWS: &[Row] = &[
     row("GET", "/health", Who::Anyone),
@@ -79,10 +83,22 @@ pub(super) const ROWS: &[Row] = &[
     row("GET", "/api/v1/tenants/{id}/usage", CLIENTS),
     row("GET", "/api/v1/tenants/{id}/stats", CLIENTS),
     Row { method: "POST", path: "/api/v1/tenants/{id}/batches", who: CLIENTS, kind: Kind::Stream },
+    row("GET", "/api/v1/tenants/{id}/jobs", CLIENTS),
+    row("GET", "/api/v1/tenants/{id}/jobs/stats", CLIENTS),
+    row("POST", "/api/v1/tenants/{id}/jobs/cancel", CLIENTS),
+    row("POST", "/api/v1/tenants/{id}/jobs/replay", CLIENTS),
+    row("POST", "/api/v1/tenants/{id}/jobs/purge", CLIENTS),
+    row("GET", "/api/v1/tenants/{id}/jobs/{job}", CLIENTS),
+    row("DELETE", "/api/v1/tenants/{id}/jobs/{job}", CLIENTS),
+    row("GET", "/api/v1/tenants/{id}/jobs/{job}/result", CLIENTS),
+    row("POST", "/api/v1/tenants/{id}/jobs/{job}/cancel", CLIENTS),
+    row("POST", "/api/v1/tenants/{id}/jobs/{job}/replay", CLIENTS),
+    stream("/api/v1/tenants/{id}/jobs/{job}/events", CLIENTS),
+    stream("/api/v1/tenants/{id}/batches/{batch}/events", CLIENTS),
     row("GET", "/api/v1/usage", Who::Operator),
     row("GET", "/api/v1/stats", Who::Operator),
     row("GET", "/api/v1/quota-profiles", Who::Operator),
-    Row { method: "GET", path: "/api/v1/events", who: Who::Operator, kind: Kind::Stream },
+    stream("/api/v1/events", Who::Operator),
     row("GET", "/api/v1/revocations", Who::Operator),
     row("POST", "/api/v1/revocations", Who::Operator),
     row("DELETE", "/api/v1/revocations/{id}", Who::Operator),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use tokio::runtime::Handle;
 
-use super::{auth::Tokens, config::Config, events::Streams};
+use super::{auth::Tokens, config::Config, events::Streams, jobs::Readers};
 use crate::{
     broker::Services,
     tenancy::{State, Tenant},
@@ -22,6 +22,8 @@ pub(super) struct Inner {
     pub tokens: Arc<Tokens>,
     /// Streams of events that are open.
     pub streams: Streams,
+    /// Who reads what becomes of jobs.
+    pub readers: Readers,
     /// The document that describes the API, as JSON.
     pub openapi: Bytes,
 }
@@ -40,8 +42,8 @@ impl Api {
         tokens: Arc<Tokens>,
         openapi: Bytes,
     ) -> Self {
-        let streams = Streams::default();
-        Api(Arc::new(Inner { services, engine, tokens, streams, openapi }))
+        let (streams, readers) = (Streams::default(), Readers::default());
+        Api(Arc::new(Inner { services, engine, tokens, streams, readers, openapi }))
     }
 
     /// The settings of the listener.

@@ -37,10 +37,11 @@ use crate::{
 };
 
 mod drive;
+mod ending;
 mod input;
 mod line;
-mod news;
-mod output;
+pub(super) mod news;
+pub(super) mod output;
 mod timers;
 
 use drive::{Drive, Opened};
@@ -68,8 +69,12 @@ struct Params {
     /// From 0 to 7, 7 first.
     #[param(minimum = 0, maximum = 7)]
     priority: Option<u8>,
-    /// `1`: the batch outlives this request. Refused: not available yet.
+    /// `1`: the batch outlives this request: every item becomes a job.
     durable: Option<String>,
+    /// `1`: the answer ends once every item is kept. Of durable batches.
+    detach: Option<String>,
+    /// The id of the batch, a UUID: that of a durable batch which is open goes on with it.
+    batch_id: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
@@ -88,7 +93,14 @@ enum BatchOrder {
 
 impl Params {
     fn open<'a>(&self, traceparent: Option<&'a str>) -> Answer<BatchOpen<'a>> {
-        let mut open = BatchOpen::new(BatchId::random());
+        let id = match self.batch_id.as_deref() {
+            None => BatchId::random(),
+            Some(id) => match uuid::Uuid::parse_str(id) {
+                Ok(id) => BatchId(id.into_bytes()),
+                Err(_) => return Err(Problem::validation("batch_id", "batch_id is not a UUID")),
+            },
+        };
+        let mut open = BatchOpen::new(id);
         open.traceparent = traceparent.filter(|t| t.len() <= limits::TRACEPARENT_BYTES_MAX);
         if let Some(BatchMode::FailFast) = self.mode {
             open.mode = Mode::FailFast;
@@ -107,12 +119,25 @@ impl Params {
             }
             asked => asked.unwrap_or(limits::PRIORITY_DEFAULT),
         };
-        open.durability = match self.durable.as_deref() {
-            None | Some("0" | "false") => Durability::Ephemeral,
-            Some("1" | "true") => Durability::Durable,
-            Some(_) => return Err(Problem::validation("durable", "must be 0 or 1")),
-        };
+        if flag("durable", self.durable.as_deref())? {
+            open.durability = Durability::Durable;
+        }
+        if self.detaches()? && open.durability != Durability::Durable {
+            return Err(Problem::validation("detach", "only a durable batch can be detached from"));
+        }
         Ok(open)
+    }
+
+    fn detaches(&self) -> Answer<bool> {
+        flag("detach", self.detach.as_deref())
+    }
+}
+
+fn flag(field: &str, value: Option<&str>) -> Answer<bool> {
+    match value {
+        None | Some("0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(_) => Err(Problem::validation(field, "must be 0 or 1")),
     }
 }
 
@@ -120,12 +145,16 @@ impl Params {
 ///
 /// Newline-delimited JSON both ways, streamed: results come while later items are still sent. A line
 /// in is an item, `{"recipe":"echo","payload":<any JSON>}`, with `payload_base64` instead for other
-/// bytes, and if wanted `id` (rising; numbered from 1 otherwise), `timeout_ms` and `metadata` (a
-/// string map). A line that is no such item is that item's result, with the number of the `line` in
+/// bytes, and if wanted `id` (rising; numbered from 1 otherwise), `timeout_ms`, `metadata` (a
+/// string map), `idempotency_key` and `not_before` (RFC 3339). An item with one of these two, of a
+/// recipe that takes long, or of a durable batch becomes a job, which is kept before `job_accepted`
+/// says so and goes on whoever hangs up. A line that is no such item is that item's result, with the number of the `line` in
 /// its details, and the others go on; only where the items before it have ids of their own, so that
-/// nobody can say which id it has, does it end the batch. Lines out are objects with one member: first `accepted`, then `progress`, `result`,
+/// nobody can say which id it has, does it end the batch. Lines out are objects with one member: first `accepted`, then `job_accepted`, `progress`, `result`,
 /// `throttled`, `notice` and, in silence, `alive`; last `summary`, or `error` when the batch failed
-/// as a whole. The end of the body seals the batch; who hangs up cancels it. Read while you write:
+/// as a whole. The end of the body seals the batch; who hangs up cancels what is no job. A durable batch is
+/// detached from instead: cut off before its end, it can be gone on with by its `batch_id` until
+/// the broker seals it (`jobs.seal_ttl_ms`). Read while you write:
 /// while results are not taken, nothing more is read.
 #[utoipa::path(post, path = "/api/v1/tenants/{id}/batches", tag = "batches",
     params(("id" = String, Path, description = "The tenant"), Params,
@@ -133,6 +162,8 @@ impl Params {
     request_body(content = String, content_type = "application/x-ndjson"),
     responses((status = 200, description = "The batch was opened: lines of JSON", body = String,
             content_type = "application/x-ndjson"),
+        (status = 409, description = "A batch of this id is open, or sealed", body = Document,
+            content_type = "application/problem+json"),
         (status = 429, description = "A rate is used up", body = Document,
             content_type = "application/problem+json")))]
 async fn run(
@@ -148,10 +179,6 @@ async fn run(
     expect_type(request.headers(), LINES[0], |t| LINES.contains(&t))?;
     let traceparent = text(request.headers(), "traceparent").map(str::to_owned);
     let open = params.open(traceparent.as_deref())?;
-    if open.durability == Durability::Durable {
-        let message = "durable batches are not available over HTTP yet";
-        return Err(Failure::new(Code::InvalidAction, message).detail("field", "durable").into());
-    }
     let services = &api.services;
     if *services.drain.borrow() != Drain::No {
         return Err(Problem::new(Code::Draining, "the broker is shutting down"));
@@ -159,12 +186,26 @@ async fn run(
     services.memory.admit_batch()?;
     let engine = services.engine.clone();
     let permit = engine.permit(&tenant)?;
-    let open_id = services.open_ids.enter(Holder::Tenant(tenant.index()), open.batch_id)?;
+    let durable = open.durability == Durability::Durable;
+    let open_id = services.open_ids.enter(Holder::Tenant(tenant.index()), open.batch_id);
+    // A durable batch may be opened again once its other stream is gone.
+    let open_id = open_id.map_err(|failure| Failure { retryable: durable, ..failure })?;
     services.tenants.book().seen(&tenant);
     let now = Instant::now();
     let line_bytes_max = api.config().line_bytes_max;
-    let (terms, accepted) = engine.grant(&open, Some(&tenant), line_bytes_max, now);
-    let run = Run::new(engine, terms, &open, now);
+    let (terms, mut accepted) = engine.grant(&open, Some(&tenant), line_bytes_max, now);
+    let mut run = Run::new(engine, terms, &open, now);
+    if durable {
+        let fail_fast = open.mode == Mode::FailFast;
+        match services.jobs.open_batch(&tenant, open.batch_id, fail_fast).await {
+            Ok(last_id) => accepted.last_id = last_id,
+            Err(failure) => {
+                run.fails();
+                return Err(failure.into());
+            }
+        }
+        run.resume_jobs(&tenant);
+    }
     let presented = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.as_ref());
     let expires = presented.map(Certificate::expires);
     let asks_first = request.headers().contains_key(header::EXPECT);
@@ -172,7 +213,8 @@ async fn run(
     let (body_in, lines_in) = mpsc::channel(CHUNKS_IN);
     let (chunks_out, mut body_out) = mpsc::channel(CHUNKS_OUT);
     let (permits, batch_id) = ((permit, open_id), open.batch_id);
-    let opened = Opened { tenant, run, permits, accepted, batch_id, expires };
+    let detaches = params.detaches()?;
+    let opened = Opened { tenant, run, permits, accepted, batch_id, detaches, expires };
     let drive = Drive::new(Arc::clone(services), opened, lines_in, chunks_out);
     // On the engine's runtime: this thread is for everyone's requests.
     api.engine.spawn(services.batches.track_future(drive.finish()));

@@ -54,6 +54,8 @@ pub struct Config {
     pub line_bytes_max: usize,
     /// Streams of events open at once.
     pub event_streams_max: usize,
+    /// Streams of what becomes of jobs open at once, of one tenant.
+    pub job_streams_max: usize,
 }
 
 /// A bearer token that is good for one tenant.
@@ -98,6 +100,7 @@ impl Default for Config {
             body_bytes_max: 1 << 20,
             line_bytes_max: 2 << 20,
             event_streams_max: 64,
+            job_streams_max: 64,
         }
     }
 }

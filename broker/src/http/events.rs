@@ -74,7 +74,7 @@ struct Params {
 /// A comment every 15 seconds shows that the stream lives. The kinds: `tenant_created`,
 /// `tenant_updated`, `tenant_suspended`, `tenant_activated`, `tenant_deleted`, `quota_warning`,
 /// `quota_critical`, `quota_normal`, `connection_opened`, `connection_closed`, `worker_joined`,
-/// `worker_left` (with `lost`, how many calls it had not answered), `upstream_failing`,
+/// `worker_left` (with `lost`, how many calls it had not answered), `job_dead`, `upstream_failing`,
 /// `upstream_recovered`, `revocation_added`, `revocation_removed`, `drift`, `draining`.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events",
     params(Params, ("last-event-id" = Option<String>, Header,

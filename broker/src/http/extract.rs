@@ -69,6 +69,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// A query as it stands: names may be there more than once.
+pub(super) struct Pairs(pub Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Pairs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        Query::from_request_parts(parts, state).await.map(|query| Pairs(query.0))
+    }
+}
+
 /// The part of a path that stands for one thing.
 pub(super) struct Named(pub String);
 
@@ -78,6 +89,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
         match axum::extract::Path::<String>::from_request_parts(parts, state).await {
             Ok(path) => Ok(Named(path.0)),
+            Err(_) => Err(Problem::validation("path", "the path is not UTF-8")),
+        }
+    }
+}
+
+/// Two parts of a path, each of which stands for one thing.
+pub(super) struct Both(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Both {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        type Two = axum::extract::Path<(String, String)>;
+        match Two::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path((one, other))) => Ok(Both(one, other)),
             Err(_) => Err(Problem::validation("path", "the path is not UTF-8")),
         }
     }

@@ -40,6 +40,7 @@ async fn serve(State(api): State<Api>) -> Response {
         (name = "tenants", description = "Who may use it, and how much"),
         (name = "quotas", description = "What is used of it"),
         (name = "batches", description = "Work"),
+        (name = "jobs", description = "Work that outlives its connection"),
         (name = "recipes", description = "What can be run"),
         (name = "workers", description = "Who runs it"),
         (name = "connections", description = "Who is connected"),

@@ -45,16 +45,19 @@ pub(super) fn after(cursor: Option<&str>) -> Answer<Option<String>> {
     }
 }
 
+/// The cursor of a page that begins after a key.
+pub(super) fn cursor(key: &str) -> String {
+    let mut bytes = vec![MARK];
+    bytes.extend_from_slice(key.as_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
 impl<T> Page<T> {
     /// A page of what was found: one thing more than `limit` says that there is another page.
     pub(super) fn of(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
-        let next_cursor = items.last().filter(|_| more).map(|last| {
-            let mut bytes = vec![MARK];
-            bytes.extend_from_slice(key(last).as_bytes());
-            URL_SAFE_NO_PAD.encode(bytes)
-        });
+        let next_cursor = items.last().filter(|_| more).map(|last| cursor(&key(last)));
         Page { items, next_cursor }
     }
 }

@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{
     access::{self, Kind, Row},
     api::Api,
-    batches, connections, events, guard, health, metrics, openapi,
+    batches, connections, events, guard, health, jobs, metrics, openapi,
     problem::{self, Problem},
     quotas, recipes, revocations, stats, swagger, tenants, usage, workers,
 };
@@ -33,6 +33,7 @@ pub(super) fn routes() -> (Router<Api>, OpenApi) {
         .merge(usage::routes())
         .merge(stats::routes())
         .merge(batches::routes())
+        .merge(jobs::routes())
         .merge(revocations::routes())
         .merge(events::routes())
         .merge(metrics::routes())

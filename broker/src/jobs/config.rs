@@ -41,3 +41,69 @@ impl Default for Config {
         }
     }
 }
+
+/// A setting that can not be honoured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("jobs.{key} = {found}: {why}")]
+pub struct BadSetting {
+    /// The key, without its section.
+    pub key: &'static str,
+    /// What it is set to.
+    pub found: u64,
+    /// What is allowed.
+    pub why: &'static str,
+}
+
+impl Config {
+    /// Finds the first setting that can not be honoured.
+    ///
+    /// # Errors
+    /// [`BadSetting`], naming the key and what is allowed.
+    pub fn check(&self) -> Result<(), BadSetting> {
+        const DAY_MS: u64 = 24 * 3_600_000;
+        let (in_flight, recent) = (self.in_flight_max as u64, self.recent_bytes_max as u64);
+        let bounds = [
+            (
+                "async_threshold_ms",
+                self.async_threshold_ms,
+                0..=DAY_MS,
+                "must be from 0 to 86400000",
+            ),
+            ("job_ttl_ms", self.job_ttl_ms, 1..=366 * DAY_MS, "must be from 1 to 31622400000"),
+            ("key_ttl_ms", self.key_ttl_ms, 0..=366 * DAY_MS, "must be from 0 to 31622400000"),
+            ("seal_ttl_ms", self.seal_ttl_ms, 1..=DAY_MS, "must be from 1 to 86400000"),
+            ("in_flight_max", in_flight, 1..=65_536, "must be from 1 to 65536"),
+            (
+                "in_flight_bytes_max",
+                self.in_flight_bytes_max,
+                1..=64 << 30,
+                "must be from 1 to 68719476736",
+            ),
+            (
+                "checkpoint_events",
+                self.checkpoint_events,
+                64..=1 << 20,
+                "must be from 64 to 1048576",
+            ),
+            ("recent_bytes_max", recent, 0..=64 << 30, "must be from 0 to 68719476736"),
+        ];
+        match bounds.into_iter().find(|(_, found, allowed, _)| !allowed.contains(found)) {
+            Some((key, found, _, why)) => Err(BadSetting { key, found, why }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_honoured_is_named() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let bad = Config { in_flight_max: 0, ..Config::default() }.check().expect_err("none");
+        assert_eq!(bad.to_string(), "jobs.in_flight_max = 0: must be from 1 to 65536");
+        let bad = Config { job_ttl_ms: u64::MAX, ..Config::default() }.check().expect_err("long");
+        assert_eq!(bad.key, "job_ttl_ms");
+    }
+}

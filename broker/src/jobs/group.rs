@@ -10,7 +10,7 @@ use super::{
     inbox::Inbox,
     record::{self, Beside},
     result,
-    shelf::{Answer, Command},
+    shelf::{Answer, Command, Permits},
 };
 use crate::{
     batch::Outcome,
@@ -19,7 +19,7 @@ use crate::{
         plant::{self, Bug},
     },
     store::Record,
-    tenancy::{BytesPermit, Permit},
+    tenancy::BytesPermit,
 };
 
 /// Events of a group at most; a commit may have twice as many records.
@@ -64,7 +64,7 @@ pub(super) struct Accept {
     pub inbox: Arc<Inbox>,
     pub item: u64,
     pub job: JobId,
-    pub permits: (Permit, Permit),
+    pub permits: Permits,
     /// Given back once the payload is kept.
     pub room: BytesPermit,
 }

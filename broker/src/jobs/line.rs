@@ -342,6 +342,8 @@ impl Line for BatchLine {
             return Err(failure);
         }
         let refused = |refusal: Refusal| Failure::quota(refusal);
+        // First, so that nobody finds a permit and neither its item nor a job.
+        let under_way = shelf.begins();
         let queued = shelf.tenant.permit(Quota::JobsQueued, 1).map_err(refused)?;
         let bytes = JOB_BYTES + new.payload.len() as u64;
         let storage = shelf.tenant.permit(Quota::StorageBytes, bytes).map_err(refused)?;
@@ -353,7 +355,7 @@ impl Line for BatchLine {
             [0; 16]
         };
         let (of, inbox) = (self.of, self.reader.inbox.clone());
-        let permits = (queued, storage);
+        let permits = (queued, storage, under_way);
         shelf.send(Command::Submit(Box::new(Submit { new, of, digest, inbox, permits })));
         Ok(())
     }

@@ -471,7 +471,14 @@ impl Owner {
             self.pages.learn([&event]);
             match then {
                 Then::Nothing => {}
-                Then::Opened(answer) => _ = answer.send(Ok(None)),
+                Then::Opened(answer) => {
+                    if answer.send(Ok(None)).is_err()
+                        && let Event::BatchOpened { batch, .. } = &event
+                    {
+                        // Whoever asked is gone: as if it had left.
+                        state.jobs.left(*batch, Some(shelf.clock.now_ms()));
+                    }
+                }
                 Then::Gate(gate) => _ = gate.send(()),
                 Then::Accept(accept) => {
                     let super::group::Accept { inbox, item, job, permits, room } = *accept;

@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Waker,
 };
 
@@ -33,6 +36,8 @@ pub(super) struct Shelf {
     state: Mutex<State>,
     commands: Mutex<VecDeque<Command>>,
     pub bell: Notify,
+    /// Items that were handed over and are not in the state yet.
+    under_way: Arc<AtomicUsize>,
     pub phase: watch::Sender<Phase>,
 }
 
@@ -136,7 +141,20 @@ pub(super) struct Submit {
     pub digest: [u8; 16],
     pub inbox: Arc<Inbox>,
     /// Its share of `jobs_queued`, and of `storage_bytes`.
-    pub permits: (Permit, Permit),
+    pub permits: Permits,
+}
+
+/// What an item holds until it is a job: of `jobs_queued`, of `storage_bytes`, and that it is under
+/// way.
+pub(super) type Permits = (Permit, Permit, UnderWay);
+
+/// An item is under way from being handed over to being in the state, or refused.
+pub(super) struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Shelf {
@@ -162,6 +180,7 @@ impl Shelf {
             state: Mutex::new(state),
             commands: Mutex::default(),
             bell: Notify::new(),
+            under_way: Arc::default(),
             phase: watch::Sender::new(Phase::Loading),
         }
     }
@@ -174,6 +193,17 @@ impl Shelf {
     pub(super) fn send(&self, command: Command) {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).push_back(command);
         self.bell.notify_one();
+    }
+
+    /// An item is about to be handed over.
+    pub(super) fn begins(&self) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(self.under_way.clone())
+    }
+
+    /// Whether what the tenant holds is what the state says, and nothing on its way there.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Open) && self.under_way.load(Ordering::SeqCst) == 0
     }
 
     /// What the owner was asked since the last time.

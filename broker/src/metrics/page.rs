@@ -71,6 +71,7 @@ impl Collector for Page {
         self.transport(&mut to)?;
         self.items(&mut to)?;
         self.workers(&mut to)?;
+        self.jobs(&mut to)?;
         self.tenants(&mut to)?;
         self.upstreams(&mut to)?;
         self.http(&mut to, series::HTTP_REQUESTS, series::HTTP_DURATION)?;
@@ -175,6 +176,21 @@ impl Page {
         to.counter(series::WORKER_REPORTS_DROPPED, w.reports_dropped)
     }
 
+    fn jobs(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let r = &self.readings;
+        let states = r.jobs.iter().flat_map(|jobs| {
+            let row = |(state, n): &(&'static str, u64)| {
+                ([("tenant", &*jobs.label), ("state", *state)], *n)
+            };
+            jobs.states.iter().map(row)
+        });
+        to.gauges(series::JOBS, states)?;
+        let bytes = r.jobs.iter().map(|jobs| ([("tenant", &*jobs.label)], jobs.bytes));
+        to.gauges(series::JOBS_BYTES, bytes)?;
+        let ended = r.jobs_ended.iter().map(|(state, n)| ([("state", *state)], *n));
+        to.counters(series::JOBS_ENDED, ended)
+    }
+
     fn tenants(&self, to: &mut Writer<'_>) -> fmt::Result {
         let r = &self.readings;
         to.gauges(series::TENANTS, r.tenants.iter().map(|(state, n)| ([("state", *state)], *n)))?;
@@ -260,7 +276,8 @@ impl Page {
         to.counter(series::COMPAT_MESSAGES, answered)?;
         let in_broker = (r.slots.waiting + r.pool.queued) as u64;
         let w = &r.workers;
-        to.gauge(series::COMPAT_QUEUE_DEPTH, in_broker + w.waiting + w.unserved)?;
+        let jobs: u64 = r.jobs.iter().map(|jobs| jobs.waiting).sum();
+        to.gauge(series::COMPAT_QUEUE_DEPTH, in_broker + w.waiting + w.unserved + jobs)?;
         to.gauge(series::COMPAT_WORKERS, w.platform + w.tenant)
     }
 }

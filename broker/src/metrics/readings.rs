@@ -24,6 +24,10 @@ pub(crate) struct Readings {
     pub slots: Slots,
     pub pool: Pool,
     pub workers: Workers,
+    /// The jobs of those tenants that have a label, and `other`.
+    pub jobs: Vec<Jobs>,
+    /// How many jobs ended in which state.
+    pub jobs_ended: Vec<(&'static str, u64)>,
     /// How many tenants there are in each state.
     pub tenants: Vec<(&'static str, u64)>,
     /// Those that have a label, and `other`.
@@ -84,6 +88,17 @@ pub(crate) struct Workers {
     pub late: u64,
     pub lost: u64,
     pub reports_dropped: u64,
+}
+
+/// The jobs of one tenant, or of all that have no label.
+#[derive(Debug, Clone)]
+pub(crate) struct Jobs {
+    pub label: Arc<str>,
+    /// How many in each state.
+    pub states: Vec<(&'static str, u64)>,
+    pub bytes: u64,
+    /// Those among them that wait.
+    pub waiting: u64,
 }
 
 /// One tenant, or all that have no label.

@@ -139,6 +139,12 @@ series! {
     WORKER_REPORTS_DROPPED = Counter "tollgate_worker_reports_dropped" [],
         "Reports of progress that came too soon after the one before";
 
+    JOBS = Gauge "tollgate_jobs" ["tenant", "state"],
+        "Jobs of a tenant, by state; those that are over as long as they are kept";
+    JOBS_BYTES = Gauge "tollgate_jobs_bytes" ["tenant"],
+        "Bytes that the jobs of a tenant take of its storage";
+    JOBS_ENDED = Counter "tollgate_jobs_ended" ["state"], "Jobs that were over, by how";
+
     TENANTS = Gauge "tollgate_tenants" ["state"], "Tenants by state";
     TENANT_ITEMS = Counter "tollgate_tenant_items" ["tenant", "outcome"],
         "Items of a tenant, by outcome";
@@ -184,7 +190,7 @@ series! {
     COMPAT_MESSAGES = Counter "messages_processed" [],
         "Items that were answered, well or not";
     COMPAT_QUEUE_DEPTH = Gauge "message_queue_depth" [],
-        "Items that wait for a slot, for a thread or for a worker";
+        "Items that wait for a slot, for a thread or for a worker, and jobs that wait";
     COMPAT_WORKERS = Gauge "active_workers_total" [],
         "Workers connected, of every scope";
 

@@ -55,6 +55,13 @@ fn readings() -> Readings {
             lost: 3,
             reports_dropped: 8,
         },
+        jobs: vec![readings::Jobs {
+            label: "acme".into(),
+            states: vec![("queued", 3), ("dead", 1)],
+            bytes: 1_024,
+            waiting: 3,
+        }],
+        jobs_ended: vec![("succeeded", 12)],
         tenants: vec![("active", 10), ("suspended", 11)],
         by_tenant: vec![tenant("acme"), tenant(OTHER)],
         upstreams: vec![upstream()],

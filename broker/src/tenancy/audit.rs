@@ -63,6 +63,9 @@ pub(crate) struct Found {
     pub mixed_batches: bool,
     /// Items that hold a slot.
     pub items_running: HashMap<u32, u64>,
+    /// What the jobs of a tenant hold of `jobs_queued` and `storage_bytes`: counted, and found at the
+    /// same moment. None where that changes just now; a tenant that is not here has no jobs.
+    pub jobs: HashMap<u32, Option<[(u64, u64); 2]>>,
     /// Connections and streams of gateways.
     pub gateways: HashMap<String, (u64, u64)>,
 }
@@ -124,6 +127,12 @@ impl Tenant {
             (Quota::Consumers, of(&all.consumers)),
         ] {
             check(quota.name(), self.count_of(quota).map_or(0, |c| c.now()), found);
+        }
+        let held = [Quota::JobsQueued, Quota::StorageBytes];
+        let none = || held.map(|quota| (self.count_of(quota).map_or(0, |c| c.now()), 0));
+        let jobs = all.jobs.get(&self.index).copied().unwrap_or_else(|| Some(none()));
+        for (quota, (counted, found)) in held.into_iter().zip(jobs.into_iter().flatten()) {
+            check(quota.name(), counted, found);
         }
         // What items hold ends with their batch at the latest.
         if batches == 0 && !all.mixed_batches {

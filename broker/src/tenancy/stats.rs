@@ -168,6 +168,11 @@ impl Book {
         self.of(tenant);
     }
 
+    /// The label of a tenant that is active: its own, or that of those that have none.
+    pub(crate) fn label_of(&self, tenant: &Arc<Tenant>) -> Arc<str> {
+        if self.of(tenant).labelled { tenant.id().as_str().into() } else { OTHER.into() }
+    }
+
     /// Adds what was counted of a tenant's items, and empties the lap. `now` may be some moments
     /// old.
     pub(crate) fn fold(&self, tenant: &Arc<Tenant>, lap: &mut Lap, now: Instant) {

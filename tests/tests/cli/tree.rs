@@ -12,7 +12,13 @@ const NO_DATA: &[&str] = &["demo", "serve", "completions"];
 /// Every other one, with arguments with which it works beside a broker that has the tenant acme,
 /// and a certificate of it in certs/acme.
 const DATA: &[(&str, &str)] = &[
-    ("batch run", "--recipe echo --payload x"),
+    ("batch run", "--recipe echo --payload x --durable"),
+    ("job list", "--tenant acme"),
+    ("job show", "{job} --tenant acme"),
+    ("job watch", "{job} --tenant acme"),
+    ("job cancel", "--all --yes --tenant acme"),
+    ("job replay", "--state dead,failed --yes --tenant acme"),
+    ("job purge", "{job} --tenant acme"),
     ("recipe list", ""),
     ("recipe show", "echo"),
     ("tenant create", "globex"),
@@ -96,10 +102,10 @@ fn completions_know_every_command() {
 fn every_command_that_prints_data_prints_json() {
     let served = Served::start(&[]);
     let acme = served.issue(&["--tenant", "acme"]);
-    let mut revocation = String::new();
+    let (mut revocation, mut job) = (String::new(), String::new());
     for (command, args) in DATA {
         let args = args.replace("{addr}", &served.addr.to_string());
-        let args = args.replace("{revocation}", &revocation);
+        let args = args.replace("{revocation}", &revocation).replace("{job}", &job);
         let words = command.split(' ').chain(args.split_whitespace());
         let words: Vec<&str> = words.chain(["--output", "json"]).collect();
         let ran = served.run(&acme, &words).ends_with(exit::OK);
@@ -108,6 +114,9 @@ fn every_command_that_prints_data_prints_json() {
         let documents: Result<Vec<serde_json::Value>, _> = documents.into_iter().collect();
         let documents = documents.unwrap_or_else(|e| panic!("{command}: {e}: {}", ran.stdout));
         assert!(!documents.is_empty(), "{command} printed nothing");
+        if *command == "job list" {
+            job = documents[0]["items"][0]["id"].as_str().expect("a job").to_owned();
+        }
         if *command == "revocation add" {
             let id = &documents[0]["id"];
             revocation = id.as_str().map_or_else(|| id.to_string(), str::to_owned);

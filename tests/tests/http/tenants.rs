@@ -7,7 +7,7 @@ use tollgate_tests::{Rig, eventually};
 use super::{Answered, Http};
 
 impl Http {
-    async fn post(&self, path: &str, body: Value) -> Answered {
+    pub(super) async fn post(&self, path: &str, body: Value) -> Answered {
         self.send(Method::POST, path, Some(body)).await
     }
 

@@ -174,3 +174,74 @@ pub(in crate::cli) fn id(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// The states of jobs, as the API names them.
+pub(in crate::cli) const JOB_STATES: [&str; 7] =
+    ["queued", "running", "retrying", "succeeded", "failed", "cancelled", "dead"];
+
+/// A job.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Job {
+    pub id: String,
+    pub batch_id: String,
+    pub item_id: u64,
+    pub recipe: String,
+    pub state: String,
+    pub priority: u8,
+    pub attempts: u32,
+    pub attempts_max: u32,
+    pub payload_bytes: u64,
+    pub result_bytes: u64,
+    pub created_at: String,
+    pub started_at: Option<String>,
+    pub due_at: Option<String>,
+    pub ended_at: Option<String>,
+    pub expires_at: Option<String>,
+    pub code: Option<String>,
+    pub progress: Option<JobProgress>,
+    pub idempotency_key: Option<String>,
+    #[serde(default)]
+    pub errors: Vec<JobError>,
+}
+
+/// How far a job is.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct JobProgress {
+    pub done: u64,
+    pub total: u64,
+    #[serde(default)]
+    pub message: String,
+}
+
+impl JobProgress {
+    /// So much of so much.
+    pub fn so_far(&self) -> String {
+        if self.total == 0 {
+            self.done.to_string()
+        } else {
+            format!("{}/{}", self.done, self.total)
+        }
+    }
+}
+
+/// What an attempt of a job failed with.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct JobError {
+    pub attempt: u32,
+    pub at: String,
+    pub code: String,
+    pub message: String,
+}
+
+/// How many jobs a tenant has.
+#[derive(Debug, Default, Deserialize)]
+pub(in crate::cli) struct JobStats {
+    pub queued: u64,
+    pub running: u64,
+    pub retrying: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    pub dead: u64,
+    pub bytes: u64,
+}

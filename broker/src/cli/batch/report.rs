@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use tollgate_client::{
-    Code, Ended, Failure, ItemResult, Notice, NoticeKind, Progress, Summary, Throttled,
+    Code, Ended, Failure, ItemResult, JobAccepted, Notice, NoticeKind, Progress, Summary, Throttled,
 };
 
 use self::json::{Line, SummaryLine, ended, ms};
@@ -38,10 +38,14 @@ pub(super) struct Report {
     failed: BTreeMap<String, u64>,
     summary: Option<Summary>,
     took: Duration,
+    /// The batch that is not waited for, and how many of its items are kept.
+    detached: Option<String>,
+    kept: u64,
 }
 
 impl Report {
-    pub(super) fn new(output: Output) -> Report {
+    /// With the id of the batch if it is detached from.
+    pub(super) fn new(output: Output, detached: Option<String>) -> Report {
         let bar = output::watched().then(|| {
             let bar = ProgressBar::new(0);
             let style = "{spinner} {wide_bar} {pos}/{len} {msg}";
@@ -60,6 +64,8 @@ impl Report {
             failed: BTreeMap::new(),
             summary: None,
             took: Duration::ZERO,
+            detached,
+            kept: 0,
         }
     }
 
@@ -85,6 +91,15 @@ impl Report {
                 error: Some(json!({ "message": why.message, "retryable": false })),
                 ..Line::new(id, source)
             }),
+        }
+    }
+
+    /// An item became a job.
+    pub(super) fn job(&mut self, job: &JobAccepted) {
+        self.kept += 1;
+        if self.detached.is_some() {
+            self.sources.remove(&job.id);
+            self.bar.iter().for_each(|bar| bar.inc(1));
         }
     }
 
@@ -164,6 +179,18 @@ impl Report {
     pub(super) fn finish(self) -> io::Result<Exit> {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if let Some(id) = self.detached.as_ref().filter(|_| self.summary.is_none()) {
+            let kept = format::count(self.kept, "item");
+            match self.output {
+                Output::Table => output::line(format_args!("{id}"))?,
+                Output::Json => output::json_line(&json!({
+                    "event": "detached", "batch_id": id, "kept": self.kept, "failed": &self.failed,
+                }))?,
+            }
+            output::note(format_args!("{kept} kept; tollgate job list --batch {id} shows them"));
+            let whole = self.failed.is_empty() && self.sources.is_empty();
+            return Ok(if whole { Exit::Ok } else { Exit::Failure });
         }
         match self.output {
             Output::Table => self.finish_for_people(),

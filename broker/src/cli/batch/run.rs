@@ -63,6 +63,13 @@ struct Terms {
     /// In which order results come
     #[arg(long, value_enum, default_value_t)]
     order: OrderArg,
+    /// Keep every item before it is acknowledged, and run it whoever goes away: each becomes a job.
+    /// A lost connection, even a restarted broker, is waited for
+    #[arg(long)]
+    durable: bool,
+    /// With --durable: end once everything is kept; `tollgate job list --batch ID` shows the rest
+    #[arg(long, requires = "durable")]
+    detach: bool,
     /// Start nothing more once an item has failed
     #[arg(long)]
     fail_fast: bool,
@@ -86,6 +93,7 @@ Examples (with TOLLGATE_CERTS=certs/acme):
   tollgate batch run --recipe csv.profile --file data/*.csv
   tollgate batch run --recipe echo --input lines.txt --order submission
   tail -f orders.jsonl | tollgate batch run --recipe echo --input -
+  tollgate batch run --recipe delay --payload 60000 --durable --detach
   tollgate batch run --recipe json.validate --schema quake.schema.json \\
       --input earthquakes.json --field /features --output json | jq -c 'select(.code != \"OK\")'
 
@@ -121,7 +129,8 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
         let items = Items::open(sources, args.schema.as_deref()).await?;
         let client = args.connect.client().await?;
         let batch = args.terms.apply(client.batch()).open().await?;
-        let report = RefCell::new(Report::new(output));
+        let id = batch.id().to_string();
+        let report = RefCell::new(Report::new(output, args.terms.detach.then_some(id)));
         let (sender, events) = batch.split();
         let ends = Ends::default();
         let interrupted = interrupted(ends.clone());
@@ -221,7 +230,10 @@ async fn feed(
     if !ends.pending.is_cancelled() {
         // What was sent before the input failed is still reported; what is wrong with the batch
         // the events say.
-        let _ = sender.seal().await;
+        let _ = match args.terms.detach {
+            true => sender.detach().await,
+            false => sender.seal().await,
+        };
     }
     tokio::select! {
         // The events say what comes of it.
@@ -250,6 +262,7 @@ async fn watch(
         let Some(event) = event else { return Ok(()) };
         let mut report = report.borrow_mut();
         match event? {
+            Event::JobAccepted(job) => report.job(&job),
             Event::Progress(progress) => report.progress(&progress),
             Event::Result(result) => report.result(&result)?,
             Event::Throttled(throttled) => report.throttled(&throttled)?,
@@ -266,6 +279,9 @@ impl Terms {
             OrderArg::Completion => Order::Completion,
             OrderArg::Submission => Order::Submission,
         });
+        if self.durable {
+            batch = batch.durable();
+        }
         if self.fail_fast {
             batch = batch.mode(Mode::FailFast);
         }

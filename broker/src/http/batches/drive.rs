@@ -28,11 +28,11 @@ use super::{
     input::{Lines, Piece},
     line::{self, Item, Line},
     news::{News, changed, drain_changed, expiring},
-    output::{FLUSH_BYTES, FULL_BYTES, Output},
+    output::{FLUSH_BYTES, Output},
     timers::Times,
 };
 use crate::{
-    batch::{Ending, Failure, HANDFUL, Halt, Lane, OpenId, Run, Sink, TURN, Turn, Unheard, Whose},
+    batch::{Ending, Failure, HANDFUL, Halt, Lane, OpenId, Run, Sink, TURN, Turn, Whose},
     broker::{Drain, Services},
     tenancy::{Changes, Kind, PaceTicket, Permit, Stop, Tenant},
 };
@@ -45,23 +45,27 @@ pub(super) struct Opened {
     pub permits: (Permit, OpenId),
     pub accepted: Accepted<'static>,
     pub batch_id: BatchId,
+    /// Whether the client wants to hear no more once everything is kept.
+    pub detaches: bool,
     /// When the certificate that the client came with expires.
     pub expires: Option<SystemTime>,
 }
 
 /// How a batch is over.
-enum Over {
+pub(super) enum Over {
     /// Every item read has its result: a summary follows.
     Ended(Ended),
     /// The batch failed as a whole: an error follows.
     Failed(Failure),
     /// Nobody reads the results.
     ReaderGone,
+    /// Everything is kept, and that is all that the client wants to know.
+    Detached,
 }
 
 /// What the body can still bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
+pub(super) enum Input {
     /// Items.
     Open,
     /// Nothing that is wanted.
@@ -69,14 +73,14 @@ enum Input {
 }
 
 /// What stands at the front of the body.
-enum Ahead {
+pub(super) enum Ahead {
     Item(Item),
     Bad(u64, Failure),
     Fatal(Failure),
 }
 
 /// A wait for a rate.
-struct Pace {
+pub(super) struct Pace {
     ticket: PaceTicket,
     since: Instant,
 }
@@ -87,10 +91,10 @@ pub(super) struct Drive {
     pub(super) tenant: Arc<Tenant>,
     pub(super) run: Run,
     permits: (Permit, OpenId),
-    body: mpsc::Receiver<Piece>,
+    pub(super) body: mpsc::Receiver<Piece>,
     lines: Lines,
     /// Lines that were read and not taken yet: a handful at most.
-    ahead: VecDeque<Ahead>,
+    pub(super) ahead: VecDeque<Ahead>,
     /// Lines read, and the largest id among them.
     number: u64,
     last_id: Option<u64>,
@@ -99,14 +103,18 @@ pub(super) struct Drive {
     pub(super) output: Output,
     results: PollSender<axum::body::Bytes>,
     gone: Pin<Box<dyn Future<Output = ()> + Send>>,
-    input: Input,
-    sealed: bool,
+    pub(super) input: Input,
+    pub(super) sealed: bool,
+    batch_id: BatchId,
+    detaches: bool,
+    /// Set once nothing is owed to the client but that its items are kept.
+    pub(super) detached: bool,
     /// Set while the next item waits for room.
-    full: bool,
+    pub(super) full: bool,
     /// Set while it waits for a rate.
-    pace: Option<Pace>,
-    prepaid: usize,
-    failed: Option<Failure>,
+    pub(super) pace: Option<Pace>,
+    pub(super) prepaid: usize,
+    pub(super) failed: Option<Failure>,
     turn: Turn,
     arrived: Instant,
     /// Until when results wait for the tenant's outgoing rate.
@@ -130,7 +138,7 @@ impl Drive {
         body: mpsc::Receiver<Piece>,
         results: mpsc::Sender<axum::body::Bytes>,
     ) -> Self {
-        let Opened { tenant, run, permits, accepted, batch_id, expires } = opened;
+        let Opened { tenant, run, permits, accepted, batch_id, detaches, expires } = opened;
         let ahead = Duration::from_millis(services.config.limits.expiry_notice_ms);
         let now = Instant::now();
         let turn = Turn::new(&services.engine.turns, tenant.index(), tenant.weight());
@@ -153,6 +161,9 @@ impl Drive {
             gone: Box::pin(async move { closed.closed().await }),
             input: Input::Open,
             sealed: false,
+            batch_id,
+            detaches,
+            detached: false,
             full: false,
             pace: None,
             prepaid: 0,
@@ -181,18 +192,19 @@ impl Drive {
         }
         let span = self.run.span().clone();
         let over = poll_fn(|cx| self.poll(cx)).instrument(span).await;
-        let Drive { run, mut output, mut results, permits, .. } = self;
+        let Drive { run, mut output, mut results, permits, batch_id, .. } = self;
         // What it held is given back before its id: nothing is held for a batch that is not open.
         match &over {
             Over::Ended(ended) => output.summary(&run.summary(*ended)),
             Over::Failed(_) => run.fails(),
-            Over::ReaderGone => drop(run),
+            Over::Detached | Over::ReaderGone => drop(run),
         }
         // And before the last line, so that a client at its limit can open the next one at once.
         drop(permits);
         match over {
             Over::Ended(_) => {}
             Over::Failed(failure) => output.error(&failure),
+            Over::Detached => output.detached(batch_id),
             Over::ReaderGone => return,
         }
         let room = poll_fn(|cx| results.poll_reserve(cx)).await;
@@ -228,39 +240,6 @@ impl Drive {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Whether everything has been said but the last line, and what waits is paid for.
-    fn over(&mut self) -> Option<Over> {
-        let ends = self.sealed || self.run.ending().is_some() || self.failed.is_some();
-        if !ends || !self.run.is_idle() || self.output.len() > FULL_BYTES || !self.pay() {
-            return None;
-        }
-        if let Some(failure) = self.failed.take() {
-            return Some(Over::Failed(failure));
-        }
-        Some(Over::Ended(self.run.ending().unwrap_or(Ended::Sealed)))
-    }
-
-    /// The batch failed as a whole: what runs is stopped.
-    pub(super) fn fail(&mut self, failure: Failure) {
-        self.run.cancel_all(Ending::FAILED, &mut Unheard);
-        let side_effect_free = failure.side_effect_free && !self.run.has_started();
-        // The first failure is the batch's.
-        self.failed.get_or_insert(Failure { side_effect_free, ..failure });
-        self.close_input();
-    }
-
-    pub(super) fn cancel(&mut self, ending: Ending) {
-        self.run.cancel_all(ending, &mut self.output);
-        self.close_input();
-    }
-
-    fn close_input(&mut self) {
-        (self.full, self.pace, self.prepaid) = (false, None, 0);
-        self.input = Input::Closed;
-        self.ahead.clear();
-        self.body.close();
     }
 
     /// Whether the body is not read now, though it could bring something.
@@ -396,6 +375,8 @@ impl Drive {
         match self.ahead.pop_front() {
             None if self.lines.has_ended() && !self.sealed => {
                 self.sealed = true;
+                self.run.seal_jobs();
+                self.detached = self.detaches;
                 self.input = Input::Closed;
                 1
             }
@@ -459,7 +440,11 @@ impl Drive {
                 self.bound_line();
             }
             Some(Piece::End) => self.lines.end(),
-            // The client hung up in the middle of its body.
+            // The client hung up in the middle of its body. It may come back to a durable batch.
+            None if self.run.is_durable() => {
+                self.detached = true;
+                self.close_input();
+            }
             None => self.cancel(Ending::CUT),
         }
         true
@@ -497,7 +482,7 @@ impl Drive {
     }
 
     /// Charges what the results weigh to the tenant. False while they have to wait.
-    fn pay(&mut self) -> bool {
+    pub(super) fn pay(&mut self) -> bool {
         if self.output.unpaid == 0 {
             return true;
         }
@@ -509,11 +494,6 @@ impl Drive {
         self.output.unpaid -= paid;
         self.unpaid_until = stop.map(|s| now + until_paid(s.kind));
         self.output.unpaid == 0
-    }
-
-    fn reader_left(&mut self) -> Over {
-        self.run.cancel_all(Ending::CANCELLED, &mut Unheard);
-        Over::ReaderGone
     }
 
     /// Tells the newest progress of what runs, not too often.
@@ -530,6 +510,7 @@ impl Drive {
 
     fn take_failed_fast(&mut self) {
         if self.run.ending() == Some(Ended::FailFast) && self.input == Input::Open {
+            self.run.seal_jobs();
             self.close_input();
         }
     }

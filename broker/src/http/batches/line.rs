@@ -17,6 +17,8 @@ pub(super) struct Item {
     recipe: String,
     timeout_ms: Option<u64>,
     idempotency_key: Option<String>,
+    /// Unix milliseconds.
+    not_before: Option<u64>,
     metadata: PairsBuf,
     payload: Vec<u8>,
 }
@@ -26,6 +28,7 @@ impl Item {
         Request {
             timeout_ms: self.timeout_ms,
             idempotency_key: self.idempotency_key.as_deref(),
+            not_before_unix_ms: self.not_before,
             metadata: self.metadata.as_pairs(),
             ..Request::new(self.id, &self.recipe, &self.payload)
         }
@@ -52,6 +55,7 @@ struct Keys<'a> {
     payload_base64: Option<String>,
     timeout_ms: Option<u64>,
     idempotency_key: Option<String>,
+    not_before: Option<String>,
     metadata: Option<BTreeMap<String, String>>,
 }
 
@@ -137,8 +141,10 @@ impl Keys<'_> {
         if let Some(key) = &self.idempotency_key {
             bounded("idempotency_key", key, limits::IDEMPOTENCY_KEY_BYTES_MAX)?;
         }
+        let not_before = self.not_before.as_deref().map(moment).transpose()?;
         Ok(Item {
             id,
+            not_before,
             recipe: self.recipe,
             timeout_ms: self.timeout_ms,
             idempotency_key: self.idempotency_key,
@@ -146,6 +152,15 @@ impl Keys<'_> {
             payload,
         })
     }
+}
+
+/// The Unix milliseconds of a moment; what lies before them is now.
+fn moment(text: &str) -> Result<u64, Failure> {
+    let at: jiff::Timestamp = text.parse().map_err(|_| {
+        let message = "not_before: a moment of RFC 3339, such as 2030-01-01T08:00:00Z";
+        Failure::validation("not_before", message)
+    })?;
+    Ok(u64::try_from(at.as_millisecond()).unwrap_or(0))
 }
 
 fn bounded(field: &str, text: &str, max: usize) -> Result<(), Failure> {
@@ -176,6 +191,9 @@ mod tests {
             panic!("it is good")
         };
         assert_eq!((item.request().id, item.request().payload), (3, &[0, 255][..]));
+        let text = r#"{"recipe":"echo","not_before":"2023-11-14T23:13:20.5+01:00"}"#;
+        let Line::Item(item) = line(text) else { panic!("it is good") };
+        assert_eq!(item.request().not_before_unix_ms, Some(1_700_000_000_500));
     }
 
     #[test]
@@ -188,6 +206,8 @@ mod tests {
             (r#"{"recipe":"echo","payload_base64":"?"}"#, 3, "payload_base64"),
             (r#"{"recipe":"echo","metadata":{"a":1}}"#, 3, "metadata.a"),
             (r#"{"recipe":"echo","timeout_ms":-1}"#, 3, "timeout_ms"),
+            (r#"{"recipe":"echo","not_before":"soon"}"#, 3, "not_before"),
+            (r#"{"recipe":"echo","not_before":7}"#, 3, "not_before"),
         ] {
             let Line::Bad(found, failure) = line(text) else { panic!("{text}") };
             assert_eq!(found, id, "{text}");

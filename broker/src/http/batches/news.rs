@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Resolves when there is news, and gives back what tells of the next.
-pub(super) type News<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(in crate::http) type News<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Drive {
     /// Does what the broker and the tenant's operator ask for. True if anything was said.
@@ -67,7 +67,9 @@ impl Drive {
 }
 
 /// Resolves when the broker is further on its way out.
-pub(super) async fn drain_changed(mut drain: watch::Receiver<Drain>) -> watch::Receiver<Drain> {
+pub(in crate::http) async fn drain_changed(
+    mut drain: watch::Receiver<Drain>,
+) -> watch::Receiver<Drain> {
     if drain.changed().await.is_err() {
         // The broker is gone, and this with it.
         future::pending::<()>().await;
@@ -76,7 +78,7 @@ pub(super) async fn drain_changed(mut drain: watch::Receiver<Drain>) -> watch::R
 }
 
 /// Resolves when a certificate that expires then is about to, so long ahead; never without one.
-pub(super) async fn expiring(expires: Option<SystemTime>, ahead: Duration) -> SystemTime {
+pub(in crate::http) async fn expiring(expires: Option<SystemTime>, ahead: Duration) -> SystemTime {
     /// Wall time is looked at again now and then: clocks are set.
     const LOOK_EVERY: Duration = Duration::from_secs(600);
     let Some(expires) = expires else { return future::pending().await };
@@ -90,7 +92,7 @@ pub(super) async fn expiring(expires: Option<SystemTime>, ahead: Duration) -> Sy
 }
 
 /// Resolves when a tenant changed.
-pub(super) async fn changed(mut changes: Changes) -> Changes {
+pub(in crate::http) async fn changed(mut changes: Changes) -> Changes {
     changes.changed().await;
     changes
 }

@@ -15,6 +15,7 @@ use tollgate_protocol::{
     batch::{self as wire, Ended, Number, Summary},
     id::BatchId,
 };
+use utoipa::ToSchema;
 
 use super::super::{
     problem::{pairs, scope, whole_ms},
@@ -26,13 +27,13 @@ use crate::{
 };
 
 /// A chunk is handed on once it holds this much, even while more is to come.
-pub(super) const FLUSH_BYTES: usize = 32 << 10;
+pub(in crate::http) const FLUSH_BYTES: usize = 32 << 10;
 /// While this much waits, nothing new is read.
 pub(super) const FULL_BYTES: usize = 128 << 10;
 
 /// Lines on their way out.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(in crate::http) struct Output {
     buf: Vec<u8>,
     /// Result payload bytes not yet charged to the tenant.
     pub unpaid: u64,
@@ -49,12 +50,26 @@ enum Line<'a> {
     Throttled(Throttled),
     Notice(Notice<'a>),
     Alive(Alive),
+    Gap(Gap),
+    Detached(Detached),
     Summary(Counts),
     Error(Problem<'a>),
 }
 
 #[derive(Serialize)]
 struct Alive {}
+
+/// The numbers of another epoch mean nothing any more: all that is kept follows.
+#[derive(Serialize)]
+struct Gap {
+    epoch: u64,
+}
+
+/// Everything is kept, and the client wants to hear no more.
+#[derive(Serialize)]
+struct Detached {
+    batch_id: String,
+}
 
 #[derive(Serialize)]
 struct Granted {
@@ -64,6 +79,9 @@ struct Granted {
     line_bytes_max: u32,
     payload_bytes_max: u64,
     deadline_ms: Option<u64>,
+    /// Of a durable batch that is gone on with: the last item that it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_id: Option<u64>,
 }
 
 /// An item became a job, which is kept.
@@ -77,10 +95,13 @@ struct Job {
 }
 
 /// A place among durable outcomes; nothing for what is not one.
-#[derive(Serialize, Default)]
+#[derive(Serialize, Default, ToSchema)]
+#[schema(as = JobPlace)]
 struct Place {
+    /// Which numbering: another one means that numbers were lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<u64>,
+    /// Its number: what follows it is what comes `after=epoch.sequence`.
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence: Option<u64>,
 }
@@ -92,22 +113,36 @@ impl From<Number> for Place {
     }
 }
 
-#[derive(Serialize)]
-struct Outcome<'a> {
+/// How an item ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ItemResult)]
+pub(in crate::http) struct Outcome<'a> {
+    /// The item's id in its batch.
     id: u64,
+    /// As the status of an HTTP answer.
     status: u16,
+    /// How it ended, by name.
     code: &'static str,
+    /// How often it was tried.
     attempts: u32,
+    /// How long it waited.
     queued_us: u64,
+    /// How long it ran.
     duration_us: u64,
     #[serde(flatten)]
     number: Place,
+    /// What its recipe said beside the payload.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>, required = false)]
     metadata: BTreeMap<&'a str, &'a str>,
+    /// The payload of a success, when it is JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     payload: Option<&'a RawValue>,
+    /// The payload of a success, when it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
+    /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Error<'a>>,
 }
@@ -120,25 +155,39 @@ struct Problem<'a> {
     error: Error<'a>,
 }
 
-#[derive(Serialize)]
+/// Why an item failed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ItemError)]
 struct Error<'a> {
+    /// For people.
     message: &'a str,
+    /// Whether the same item may succeed later.
     retryable: bool,
+    /// Whether nothing happened.
     side_effect_free: bool,
+    /// After how many milliseconds trying again makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    /// The recipe's own code.
     #[serde(skip_serializing_if = "Option::is_none")]
     app_code: Option<&'a str>,
     #[serde(flatten)]
     quota: Option<Refused>,
+    /// More, for programs.
     details: BTreeMap<String, String>,
 }
 
-#[derive(Serialize)]
+/// Which quota refused it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ItemRefused)]
 struct Refused {
+    /// Its name.
     quota: &'static str,
+    /// Whose it is.
     scope: &'static str,
+    /// What is used of it.
     current: u64,
+    /// What it allows.
     limit: u64,
 }
 
@@ -198,20 +247,22 @@ struct Counts {
     bytes_in: u64,
     bytes_out: u64,
     throttled_us: u64,
+    #[serde(flatten)]
+    number: Place,
 }
 
 impl Output {
     /// Bytes that wait to be handed on.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::http) fn len(&self) -> usize {
         self.buf.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http) fn is_empty(&self) -> bool {
         self.buf.is_empty()
     }
 
     /// Everything that waits, as one chunk.
-    pub(super) fn take(&mut self) -> Bytes {
+    pub(in crate::http) fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.buf).into()
     }
 
@@ -228,6 +279,7 @@ impl Output {
             line_bytes_max: a.frame_bytes_max,
             payload_bytes_max: a.payload_bytes_max,
             deadline_ms: a.deadline_ms,
+            last_id: a.last_id,
         }));
     }
 
@@ -241,20 +293,29 @@ impl Output {
         }));
     }
 
-    pub(super) fn notice(&mut self, kind: &'static str, at: SystemTime, message: &str) {
+    pub(in crate::http) fn notice(&mut self, kind: &'static str, at: SystemTime, message: &str) {
         self.line(&Line::Notice(Notice { kind, at: rfc3339(at), message }));
     }
 
-    pub(super) fn alive(&mut self) {
+    /// Numbers begin again.
+    pub(in crate::http) fn gap(&mut self, epoch: u64) {
+        self.line(&Line::Gap(Gap { epoch }));
+    }
+
+    pub(super) fn detached(&mut self, batch_id: BatchId) {
+        self.line(&Line::Detached(Detached { batch_id: batch_id.to_string() }));
+    }
+
+    pub(in crate::http) fn alive(&mut self) {
         self.line(&Line::Alive(Alive {}));
     }
 
-    pub(super) fn error(&mut self, f: &Failure) {
+    pub(in crate::http) fn error(&mut self, f: &Failure) {
         let (status, code) = (f.code.status(), f.code.name());
         self.line(&Line::Error(Problem { status, code, error: f.into() }));
     }
 
-    pub(super) fn summary(&mut self, s: &Summary<'_>) {
+    pub(in crate::http) fn summary(&mut self, s: &Summary<'_>) {
         let name = |code: u16| match Code::from_number(code) {
             Some(code) => Cow::Borrowed(code.name()),
             None => Cow::Owned(code.to_string()),
@@ -269,6 +330,7 @@ impl Output {
             bytes_in: s.bytes_in,
             bytes_out: s.bytes_out,
             throttled_us: s.throttled_us,
+            number: s.number.into(),
         }));
     }
 }
@@ -285,40 +347,56 @@ fn ended(ended: Ended) -> &'static str {
     }
 }
 
+/// Makes the line of a result, and hands it to `write`.
+fn told<R>(
+    head: &Head<'_>,
+    outcome: Result<&Reply, &Failure>,
+    write: impl FnOnce(Outcome<'_>) -> R,
+) -> R {
+    let mut line = Outcome {
+        id: head.id,
+        status: 200,
+        code: Code::Ok.name(),
+        attempts: head.attempts,
+        queued_us: us(head.queued),
+        duration_us: us(head.duration),
+        number: head.number.into(),
+        metadata: BTreeMap::new(),
+        payload: None,
+        payload_base64: None,
+        error: None,
+    };
+    match outcome {
+        Ok(reply) => {
+            let pairs: Pairs<'_> = reply.pairs().as_pairs();
+            line.metadata = pairs.iter().collect();
+            let payload = on_one_line(reply.payload());
+            line.payload = payload.as_deref().and_then(|p| serde_json::from_slice(p).ok());
+            if line.payload.is_none() {
+                line.payload_base64 = Some(STANDARD.encode(reply.payload()));
+            }
+            write(line)
+        }
+        Err(failure) => {
+            line.status = failure.code.status();
+            line.code = failure.code.name();
+            line.error = Some(failure.into());
+            write(line)
+        }
+    }
+}
+
+/// A result as a document of its own.
+pub(in crate::http) fn document(head: &Head<'_>, outcome: Result<&Reply, &Failure>) -> Vec<u8> {
+    let written = |line: Outcome<'_>| serde_json::to_vec(&line);
+    told(head, outcome, written).expect("memory takes it, and keys are text")
+}
+
 impl Sink for Output {
     fn result(&mut self, head: &Head<'_>, outcome: Result<&mut Reply, &Failure>) {
-        let mut line = Outcome {
-            id: head.id,
-            status: 200,
-            code: Code::Ok.name(),
-            attempts: head.attempts,
-            queued_us: us(head.queued),
-            duration_us: us(head.duration),
-            number: head.number.into(),
-            metadata: BTreeMap::new(),
-            payload: None,
-            payload_base64: None,
-            error: None,
-        };
-        match outcome {
-            Ok(reply) => {
-                self.unpaid += reply.payload().len() as u64;
-                let pairs: Pairs<'_> = reply.pairs().as_pairs();
-                line.metadata = pairs.iter().collect();
-                let payload = on_one_line(reply.payload());
-                line.payload = payload.as_deref().and_then(|p| serde_json::from_slice(p).ok());
-                if line.payload.is_none() {
-                    line.payload_base64 = Some(STANDARD.encode(reply.payload()));
-                }
-                self.line(&Line::Result(line));
-            }
-            Err(failure) => {
-                line.status = failure.code.status();
-                line.code = failure.code.name();
-                line.error = Some(failure.into());
-                self.line(&Line::Result(line));
-            }
-        }
+        let outcome = outcome.map(|reply| &*reply);
+        self.unpaid += outcome.map_or(0, |reply| reply.payload().len() as u64);
+        told(head, outcome, |line| self.line(&Line::Result(line)));
     }
 
     fn is_full(&self) -> bool {

@@ -43,9 +43,12 @@ impl Owner {
                 match state.jobs.open_batch(batch, fail_fast, now) {
                     Some(event) => group.change(event, Then::Opened(answer)),
                     None => {
+                        let resumed = resumed(state, batch);
                         state.jobs.left(batch, None);
-                        // Whoever asked may be gone.
-                        let _ = answer.send(resumed(state, batch));
+                        if answer.send(resumed).is_err() {
+                            // Whoever asked is gone: as if it had left.
+                            state.jobs.left(batch, Some(now));
+                        }
                     }
                 }
             }

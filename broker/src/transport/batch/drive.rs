@@ -15,7 +15,7 @@ use std::{
 use quinn::{ReadError, VarInt, WriteError};
 use tokio::time::Sleep;
 use tollgate_protocol::{
-    BrokerFrame, Code,
+    BrokerFrame,
     batch::{Ended, Notice, NoticeKind},
     close::StreamCode,
 };
@@ -195,7 +195,7 @@ impl<'a> Drive<'a> {
         }
         let goes_on = self.run.has_jobs() || self.run.awaits_summary();
         if goes_on && ending == Some(Ended::Draining) {
-            return Some(Over::Failed(jobs_go_on()));
+            return Some(Over::Failed(Failure::jobs_go_on()));
         }
         if self.detached && self.run.jobs_are_kept() {
             return Some(Over::Detached);
@@ -426,15 +426,11 @@ impl<'a> Drive<'a> {
             && !mem::replace(&mut self.fail_fast_sent, true)
         {
             let _ = self.stream.recv.stop(varint(StreamCode::FailFast));
+            // Nothing more is taken in: a durable batch is over once its jobs are.
+            self.run.seal_jobs();
             self.close_input();
         }
     }
-}
-
-/// What is said when the broker stops before the jobs of a batch are over.
-fn jobs_go_on() -> Failure {
-    let message = "the broker is shutting down: jobs go on when it is back, attach to read on";
-    Failure { side_effect_free: false, ..Failure::new(Code::Draining, message) }
 }
 
 /// How long results wait for the outgoing rate. A rate of nothing at all is looked at again now and
