@@ -124,7 +124,8 @@ impl Owner {
         let now = shelf.clock.now_ms();
         let begins = loaded.epoch.is_none();
         let mut pages = Pages::new(loaded.viewed, inner.config.checkpoint_events.max(1));
-        let mut lost = Vec::new();
+        // What follows from the last end of a batch's jobs may not have been kept with it.
+        let (mut lost, mut settle) = (Vec::new(), Vec::new());
         {
             let mut state = shelf.lock();
             state.jobs = loaded.jobs;
@@ -135,6 +136,8 @@ impl Owner {
             let unsealed = state.jobs.batches().filter(|(_, b)| b.durable && b.sealed.is_none());
             let unsealed: Vec<BatchId> = unsealed.map(|(id, _)| id).collect();
             unsealed.into_iter().for_each(|id| state.jobs.left(id, Some(now)));
+            let unended = state.jobs.batches().filter(|(_, b)| b.durable && b.ended.is_none());
+            settle.extend(unended.map(|(id, _)| id));
             let ran = state.jobs.after(None).filter(|job| job.state == JobState::Running);
             lost.extend(ran.map(|job| (job.id, job.attempts)));
         }
@@ -158,6 +161,9 @@ impl Owner {
         };
         for (job, attempt) in lost {
             owner.backlog.push_back(Command::Ran { job, attempt, ran: None });
+        }
+        for batch in settle {
+            owner.backlog.push_back(Command::Settle { batch });
         }
         shelf.phase.send_replace(Phase::Open);
         Ok(owner)
