@@ -425,6 +425,9 @@ impl Model {
             let attached = rig.jobs.attach(tenant, subject, Number::default(), false).await;
             attached.map_err(|failure| format!("{failure:?}"))?;
         }
+        for (id, (tenant, _)) in &self.batches {
+            soon("the end of a sealed batch", rig.batch_ends(*tenant, BatchId(*id))).await??;
+        }
         for at in 0..3 {
             self.again(rig, at).await?;
         }

@@ -176,6 +176,22 @@ impl Rig {
         }
     }
 
+    /// Waits until a durable batch that is sealed, and whose jobs are over, has its summary.
+    pub async fn batch_ends(&self, tenant: usize, batch: BatchId) -> Result<(), String> {
+        let shelf = self.jobs.0.shelf(&self.tenants[tenant]);
+        shelf.opened().await.map_err(|failure| format!("{failure:?}"))?;
+        loop {
+            {
+                let state = shelf.lock();
+                let known = state.jobs.batch(batch).ok_or("a durable batch is lost")?;
+                if known.sealed.is_none() || known.open > 0 || known.ended.is_some() {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// The result of a job, once it is over.
     pub async fn ended(&self, tenant: usize, job: JobId) -> Result<JobEnd, String> {
         let tenant = &self.tenants[tenant];
