@@ -33,10 +33,10 @@ const TENANTS: [&str; 2] = ["acme", "globex"];
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A sequence that its seed decides.
-pub struct Seeded(u64);
+struct Seeded(u64);
 
 impl Seeded {
-    pub fn below(&mut self, n: u64) -> u64 {
+    fn below(&mut self, n: u64) -> u64 {
         // Xorshift: good enough to choose.
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -47,30 +47,30 @@ impl Seeded {
 
 /// A job as the client that handed it over knows it.
 #[derive(Debug, Clone)]
-pub struct Taken {
-    pub recipe: &'static str,
-    pub payload: String,
-    pub key: Option<String>,
+struct Taken {
+    recipe: &'static str,
+    payload: String,
+    key: Option<String>,
 }
 
 /// What was told to the clients of one tenant.
 #[derive(Debug, Default)]
-pub struct History {
-    pub taken: BTreeMap<JobId, Taken>,
+struct History {
+    taken: BTreeMap<JobId, Taken>,
     /// Numbered frames, whoever saw them.
-    pub frames: BTreeMap<(u64, u64), String>,
+    frames: BTreeMap<(u64, u64), String>,
     /// The job of each key.
-    pub keys: BTreeMap<String, JobId>,
-    pub wrong: Vec<String>,
+    keys: BTreeMap<String, JobId>,
+    wrong: Vec<String>,
     /// When a client was told of a success.
-    pub successes: Vec<Instant>,
+    successes: Vec<Instant>,
     /// Keyed submissions that were answered with a job that was there.
-    pub resubmitted: u64,
+    resubmitted: u64,
 }
 
 impl History {
     /// A numbered frame was seen: it is the only one of its number, and always the same.
-    pub fn frame(&mut self, number: tollgate_client::Number, what: String) {
+    fn frame(&mut self, number: tollgate_client::Number, what: String) {
         let number = (number.epoch, number.sequence);
         if number == (0, 0) {
             return;
@@ -82,7 +82,7 @@ impl History {
     }
 
     /// A job was accepted.
-    pub fn take(&mut self, id: JobId, taken: Taken) {
+    fn take(&mut self, id: JobId, taken: Taken) {
         if let Some(key) = &taken.key {
             let known = *self.keys.entry(key.clone()).or_insert(id);
             if known != id {
@@ -100,20 +100,20 @@ impl History {
 
 /// What all of them share.
 #[derive(Default)]
-pub struct World {
-    pub histories: [Mutex<History>; 2],
-    pub starts: Mutex<BTreeMap<String, Vec<works::Start>>>,
-    pub stop: AtomicBool,
-    pub success: Notify,
+struct World {
+    histories: [Mutex<History>; 2],
+    starts: Mutex<BTreeMap<String, Vec<works::Start>>>,
+    stop: AtomicBool,
+    success: Notify,
 }
 
 impl World {
-    pub fn history(&self, tenant: usize) -> MutexGuard<'_, History> {
+    fn history(&self, tenant: usize) -> MutexGuard<'_, History> {
         self.histories[tenant].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client was told of a success.
-    pub fn succeeded(&self, tenant: usize) {
+    fn succeeded(&self, tenant: usize) {
         self.history(tenant).successes.push(Instant::now());
         self.success.notify_one();
     }
@@ -131,10 +131,10 @@ impl World {
 
 /// A kill: when, and when the next process was ready.
 #[derive(Debug, Clone, Copy)]
-pub struct Kill {
-    pub at: Instant,
-    pub wall: SystemTime,
-    pub ready: Instant,
+struct Kill {
+    at: Instant,
+    wall: SystemTime,
+    ready: Instant,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +171,7 @@ async fn jobs_that_were_accepted_outlive_every_kill() {
     let mut kills: Vec<Kill> = Vec::new();
     let mut ready = Instant::now();
     for cycle in 0..cycles {
-        let until = random.below(40) as usize;
+        let until = random.below(24) as usize;
         while world.successes_since(ready) < until {
             let wait = tokio::time::timeout(SOON, world.success.notified());
             assert!(wait.await.is_ok(), "cycle {cycle}: nothing succeeds: {:?}", wrong(&world));

@@ -73,7 +73,6 @@ pub(super) async fn load(scope: &Scope, mut jobs: Jobs) -> Result<Loaded, LoadEr
             since.push(event);
         }
     }
-    #[cfg(test)]
     if plant::is(Bug::ForgetKeys) {
         jobs.forget_keys();
     }

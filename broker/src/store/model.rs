@@ -310,7 +310,7 @@ proptest! {
     #[test]
     fn the_disk_does_what_the_model_does(ops in prop::collection::vec(op(), 1..60)) {
         runtime().block_on(async {
-            let disk = embedded::tests::Simulated::new();
+            let disk = Simulated::new();
             let config = Config { segment_bytes: 1 << 10, ..small() };
             let (mut store, mut model) = (disk.open(&config), Model::default());
             for op in &ops {

@@ -94,7 +94,7 @@ pub async fn tenant(
     let mut results = BTreeMap::new();
     for batch in jobs.iter().map(|job| job.batch_id).collect::<BTreeSet<_>>() {
         let [first, second] = [replay(client, batch).await, replay(client, batch).await];
-        if first != second {
+        if !second.starts_with(&first) {
             wrong.push(format!("{batch} replays differently: {first:?} {second:?}"));
         }
         let numbers: Vec<u64> = first.iter().map(|frame| frame.number.sequence).collect();
@@ -174,7 +174,8 @@ struct Ended {
 }
 
 async fn replay(client: &Client, batch: BatchId) -> Vec<Frame> {
-    let mut attached = client.attach(JobTarget::Batch(batch));
+    // Not followed: one whose seal was lost with its client is sealed by the broker later.
+    let mut attached = client.attach(JobTarget::Batch(batch)).replay();
     let mut frames = Vec::new();
     let read = async {
         while let Some(event) = attached.next().await {
@@ -201,7 +202,7 @@ async fn replay(client: &Client, batch: BatchId) -> Vec<Frame> {
             }
         }
     };
-    tokio::time::timeout(SOON, read).await.expect("a batch that is over is replayed to its end");
+    tokio::time::timeout(SOON, read).await.expect("what is kept is replayed to its end");
     frames
 }
 

@@ -3,8 +3,9 @@
 //! What was told to somebody is there; what was asked for and not answered is there or not; and the
 //! jobs go on to their ends as if nothing had been.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
+use futures::FutureExt;
 use tollgate_protocol::{
     Code,
     batch::{Ended, Number},
@@ -65,8 +66,10 @@ struct Known {
 }
 
 /// What is known of the whole.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Model {
+    disk: Simulated,
+    store: Option<Store>,
     jobs: BTreeMap<JobId, Known>,
     /// Durable batches: their tenant, and the number of their summary.
     batches: BTreeMap<[u8; 16], (usize, Option<Number>)>,
@@ -102,6 +105,33 @@ fn lost(what: &str, failure: &Failure) -> Result<(), String> {
 }
 
 impl Model {
+    fn new(disk: &Simulated) -> Model {
+        let (jobs, batches) = (BTreeMap::new(), BTreeMap::new());
+        Model { disk: disk.clone(), store: None, jobs, batches, made: 0, steps_done: 0 }
+    }
+
+    /// Waits for something. Once the power is gone it need not come, unless the store knows that
+    /// it is lost: then whoever waits is told.
+    async fn unless_dead<T>(&self, what: &str, waits: impl Future<Output = T>) -> Tried<T> {
+        let dead = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                let lost = self.store.as_ref().and_then(|store| store.failed().now_or_never());
+                if self.disk.is_dead() && lost.is_none() {
+                    return;
+                }
+            }
+        };
+        soon(what, async {
+            tokio::select! {
+                biased;
+                came = waits => Some(came),
+                () = dead => None,
+            }
+        })
+        .await
+    }
+
     /// Runs the steps until they are over or the store is lost.
     async fn run(&mut self, rig: &Rig, steps: &[Step]) -> Result<(), String> {
         for step in steps {
@@ -132,8 +162,10 @@ impl Model {
         let batch = BatchId::random();
         if durable {
             let opened = rig.jobs.open_batch(&rig.tenants[tenant], batch, false);
-            if let Err(failure) = soon("an opening", opened).await? {
-                return lost("open", &failure).map(|()| None);
+            match self.unless_dead("an opening", opened).await? {
+                None => return Ok(None),
+                Some(Ok(_)) => {}
+                Some(Err(failure)) => return lost("open", &failure).map(|()| None),
             }
             self.batches.insert(batch.0, (tenant, None));
         }
@@ -168,7 +200,10 @@ impl Model {
                 line.seal(Ended::Sealed, Some(items.len() as u64 - 1), &[]);
                 sealed = true;
             }
-            match soon("a batch", told(&mut *line)).await? {
+            let Some(told) = self.unless_dead("a batch", told(&mut *line)).await? else {
+                return Ok(None);
+            };
+            match told {
                 Told::Accepted(a) => {
                     let known = Known { accepted: a.number, ..sent[a.item as usize].clone() };
                     if let Some(twin) = self.jobs.insert(a.job, known) {
@@ -213,7 +248,9 @@ impl Model {
         known.asked = Some((deed, false));
         let tenant = rig.tenants[known.tenant].clone();
         let done = rig.jobs.act(&tenant, Chosen::One(id), deed);
-        match soon("an act", done).await? {
+        let Some(done) = self.unless_dead("an act", done).await? else { return Ok(None) };
+        let known = self.jobs.get_mut(&id).expect("chosen");
+        match done {
             Ok(1) => known.asked = Some((deed, true)),
             Ok(n) => return Err(format!("done to {n} of {known:?}")),
             Err(failure) => return lost("act", &failure).map(|()| None),
@@ -223,10 +260,10 @@ impl Model {
             let hang = self.jobs.values().filter(hangs).count();
             let stopped = async {
                 while rig.hanging.load(std::sync::atomic::Ordering::Relaxed) > hang {
-                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             };
-            let stopped = tokio::time::timeout(std::time::Duration::from_secs(2), stopped).await;
+            let stopped = tokio::time::timeout(Duration::from_secs(2), stopped).await;
             stopped.map_err(|_| "a job that was cancelled runs on")?;
         }
         Ok(Some(()))
@@ -247,7 +284,10 @@ impl Model {
         if let Err(failure) = line.submit(job) {
             return lost("submit", &failure).map(|()| None);
         }
-        match soon("a key", told(&mut *line)).await? {
+        let Some(told) = self.unless_dead("a key", told(&mut *line)).await? else {
+            return Ok(None);
+        };
+        match told {
             Told::Accepted(a) if (a.job, a.existing) == (id, true) => Ok(Some(())),
             Told::Refused { failure, .. } | Told::Lost(failure) => {
                 lost("told", &failure).map(|()| None)
@@ -400,12 +440,14 @@ async fn live(seed: u64, cut: Option<(u64, bool)>) -> Result<bool, String> {
         disk.cut_at(sync, takes_effect);
     }
     let steps = steps(seed);
-    let mut model = Model::default();
+    let mut model = Model::new(&disk);
     let mut scopes = [ScopeId(1), ScopeId(2)];
     if let Ok(store) = disk.open_small() {
         let rig = Rig::start(&store).await;
         scopes = [0, 1].map(|tenant: usize| ScopeId(rig.tenants[tenant].index().into()));
+        model.store = Some(store);
         let ran = model.run(&rig, &steps).await;
+        model.store = None;
         rig.stop().await;
         ran?;
     }

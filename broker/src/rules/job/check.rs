@@ -89,11 +89,6 @@ impl Jobs {
         (jobs, batches, keys, self.counts, self.bytes, self.wanted.clone())
     }
 
-    /// A bug: keys are not known again.
-    pub(crate) fn forget_keys(&mut self) {
-        self.keys.clear();
-    }
-
     /// Whether nothing is under way.
     pub(crate) fn is_settled(&self) -> bool {
         let unlocked = self.jobs.values().all(|job| !job.locked);

@@ -8,7 +8,7 @@ use super::{
     disk::Disk,
     plant::{Bug, Planted},
 };
-use crate::store::{Backend, Store};
+use crate::store::Store;
 
 mod crash;
 mod damage;
@@ -16,7 +16,7 @@ mod faults;
 mod sim;
 
 /// A simulated disk, for suites that know nothing of this back end.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Simulated(sim::SimDisk);
 
 impl Simulated {
@@ -43,11 +43,6 @@ impl Simulated {
         self.0.cut_at(sync, takes_effect);
     }
 
-    /// How many syncs there were.
-    pub(crate) fn syncs(&self) -> u64 {
-        self.0.syncs()
-    }
-
     /// What is left after a power cut now.
     pub(crate) fn after_cut(&self, seed: u64) -> Simulated {
         Simulated(self.0.after_cut(seed))
@@ -58,18 +53,27 @@ impl Simulated {
         self.0.free_bytes(free);
     }
 
-    /// Flips one bit of every file whose path begins like this, at a place in proportion to `at`
-    /// within the part that is written.
-    pub(crate) fn flip(&self, begin: &str, at: f64) {
-        for file in self.0.files(begin).iter().filter(|name| !name.ends_with('/')) {
-            self.0.tamper(file, |bytes| {
-                let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-                let at = (written as f64 * at) as usize;
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1;
+    /// Whether the power has gone.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.0.is_dead()
+    }
+
+    /// Flips a bit right after the occurrence with this number of some bytes, in whatever file it
+    /// is. False when there are not so many.
+    pub(crate) fn flip_after(&self, bytes: &[u8], number: usize) -> bool {
+        let mut seen = 0;
+        for file in self.0.files("").iter().filter(|name| !name.ends_with('/')) {
+            let there = self.0.bytes(file);
+            let places = there.windows(bytes.len()).enumerate().filter(|(_, w)| *w == bytes);
+            for (place, _) in places {
+                seen += 1;
+                if seen == number + 1 {
+                    self.0.tamper(file, |there| there[place + bytes.len()] ^= 1);
+                    return true;
                 }
-            });
+            }
         }
+        false
     }
 }
 

@@ -189,6 +189,11 @@ impl SimDisk {
         self.lock().cut_at = Some((sync, takes_effect));
     }
 
+    /// Whether the power has gone.
+    pub fn is_dead(&self) -> bool {
+        self.lock().dead
+    }
+
     /// The sync after the next `after` ones fails, and what it was to write is lost.
     pub fn fail_sync(&self, after: u64) {
         let mut state = self.lock();
