@@ -203,7 +203,7 @@ const PREFIX: &str = "TOLLGATE_";
 
 /// Variables of ours that are no keys: flags of commands.
 const NOT_KEYS: &[&str] =
-    &["CONFIG", "OUTPUT", "ADDR", "CERTS", "SERVER_NAME", "API", "CA", "TOKEN_FILE"];
+    &["CONFIG", "OUTPUT", "ADDR", "CERTS", "SERVER_NAME", "API", "CA", "TOKEN_FILE", "TENANT"];
 
 impl Layer {
     /// Finds the keys that do not exist; when there are none, the first value of the wrong kind.

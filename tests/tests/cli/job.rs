@@ -41,8 +41,8 @@ fn a_job_is_handed_over_watched_and_looked_at() {
 fn watching_ends_with_what_the_job_ended_with() {
     let served = Served::start(&[]);
     let acme = served.issue(&["--tenant", "acme"]);
-    // What it is asked to wait is no time: it fails at once, and for good.
-    let id = submitted(&served, &acme, "delay", "odd");
+    // That is not how it is told for how long: it fails at once, and for good.
+    let id = submitted(&served, &acme, "delay", "60000");
     let watched = job(&served, &["watch", &id]).ends_with(exit::USAGE);
     says(&watched, &["VALIDATION_ERROR", "1 attempt"]);
     let lines = job(&served, &["watch", &id, "--output", "json"]).ends_with(exit::USAGE);
@@ -55,7 +55,7 @@ fn watching_ends_with_what_the_job_ended_with() {
 fn many_are_never_meant_by_accident() {
     let served = Served::start(&[]);
     let acme = served.issue(&["--tenant", "acme"]);
-    submitted(&served, &acme, "delay", "60000");
+    submitted(&served, &acme, "delay", r#"{"ms":60000}"#);
     let refused = job(&served, &["cancel"]).ends_with(exit::USAGE);
     says(&refused, &["--all", "--state"]);
     let refused = job(&served, &["cancel", "--all"]).ends_with(exit::USAGE);

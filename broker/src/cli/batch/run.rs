@@ -93,7 +93,7 @@ Examples (with TOLLGATE_CERTS=certs/acme):
   tollgate batch run --recipe csv.profile --file data/*.csv
   tollgate batch run --recipe echo --input lines.txt --order submission
   tail -f orders.jsonl | tollgate batch run --recipe echo --input -
-  tollgate batch run --recipe delay --payload 60000 --durable --detach
+  tollgate batch run --recipe delay --payload '{\"ms\": 60000}' --durable --detach
   tollgate batch run --recipe json.validate --schema quake.schema.json \\
       --input earthquakes.json --field /features --output json | jq -c 'select(.code != \"OK\")'
 
