@@ -70,13 +70,13 @@ struct History {
 
 impl History {
     /// A numbered frame was seen: it is the only one of its number, and always the same.
-    fn frame(&mut self, number: tollgate_client::Number, what: String) {
+    fn frame(&mut self, number: tollgate_client::Number, what: &str) {
         let number = (number.epoch, number.sequence);
         if number == (0, 0) {
             return;
         }
-        let known = self.frames.entry(number).or_insert_with(|| what.clone());
-        if *known != what {
+        let known = self.frames.entry(number).or_insert_with(|| what.to_owned());
+        if known != what {
             self.wrong.push(format!("number {number:?} was `{known}` and is `{what}`"));
         }
     }

@@ -348,7 +348,7 @@ impl Owner {
             let first = self.shelf.scope.commit(&self.fence, vec![record::epoch_record(epoch)]);
             match first.await {
                 Ok(_) => (self.begins, self.next) = (false, self.next + 1),
-                Err(error) => return self.refuse_all(group, error),
+                Err(error) => return self.refuse_all(group, &error),
             }
         }
         if plant::is(Bug::EarlyAcknowledgement) {
@@ -439,8 +439,8 @@ impl Owner {
     }
 
     /// Nothing could be begun: the first record of all found no room.
-    fn refuse_all(&mut self, group: &mut Group, error: CommitError) -> Result<(), Failure> {
-        let failure = service::unavailable(&error);
+    fn refuse_all(&mut self, group: &mut Group, error: &CommitError) -> Result<(), Failure> {
+        let failure = service::unavailable(error);
         if !matches!(error, CommitError::Full { .. }) {
             return Err(failure);
         }

@@ -409,12 +409,15 @@ struct JobV1<'a> {
     progress: Option<(u64, u64, u64, &'a str)>,
 }
 
+/// When a batch was sealed, what did it, and what was refused until then.
+type SealV1 = (u64, u8, Vec<(u16, u64)>);
+
 /// What the view keeps of a durable batch.
 #[derive(Serialize, Deserialize)]
 struct BatchV1 {
     fail_fast: bool,
     opened: u64,
-    sealed: Option<(u64, u8, Vec<(u16, u64)>)>,
+    sealed: Option<SealV1>,
     ended: Option<(u64, u64)>,
     last_item: Option<u64>,
 }

@@ -104,7 +104,7 @@ pub async fn tenant(
         let mut history = world.history(tenant);
         for frame in first {
             figures.frames += 1;
-            history.frame(frame.number, frame.what);
+            history.frame(frame.number, &frame.what);
             let Some((item, result)) = frame.result else { continue };
             if results.insert((batch, item), result).is_some() {
                 figures.doubled += 1;

@@ -84,7 +84,7 @@ impl Load {
     }
 
     fn ended(&self, result: &ItemResult) {
-        self.world.history(self.tenant).frame(result.number, told(result));
+        self.world.history(self.tenant).frame(result.number, &told(result));
         if result.is_success() {
             self.world.succeeded(self.tenant);
         }
@@ -201,7 +201,7 @@ impl Load {
             Event::JobAccepted(a) => {
                 self.took(a.job_id, &items[a.id as usize]);
                 if !a.existing || durable {
-                    self.world.history(self.tenant).frame(a.number, accepted(a.id, a.job_id));
+                    self.world.history(self.tenant).frame(a.number, &accepted(a.id, a.job_id));
                 }
             }
             Event::Result(result) => self.ended(&result),

@@ -150,8 +150,8 @@ impl Filter {
             let detail = "all does not go with state, recipe or batch";
             return Err(Problem::validation("all", detail));
         }
-        let mut wanted = Wanted::default();
-        wanted.states = from_states(self.state.iter().map(|state| (*state).into()));
+        let states = from_states(self.state.iter().map(|state| (*state).into()));
+        let mut wanted = Wanted { states, ..Wanted::default() };
         self.recipe.as_deref().map_or(Ok(()), |recipe| wanted.recipe(recipe))?;
         self.batch.as_deref().map_or(Ok(()), |batch| wanted.batch(batch))?;
         Ok(wanted.into())

@@ -212,11 +212,6 @@ impl Jobs {
         self.count(State::Queued) + self.count(State::Running) + self.count(State::Retrying)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.jobs.len()
-    }
-
     /// Whether nothing is known at all.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.batches.is_empty()
