@@ -1,6 +1,8 @@
 //! A broker in a process of its own for the benchmarks that measure one from outside: started,
 //! administered by its command line, and read from `/proc`.
 
+#![allow(dead_code, reason = "each benchmark that has this module uses a part of it")]
+
 use std::{
     error::Error,
     ffi::{OsStr, OsString},

@@ -101,15 +101,15 @@ impl Watcher<'_> {
             while let Some(end) = rest.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
                 if let Ok(line) = serde_json::from_slice(&line) {
-                    self.show(line)?;
+                    self.show(&line)?;
                 }
             }
         }
     }
 
-    fn show(&mut self, line: Value) -> std::io::Result<()> {
+    fn show(&mut self, line: &Value) -> std::io::Result<()> {
         if self.output == Output::Json {
-            output::json_line(&line)?;
+            output::json_line(line)?;
         }
         let Some((kind, said)) = line.as_object().and_then(|o| o.iter().next()) else {
             return Ok(());

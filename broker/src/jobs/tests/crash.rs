@@ -398,10 +398,10 @@ impl Model {
             let end = rig.ended(known.tenant, *id).await?;
             let replayed = matches!(known.asked, Some((Deed::Replay, _)));
             match &known.ended {
-                Some((number, told)) if !replayed => {
-                    if (end.number, &text(&end)) != (*number, told) {
-                        return Err(format!("{id} ended with {known:?} and with {end:?}"));
-                    }
+                Some((number, told))
+                    if !replayed && (end.number, &text(&end)) != (*number, told) =>
+                {
+                    return Err(format!("{id} ended with {known:?} and with {end:?}"));
                 }
                 _ if known.ended.is_none()
                     && end.number <= highest[known.tenant]
