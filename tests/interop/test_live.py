@@ -523,7 +523,7 @@ async def test_fin_without_seal_is_a_cut_batch(client: Client) -> None:
     "00000002 0a80",
     "00000003 0a0000",
     "00000002 0b02",
-    "00000001 01",
+    "00000001 03",
     "0000000b 0affffffffffffffffff7f",
     "00000007 0901ff7f616161",
 ], ids=[

@@ -146,7 +146,7 @@ fn values_stand_where_they_belong() {
         "tollgate_store_sync_seconds_count 0",
         "http_requests_total{method=\"GET\",route=\"/health\",status=\"200\"} 1",
         "messages_processed_total 2",
-        "message_queue_depth 25",
+        "message_queue_depth 28",
         "active_workers_total 3",
         "tollgate_workers{scope=\"platform\"} 2",
         "tollgate_workers{scope=\"tenant\"} 1",

@@ -66,6 +66,8 @@ async fn who_awaits_a_result_need_not_notice_a_restart() {
     let client = rig.client("acme").await;
     let job = client.submit_bytes("gate", "x").await.expect("accepted");
     stage.running(1).await;
+    // A first attempt runs before its start is kept.
+    until(&client, job.id(), JobState::Running).await;
     let awaited = tokio::spawn(async move { job.result().await });
     let stage = Stage::default();
     let rig = rig.restart_with(stage.catalog(), |c| c.listen = addr).await;
