@@ -20,7 +20,7 @@ async fn check_names(names: &[&[u8]], code: Code) {
         let len = name.len();
         content.extend(if len < 128 { vec![len as u8] } else { vec![len as u8 | 0x80, 1] });
         content.extend_from_slice(name);
-        content.extend_from_slice(&[0, 0, 0, 0, 0]);
+        content.extend_from_slice(&[0, 0, 0, 0, 0, 0]);
         batch.bytes(&framed(&content)).await;
     }
     batch.request(last, "echo", b"good").await;
@@ -108,7 +108,8 @@ async fn metadata_up_to_its_bounds_passes() {
 async fn check_map(count: u8, pair: &[u8], times: usize) {
     let scene = Scene::new().await;
     let mut batch = scene.raw.batch().await;
-    let content = [&[9, 1, 4][..], b"echo", &[0, 0, 0, count], &pair.repeat(times), &[0]].concat();
+    let content =
+        [&[9, 1, 4][..], b"echo", &[0, 0, 0, 0, count], &pair.repeat(times), &[0]].concat();
     batch.bytes(&framed(&content)).await;
     batch.request(2, "echo", b"2").await;
     batch.seal(2).await;

@@ -102,9 +102,9 @@ async fn lengths_beyond_the_frame_are_malformed_whatever_they_promise() {
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
     let request = |rest: &[&[u8]]| framed(&[&[9, 3][..], &rest.concat()].concat());
     check_within(&request(&[&huge]), MALFORMED, ("field", "recipe")).await;
-    let map = [&[4][..], b"echo", &[0, 0, 0], &huge];
+    let map = [&[4][..], b"echo", &[0, 0, 0, 0], &huge];
     check_within(&request(&map), MALFORMED, ("field", "metadata")).await;
-    let payload = [&[4][..], b"echo", &[0, 0, 0, 0], &huge];
+    let payload = [&[4][..], b"echo", &[0, 0, 0, 0, 0], &huge];
     check_within(&request(&payload), MALFORMED, ("field", "payload")).await;
     let endless = [0xff; 11];
     check_within(&framed(&[&[9][..], &endless].concat()), MALFORMED, ("field", "id")).await;
