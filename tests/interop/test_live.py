@@ -539,7 +539,7 @@ def test_a_malformed_frame_fails_its_stream_alone(text: str, first: bool) -> Non
 
         opened = [] if first else [wire.encode(wire.Batch(batch_id=uuid7()))]
         error = await answer_to(client, *opened, bytes.fromhex(text))
-        wanted = Code.INVALID_ACTION if text == "00000001 01" else Code.MALFORMED_FRAME
+        wanted = Code.INVALID_ACTION if text == "00000001 03" else Code.MALFORMED_FRAME
         assert error.code == wanted, error
         assert not error.failure.retryable and error.failure.message
         if wanted == Code.MALFORMED_FRAME:
