@@ -28,6 +28,7 @@ use crate::{
         Registry, RestoreError, alerts,
         audit::{self, Found},
     },
+    topics::{self, Topics},
     transport::{Endpoint, EndpointError, Live, WindowPool},
     upstream::{UpstreamError, Upstreams},
     workers::{self, WorkerInfo, Workers},
@@ -52,6 +53,7 @@ pub(crate) struct Services {
     pub revocations: Revocations,
     pub workers: Workers,
     pub jobs: Jobs,
+    pub topics: Topics,
     pub live: Live,
     pub windows: Arc<WindowPool>,
     pub open_ids: OpenIds,
@@ -149,6 +151,9 @@ pub enum StartError {
     /// A setting of the jobs is out of its range.
     #[error(transparent)]
     JobSettings(#[from] jobs::BadSetting),
+    /// A setting of the topics is out of its range.
+    #[error(transparent)]
+    TopicSettings(#[from] topics::BadSetting),
     /// The threads for blocking recipes can not be started.
     #[error("cannot start the threads for blocking recipes: {0}")]
     Pool(io::Error),
@@ -210,6 +215,7 @@ impl Broker {
         let domain = TrustDomain::parse(&config.tls.trust_domain)?;
         config.workers.check()?;
         config.jobs.check()?;
+        config.topics.check()?;
         if let Some(path) = &config.data_dir {
             std::fs::create_dir_all(path)
                 .map_err(|source| StartError::DataDir { path: path.clone(), source })?;
@@ -264,6 +270,7 @@ impl Broker {
             Workers::open(&config.workers, (&store, fence), &tenants, &engine, events.clone());
         let workers = workers.await?;
         let jobs = Jobs::new(&config.jobs, &store, &tenants, &engine, events.clone());
+        let topics = Topics::new(&config.topics, &store, &tenants, &engine, events.clone());
         endpoint.trust(&config.limits, &certificates.current())?;
         let local_addr = endpoint
             .local_addr()
@@ -281,6 +288,7 @@ impl Broker {
             revocations,
             workers,
             jobs,
+            topics,
             live: Live::new(events.clone()),
             windows,
             open_ids: OpenIds::default(),
@@ -304,6 +312,7 @@ impl Broker {
             tokio::spawn(forget_recipes(services.workers.clone())),
             tokio::spawn(audit(services.clone())),
             tokio::spawn(resume_jobs(services.jobs.clone())),
+            tokio::spawn(resume_topics(services.topics.clone())),
         ];
         let endpoint = tokio::spawn(endpoint.run(services.clone()));
         Ok(Broker { services, local_addr, certificates, endpoint, watchers, http, authority })
@@ -426,6 +435,7 @@ impl Broker {
         let _ = tokio::time::timeout(LAST_WORDS, both).await;
         self.services.stop.cancel();
         self.services.jobs.stop().await;
+        self.services.topics.stop().await;
         let mut this = self;
         if let Some(http) = this.http.take() {
             // Last, so that it can be asked how far the others are.
@@ -444,6 +454,7 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.services.stop.cancel();
         self.services.jobs.stop_now();
+        self.services.topics.stop_now();
         self.watchers.iter().for_each(JoinHandle::abort);
     }
 }
@@ -508,6 +519,10 @@ async fn resume_jobs(jobs: Jobs) {
     jobs.resume().await;
 }
 
+async fn resume_topics(topics: Topics) {
+    topics.resume().await;
+}
+
 /// Forgets recipes of workers that are long gone, again and again.
 async fn forget_recipes(workers: Workers) {
     /// How often it is looked for them.
@@ -527,7 +542,18 @@ async fn audit(services: Arc<Services>) {
         let (batches, mixed_batches) = services.open_ids.count();
         let items_running = services.engine.slots.running_by_tenant();
         let (consumers, jobs) = (services.workers.by_tenant(), services.jobs.holdings());
-        Found { connections, batches, consumers, mixed_batches, items_running, jobs, gateways }
+        let (topics, streams) = (services.topics.holdings(), services.topics.streams());
+        Found {
+            connections,
+            batches,
+            consumers,
+            mixed_batches,
+            items_running,
+            jobs,
+            topics,
+            streams,
+            gateways,
+        }
     };
     audit::watch(tenants, events, interval_ms, recount).await;
 }

@@ -14,6 +14,7 @@ pub use crate::{
     metrics::Config as Metrics,
     store::Config as Store,
     tenancy::Config as Tenancy,
+    topics::Config as Topics,
     transport::Config as Limits,
     upstream::{Config as Upstreams, Upstream},
     workers::Config as Workers,
@@ -41,6 +42,8 @@ pub struct Config {
     pub workers: Workers,
     /// Items that outlive their batch.
     pub jobs: Jobs,
+    /// Tenants' durable logs.
+    pub topics: Topics,
     /// HTTP services that recipes call, by name.
     pub upstreams: Upstreams,
     /// The durable store, when there is a data directory.
@@ -69,6 +72,7 @@ impl Default for Config {
             batch: Batch::default(),
             workers: Workers::default(),
             jobs: Jobs::default(),
+            topics: Topics::default(),
             upstreams: Upstreams::default(),
             store: Store::default(),
             events: Events::default(),

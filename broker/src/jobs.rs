@@ -24,6 +24,7 @@ use tollgate_protocol::{
 
 use crate::{
     batch::{Durable, Engine, Failure, Line, Of, Told},
+    clock::Clock,
     events::Events,
     rules::job::{
         self, Cancel, Keep,
@@ -34,7 +35,6 @@ use crate::{
 };
 
 mod attempt;
-mod clock;
 mod config;
 mod group;
 mod inbox;
@@ -54,7 +54,6 @@ pub use config::{BadSetting, Config};
 pub(crate) use info::{JobInfo, Listed, from_states};
 pub(crate) use job::{State, Which};
 
-use clock::Clock;
 use info::Known;
 use line::{BatchLine, Follows, Reader};
 use shelf::{Act, Command, Shelf, Target};
@@ -503,5 +502,5 @@ impl Durable for Inner {
 
 /// Where a tenant's jobs are kept.
 fn scope_of(tenant: &Tenant) -> ScopeId {
-    ScopeId(tenant.index().into())
+    ScopeId::jobs(tenant.index())
 }

@@ -2,6 +2,7 @@
 
 pub mod batch;
 mod broker;
+mod clock;
 pub mod config;
 pub mod events;
 mod http;
@@ -12,6 +13,7 @@ pub mod revocations;
 mod rules;
 pub mod store;
 pub mod tenancy;
+mod topics;
 mod transport;
 pub mod upstream;
 pub mod workers;

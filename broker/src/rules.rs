@@ -9,6 +9,7 @@ pub(crate) mod job;
 pub(crate) mod line;
 pub(crate) mod quota;
 pub(crate) mod retry;
+pub(crate) mod topic;
 pub(crate) mod window;
 
 #[cfg(test)]

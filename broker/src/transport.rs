@@ -18,6 +18,7 @@ mod output;
 mod signals;
 mod socket;
 mod stream;
+mod topics;
 mod window;
 mod work;
 

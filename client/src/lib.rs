@@ -131,5 +131,16 @@ fn frame_name(frame: &tollgate_protocol::BrokerFrame<'_>) -> &'static str {
         F::End => "End",
         F::Job(_) => "Job",
         F::Jobs(_) => "Jobs",
+        F::Topic(_) => "Topic",
+        F::Group(_) => "Group",
+        F::Listed(_) => "Listed",
+        F::ProduceAccepted(_) => "ProduceAccepted",
+        F::Produced(_) => "Produced",
+        F::Received(_) => "Received",
+        F::ProduceFailed(_) => "ProduceFailed",
+        F::ConsumeAccepted(_) => "ConsumeAccepted",
+        F::Delivery(_) => "Delivery",
+        F::Assigned(_) => "Assigned",
+        F::Committed(_) => "Committed",
     }
 }

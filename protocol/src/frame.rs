@@ -24,6 +24,11 @@ use crate::{
     describe::{Describe, Limits, Recipe, Usage, Version},
     job::{Attach, Gap, JobAccepted, JobAsk, JobInfo, Jobs},
     limits::PREFIX_BYTES,
+    topic::{
+        Ack, Assigned, Committed, ConsumeAccepted, ConsumeOpen, Delivery, GroupAsk, GroupInfo,
+        Listed, Message, Nack, ProduceAccepted, ProduceFailed, ProduceOpen, Produced, Received,
+        TopicAsk, TopicInfo,
+    },
     work::{Deliver, Fetch, WorkOpen},
 };
 
@@ -96,8 +101,14 @@ pub enum ClientFrame<'a> {
     Attach(Attach<'a>),
     /// 2: asks about jobs or acts on them.
     Job(JobAsk<'a>),
-    /// 3 to 6: an operation whose number is reserved and whose content is not defined yet.
-    Reserved(Operation),
+    /// 3: appends to a topic.
+    Produce(ProduceOpen<'a>),
+    /// 4: reads a topic.
+    Consume(ConsumeOpen<'a>),
+    /// 5: asks about topics or acts on them.
+    Topic(TopicAsk<'a>),
+    /// 6: asks about consumer groups or acts on them.
+    Group(GroupAsk<'a>),
     /// 7: opens a stream of work; [`WorkerFrame`](crate::work::WorkerFrame)s follow.
     Work(WorkOpen<'a>),
     /// 8: asks about the broker.
@@ -117,6 +128,12 @@ pub enum ClientFrame<'a> {
     Fetch(Fetch),
     /// 14: answers a call with a payload that follows in raw bytes.
     Deliver(Deliver<'a>),
+    /// 15: one message to append.
+    Message(Message<'a>),
+    /// 16: a member of a group is done with messages.
+    Ack(Ack),
+    /// 17: a member of a group could not do messages.
+    Nack(Nack),
 }
 
 impl<'a> ClientFrame<'a> {
@@ -133,8 +150,11 @@ impl<'a> ClientFrame<'a> {
             0 => ClientFrame::Batch(BatchOpen::read(&mut r)?),
             1 => ClientFrame::Attach(Attach::read(&mut r)?),
             2 => ClientFrame::Job(JobAsk::read(&mut r)?),
-            // The content of a reserved operation can not be judged, so it is not looked at.
-            n @ 3..=6 => return Ok(ClientFrame::Reserved(Operation::ALL[n as usize])),
+            15 => ClientFrame::Message(Message::read(&mut r)?),
+            3 => ClientFrame::Produce(ProduceOpen::read(&mut r)?),
+            4 => ClientFrame::Consume(ConsumeOpen::read(&mut r)?),
+            5 => ClientFrame::Topic(TopicAsk::read(&mut r)?),
+            6 => ClientFrame::Group(GroupAsk::read(&mut r)?),
             7 => ClientFrame::Work(WorkOpen::read(&mut r)?),
             8 => ClientFrame::Describe(Describe::read(&mut r)?),
             10 => ClientFrame::Seal { items: r.u64("items")? },
@@ -142,6 +162,8 @@ impl<'a> ClientFrame<'a> {
             12 => ClientFrame::Detach,
             13 => ClientFrame::Fetch(Fetch::read(&mut r)?),
             14 => ClientFrame::Deliver(Deliver::read(&mut r)?),
+            16 => ClientFrame::Ack(Ack::read(&mut r)?),
+            17 => ClientFrame::Nack(Nack::read(&mut r)?),
             n => return Err(unknown(n)),
         };
         r.finish()?;
@@ -154,7 +176,10 @@ impl<'a> ClientFrame<'a> {
             ClientFrame::Batch(_) => "Batch",
             ClientFrame::Attach(_) => "Attach",
             ClientFrame::Job(_) => "Job",
-            ClientFrame::Reserved(op) => op.name(),
+            ClientFrame::Produce(_) => "Produce",
+            ClientFrame::Consume(_) => "Consume",
+            ClientFrame::Topic(_) => "Topic",
+            ClientFrame::Group(_) => "Group",
             ClientFrame::Work(_) => "Work",
             ClientFrame::Describe(_) => "Describe",
             ClientFrame::Request(_) => "Request",
@@ -163,6 +188,9 @@ impl<'a> ClientFrame<'a> {
             ClientFrame::Detach => "Detach",
             ClientFrame::Fetch(_) => "Fetch",
             ClientFrame::Deliver(_) => "Deliver",
+            ClientFrame::Message(_) => "Message",
+            ClientFrame::Ack(_) => "Ack",
+            ClientFrame::Nack(_) => "Nack",
         }
     }
 
@@ -180,7 +208,22 @@ impl<'a> ClientFrame<'a> {
                 out.push(2);
                 x.put(out);
             }
-            ClientFrame::Reserved(op) => out.push(*op as u8),
+            ClientFrame::Produce(x) => {
+                out.push(3);
+                x.put(out);
+            }
+            ClientFrame::Consume(x) => {
+                out.push(4);
+                x.put(out);
+            }
+            ClientFrame::Topic(x) => {
+                out.push(5);
+                x.put(out);
+            }
+            ClientFrame::Group(x) => {
+                out.push(6);
+                x.put(out);
+            }
             ClientFrame::Work(x) => {
                 out.push(7);
                 x.put(out);
@@ -208,6 +251,18 @@ impl<'a> ClientFrame<'a> {
             }
             ClientFrame::Deliver(x) => {
                 out.push(14);
+                x.put(out);
+            }
+            ClientFrame::Message(x) => {
+                out.push(15);
+                x.put(out);
+            }
+            ClientFrame::Ack(x) => {
+                out.push(16);
+                x.put(out);
+            }
+            ClientFrame::Nack(x) => {
+                out.push(17);
                 x.put(out);
             }
         }
@@ -256,6 +311,28 @@ pub enum BrokerFrame<'a> {
     Job(JobInfo<'a>),
     /// 15: how many jobs were listed or changed.
     Jobs(Jobs<'a>),
+    /// 16: what is known of one topic.
+    Topic(TopicInfo<'a>),
+    /// 17: what is known of one consumer group.
+    Group(GroupInfo<'a>),
+    /// 18: how many topics or groups were listed or changed.
+    Listed(Listed<'a>),
+    /// 19: what was granted to a stream that produces.
+    ProduceAccepted(ProduceAccepted<'a>),
+    /// 20: messages are on stable storage.
+    Produced(Produced),
+    /// 21: messages are with the broker, in memory.
+    Received(Received),
+    /// 22: a message was not appended.
+    ProduceFailed(ProduceFailed<'a>),
+    /// 23: what was granted to a stream that consumes.
+    ConsumeAccepted(ConsumeAccepted<'a>),
+    /// 24: a message of a topic.
+    Delivery(Delivery<'a>),
+    /// 25: the partitions that a member of a group has.
+    Assigned(Assigned),
+    /// 26: how far a group has come, on stable storage.
+    Committed(Committed),
 }
 
 impl<'a> BrokerFrame<'a> {
@@ -286,6 +363,17 @@ impl<'a> BrokerFrame<'a> {
             13 => BrokerFrame::End,
             14 => BrokerFrame::Job(JobInfo::read(&mut r)?),
             15 => BrokerFrame::Jobs(Jobs::read(&mut r)?),
+            16 => BrokerFrame::Topic(TopicInfo::read(&mut r)?),
+            17 => BrokerFrame::Group(GroupInfo::read(&mut r)?),
+            18 => BrokerFrame::Listed(Listed::read(&mut r)?),
+            19 => BrokerFrame::ProduceAccepted(ProduceAccepted::read(&mut r)?),
+            20 => BrokerFrame::Produced(Produced::read(&mut r)?),
+            21 => BrokerFrame::Received(Received::read(&mut r)?),
+            22 => BrokerFrame::ProduceFailed(ProduceFailed::read(&mut r)?),
+            23 => BrokerFrame::ConsumeAccepted(ConsumeAccepted::read(&mut r)?),
+            24 => BrokerFrame::Delivery(Delivery::read(&mut r)?),
+            25 => BrokerFrame::Assigned(Assigned::read(&mut r)?),
+            26 => BrokerFrame::Committed(Committed::read(&mut r)?),
             n => return Err(unknown(n)),
         };
         r.finish()?;
@@ -362,6 +450,50 @@ impl<'a> BrokerFrame<'a> {
                 out.push(15);
                 x.put(out);
             }
+            BrokerFrame::Topic(x) => {
+                out.push(16);
+                x.put(out);
+            }
+            BrokerFrame::Group(x) => {
+                out.push(17);
+                x.put(out);
+            }
+            BrokerFrame::Listed(x) => {
+                out.push(18);
+                x.put(out);
+            }
+            BrokerFrame::ProduceAccepted(x) => {
+                out.push(19);
+                x.put(out);
+            }
+            BrokerFrame::Produced(x) => {
+                out.push(20);
+                x.put(out);
+            }
+            BrokerFrame::Received(x) => {
+                out.push(21);
+                x.put(out);
+            }
+            BrokerFrame::ProduceFailed(x) => {
+                out.push(22);
+                x.put(out);
+            }
+            BrokerFrame::ConsumeAccepted(x) => {
+                out.push(23);
+                x.put(out);
+            }
+            BrokerFrame::Delivery(x) => {
+                out.push(24);
+                x.put(out);
+            }
+            BrokerFrame::Assigned(x) => {
+                out.push(25);
+                x.put(out);
+            }
+            BrokerFrame::Committed(x) => {
+                out.push(26);
+                x.put(out);
+            }
         }
     }
 }
@@ -423,6 +555,30 @@ pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut
     let start = begin(out);
     out.push(2);
     result.put_before_payload(payload_len, out);
+    end(out, start, payload_len);
+}
+
+/// Appends a delivery with its length prefix but without the bytes of its payload, which must
+/// follow.
+#[inline]
+pub fn encode_delivery_head(delivery: &Delivery<'_>, payload_len: usize, out: &mut Vec<u8>) {
+    let start = begin(out);
+    out.push(24);
+    delivery.put_head(out);
+    put_u64(out, payload_len as u64);
+    end(out, start, payload_len);
+}
+
+/// Appends a message with its length prefix but without the bytes of its payload, which must
+/// follow: for a sender that hands a large payload over apart.
+#[inline]
+pub fn encode_message_head(message: &Message<'_>, payload_len: usize, out: &mut Vec<u8>) {
+    let start = begin(out);
+    out.push(15);
+    Message { payload: &[], ..*message }.put(out);
+    // The empty payload is one length byte, 0: put the real length in its place.
+    out.pop();
+    put_u64(out, payload_len as u64);
     end(out, start, payload_len);
 }
 

@@ -133,6 +133,15 @@ name!(
     RecipeName, "recipe name", "[a-z0-9][a-z0-9._-]{0,127}", limits::RECIPE_NAME_BYTES_MAX, b"._-"
 );
 
+name!(
+    /// A topic: `[a-z0-9][a-z0-9._-]{0,127}`.
+    TopicName, "topic name", "[a-z0-9][a-z0-9._-]{0,127}", limits::TOPIC_NAME_BYTES_MAX, b"._-"
+);
+name!(
+    /// A consumer group of a topic: `[a-z0-9][a-z0-9._-]{0,127}`.
+    GroupName, "group name", "[a-z0-9][a-z0-9._-]{0,127}", limits::GROUP_NAME_BYTES_MAX, b"._-"
+);
+
 /// A client's name for one batch: 16 bytes, by convention a UUID of version 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchId(pub [u8; 16]);
@@ -155,6 +164,16 @@ impl fmt::Display for BatchId {
 pub struct JobId(pub [u8; 16]);
 
 impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Uuid::from_bytes(self.0), f)
+    }
+}
+
+/// The broker's name for one message of a topic: 16 bytes, a UUID of version 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(pub [u8; 16]);
+
+impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Uuid::from_bytes(self.0), f)
     }

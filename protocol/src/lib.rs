@@ -16,13 +16,14 @@ pub mod job;
 pub mod limits;
 mod pairs;
 mod splitter;
+pub mod topic;
 pub mod work;
 
 pub use code::Code;
 pub use codec::{DecodeError, Problem};
 pub use frame::{
-    BrokerFrame, ClientFrame, Frame, Operation, encode, encode_failure_body, encode_request_head,
-    encode_result_as, encode_result_head,
+    BrokerFrame, ClientFrame, Frame, Operation, encode, encode_delivery_head, encode_failure_body,
+    encode_message_head, encode_request_head, encode_result_as, encode_result_head,
 };
 pub use pairs::truncate;
 pub use pairs::{Extension, Extensions, ExtensionsBuf, Pairs, PairsBuf};

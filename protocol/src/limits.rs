@@ -54,12 +54,25 @@ pub const USAGE_LINES_MAX: usize = 64;
 pub const VERSION_BYTES_MAX: usize = 128;
 /// Jobs on one page of a list.
 pub const JOBS_LISTED_MAX: u32 = 1_000;
+/// Topics or groups on one page of a list.
+pub const LISTED_MAX: u32 = 1_000;
 /// Where a page of a list ended, in bytes.
 pub const CURSOR_BYTES_MAX: usize = 256;
 /// Attempts of a job whose errors are told.
 pub const JOB_ERRORS_MAX: usize = 32;
 /// The message of one such error, in bytes.
 pub const JOB_ERROR_MESSAGE_BYTES_MAX: usize = 512;
+/// A topic name, in bytes.
+pub const TOPIC_NAME_BYTES_MAX: usize = 128;
+/// The name of a consumer group, in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 128;
+/// Partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 1_024;
+/// The key of a message, in bytes.
+pub const MESSAGE_KEY_BYTES_MAX: usize = 1_024;
+/// Messages of one producer that may be sent and not acknowledged yet: of as many the broker
+/// knows the offsets when they come again.
+pub const PRODUCER_WINDOW: usize = 4_096;
 /// Calls that a worker takes at once on one stream.
 pub const WORK_CREDIT_MAX: u32 = 65_536;
 /// Recipes that a worker registers on one stream.

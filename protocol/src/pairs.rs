@@ -40,6 +40,24 @@ impl<'a> Pairs<'a> {
         self.iter().filter(|(k, _)| *k == key).last().map(|(_, v)| v)
     }
 
+    /// How many pairs there are, and their bytes as they stand in a frame: to be kept as they are.
+    pub fn encoded(&self) -> (usize, &'a [u8]) {
+        (self.count, self.encoded)
+    }
+
+    /// The pairs whose bytes were kept.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when they are not the bytes of so many pairs.
+    pub fn from_encoded(count: usize, encoded: &'a [u8]) -> Result<Self> {
+        let mut r = Reader::new(encoded);
+        for _ in 0..count {
+            read_pair("pairs", &mut r)?;
+        }
+        r.finish()?;
+        Ok(Pairs { count, encoded })
+    }
+
     /// An owned copy.
     pub fn to_buf(&self) -> PairsBuf {
         PairsBuf { count: self.count, encoded: self.encoded.into() }

@@ -192,6 +192,7 @@ fn mistakes(config: &Config) -> Vec<anyhow::Error> {
         config.limits.check().map_err(|e| e.to_string()),
         config.workers.check().map_err(|e| e.to_string()),
         config.jobs.check().map_err(|e| e.to_string()),
+        config.topics.check().map_err(|e| e.to_string()),
         config.http.check().map_err(|e| e.to_string()),
         upstream::check(&config.upstreams).map_err(|e| e.to_string()),
     ];

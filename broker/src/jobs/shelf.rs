@@ -17,12 +17,10 @@ use foldhash::HashMap;
 use tokio::sync::{Notify, oneshot, watch};
 use tollgate_protocol::id::{BatchId, JobId};
 
-use super::{
-    clock::Clock,
-    inbox::{Inbox, Note},
-};
+use super::inbox::{Inbox, Note};
 use crate::{
     batch::{Failure, NewJob, Of, Ran, Report},
+    clock::Clock,
     rules::job::{Cancel, How, Jobs, Progress, Sequence, Which},
     store::Scope,
     tenancy::{Permit, Tenant},

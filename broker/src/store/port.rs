@@ -8,21 +8,37 @@ use bytes::Bytes;
 
 use super::record::Kind;
 
-/// Whose data: one scope a tenant, by the tenant's number, and one for the broker itself.
+/// Whose data: two scopes a tenant, by the tenant's number, and one for the broker itself.
 ///
-/// Numbers are given by the registry and never given twice.
+/// Numbers are given by the registry and never given twice. A tenant's jobs and its topics have a
+/// scope each, because a scope has one owner: so neither waits for the other, and both go with the
+/// tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeId(pub u64);
 
 impl ScopeId {
     /// The broker's own: the registry, revocations.
     pub const SYSTEM: ScopeId = ScopeId(0);
+
+    /// A tenant's jobs.
+    pub fn jobs(tenant: u32) -> ScopeId {
+        ScopeId(tenant.into())
+    }
+
+    /// A tenant's topics.
+    pub fn topics(tenant: u32) -> ScopeId {
+        ScopeId(TOPICS | u64::from(tenant))
+    }
 }
+
+/// The bit that the scopes of topics have, and no others.
+const TOPICS: u64 = 1 << 32;
 
 impl fmt::Display for ScopeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => f.write_str("system"),
+            n if n & TOPICS != 0 => write!(f, "topics of tenant number {}", n & !TOPICS),
             n => write!(f, "tenant number {n}"),
         }
     }

@@ -66,6 +66,32 @@ pub enum Kind {
     JobsBegun,
     /// What an older record keeps of a job lies here now, so that the older one can go.
     JobMoved,
+    /// A message of a topic.
+    TopicMessage,
+    /// A topic was made.
+    TopicCreated,
+    /// Messages of a topic are kept for another time.
+    TopicKept,
+    /// A topic is no more.
+    TopicDeleted,
+    /// What a topic held that is gone is gone too: its stream may be used again.
+    StreamFreed,
+    /// The oldest messages of a partition are gone.
+    TopicTrimmed,
+    /// A message was deleted.
+    MessageDeleted,
+    /// A consumer group was made.
+    GroupCreated,
+    /// A consumer group is no more.
+    GroupDeleted,
+    /// A consumer group is done with messages.
+    GroupAcked,
+    /// A consumer group was moved.
+    GroupMoved,
+    /// A topic was bound to a recipe.
+    TopicBound,
+    /// A binding of a topic is no more.
+    TopicUnbound,
 }
 
 /// A row of the table of kinds.
@@ -99,6 +125,19 @@ const TABLE: &[Row] = &[
     Row { kind: Kind::BatchRemoved, tag: 18, layout: 1 },
     Row { kind: Kind::JobsBegun, tag: 19, layout: 1 },
     Row { kind: Kind::JobMoved, tag: 20, layout: 1 },
+    Row { kind: Kind::TopicMessage, tag: 21, layout: 1 },
+    Row { kind: Kind::TopicCreated, tag: 22, layout: 1 },
+    Row { kind: Kind::TopicKept, tag: 23, layout: 1 },
+    Row { kind: Kind::TopicDeleted, tag: 24, layout: 1 },
+    Row { kind: Kind::StreamFreed, tag: 25, layout: 1 },
+    Row { kind: Kind::TopicTrimmed, tag: 26, layout: 1 },
+    Row { kind: Kind::MessageDeleted, tag: 27, layout: 1 },
+    Row { kind: Kind::GroupCreated, tag: 28, layout: 1 },
+    Row { kind: Kind::GroupDeleted, tag: 29, layout: 1 },
+    Row { kind: Kind::GroupAcked, tag: 30, layout: 1 },
+    Row { kind: Kind::GroupMoved, tag: 31, layout: 1 },
+    Row { kind: Kind::TopicBound, tag: 32, layout: 1 },
+    Row { kind: Kind::TopicUnbound, tag: 33, layout: 1 },
 ];
 
 impl Kind {
@@ -171,6 +210,19 @@ mod tests {
         (18, "BatchRemoved", 1),
         (19, "JobsBegun", 1),
         (20, "JobMoved", 1),
+        (21, "TopicMessage", 1),
+        (22, "TopicCreated", 1),
+        (23, "TopicKept", 1),
+        (24, "TopicDeleted", 1),
+        (25, "StreamFreed", 1),
+        (26, "TopicTrimmed", 1),
+        (27, "MessageDeleted", 1),
+        (28, "GroupCreated", 1),
+        (29, "GroupDeleted", 1),
+        (30, "GroupAcked", 1),
+        (31, "GroupMoved", 1),
+        (32, "TopicBound", 1),
+        (33, "TopicUnbound", 1),
     ];
 
     #[test]

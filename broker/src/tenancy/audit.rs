@@ -66,6 +66,11 @@ pub(crate) struct Found {
     /// What the jobs of a tenant hold of `jobs_queued` and `storage_bytes`: counted, and found at the
     /// same moment. None where that changes just now; a tenant that is not here has no jobs.
     pub jobs: HashMap<u32, Option<[(u64, u64); 2]>>,
+    /// What the topics of a tenant hold of `storage_bytes`, `topics`, `partitions` and
+    /// `consumer_groups`, in the same way.
+    pub topics: HashMap<u32, Option<[(u64, u64); 4]>>,
+    /// Streams that produce, and streams that consume.
+    pub streams: HashMap<u32, (u64, u64)>,
     /// Connections and streams of gateways.
     pub gateways: HashMap<String, (u64, u64)>,
 }
@@ -121,21 +126,35 @@ impl Tenant {
             }
         };
         let batches = of(&all.batches);
+        let (producers, consumers) = all.streams.get(&self.index).copied().unwrap_or_default();
         for (quota, found) in [
             (Quota::Connections, of(&all.connections)),
             (Quota::BatchesInFlight, batches),
-            (Quota::Consumers, of(&all.consumers)),
+            (Quota::Producers, producers),
+            (Quota::Consumers, of(&all.consumers) + consumers),
         ] {
             check(quota.name(), self.count_of(quota).map_or(0, |c| c.now()), found);
         }
-        let held = [Quota::JobsQueued, Quota::StorageBytes];
-        let none = || held.map(|quota| (self.count_of(quota).map_or(0, |c| c.now()), 0));
-        let jobs = all.jobs.get(&self.index).copied().unwrap_or_else(|| Some(none()));
-        for (quota, (counted, found)) in held.into_iter().zip(jobs.into_iter().flatten()) {
-            check(quota.name(), counted, found);
+        // Who has none is not listed: then nothing of it may be counted.
+        let now = |quota| (self.count_of(quota).map_or(0, |c| c.now()), 0);
+        let none = || Some([Quota::JobsQueued, Quota::StorageBytes].map(now));
+        let jobs = all.jobs.get(&self.index).copied().unwrap_or_else(none);
+        let held =
+            [Quota::StorageBytes, Quota::Topics, Quota::Partitions, Quota::ConsumerGroups];
+        let topics = all.topics.get(&self.index).copied().unwrap_or_else(|| Some(held.map(now)));
+        if let Some([(counted, found), _]) = jobs {
+            check(Quota::JobsQueued.name(), counted, found);
         }
-        // What items hold ends with their batch at the latest.
-        if batches == 0 && !all.mixed_batches {
+        if let Some([_, (_, of_jobs)]) = jobs
+            && let Some([(counted, of_topics), rest @ ..]) = topics
+        {
+            check(Quota::StorageBytes.name(), counted, of_jobs + of_topics);
+            for (quota, (counted, found)) in held[1..].iter().zip(rest) {
+                check(quota.name(), counted, found);
+            }
+        }
+        // What items and messages hold ends with their stream at the latest.
+        if batches == 0 && producers == 0 && !all.mixed_batches {
             check("bytes_in_flight", self.bytes_in_flight() as u64, 0);
             check("items_running", of(&all.items_running), 0);
         }

@@ -15,11 +15,11 @@ use futures::FutureExt;
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame, Code, Extensions, FrameTooLarge, Operation, Splitter,
+    BrokerFrame, ClientFrame, Code, Extensions, FrameTooLarge, Splitter,
     close::StreamCode,
 };
 
-use super::{batch, config::ms, connection::Peer, describe, jobs, output::Output, work};
+use super::{batch, config::ms, connection::Peer, describe, jobs, output::Output, topics, work};
 use crate::batch::Failure;
 
 /// How a stream came to its end, for the connection that counts.
@@ -188,7 +188,34 @@ impl Stream {
                 }
                 Err(refusal) => refusal,
             },
-            Ok(ClientFrame::Reserved(op)) => not_built(op),
+            Ok(ClientFrame::Produce(open)) => match topics::produce(peer, &open) {
+                Ok(opened) => {
+                    self.splitter.advance();
+                    return Box::pin(topics::serve_producer(peer, self, opened)).await;
+                }
+                Err(refusal) => refusal,
+            },
+            Ok(ClientFrame::Consume(open)) => match topics::consume(peer, &open) {
+                Ok(opened) => {
+                    self.splitter.advance();
+                    return Box::pin(topics::serve_consumer(peer, self, opened)).await;
+                }
+                Err(refusal) => refusal,
+            },
+            Ok(ClientFrame::Topic(ask)) => match topics::ask(peer, &ask) {
+                Ok(asked) => {
+                    self.splitter.advance();
+                    return Box::pin(topics::answer(peer, self, asked)).await;
+                }
+                Err(refusal) => refusal,
+            },
+            Ok(ClientFrame::Group(ask)) => match topics::ask_group(peer, &ask) {
+                Ok(asked) => {
+                    self.splitter.advance();
+                    return Box::pin(topics::answer(peer, self, asked)).await;
+                }
+                Err(refusal) => refusal,
+            },
             Ok(ClientFrame::Work(open)) => match work::open(peer, &open) {
                 Ok(opened) => {
                     self.splitter.advance();
@@ -199,7 +226,8 @@ impl Stream {
             Ok(other) => Failure::new(
                 Code::InvalidAction,
                 format!(
-                    "a stream does not begin with {}, but with Batch, Attach, Job, Describe or Work",
+                    "a stream does not begin with {}, but with Batch, Attach, Job, Produce, \
+                     Consume, Topic, Group, Work or Describe",
                     other.name()
                 ),
             ),
@@ -249,11 +277,6 @@ pub(super) fn too_large(e: FrameTooLarge) -> Failure {
     .detail("length", e.len)
     .detail("limit", e.max)
     .detail("config_key", "limits.frame_bytes_max")
-}
-
-fn not_built(op: Operation) -> Failure {
-    Failure::new(Code::InvalidAction, format!("this broker does not offer {op} yet"))
-        .detail("operation", op)
 }
 
 /// Refuses what a later version of the protocol marked as critical.

@@ -24,14 +24,15 @@ const NOT_IN_PROTOCOL: &[&str] = &["tokio", "quinn", "rustls", "socket2", "traci
 /// `broker` is the one that knows every part. Edges import it for what it hands them (`Services`).
 const BROKER: &[(&str, &[&str])] = &[
     ("rules", &[]),
+    ("clock", &[]),
     ("events", &[]),
     ("store", &["rules", "metrics"]),
     ("tenancy", &["rules", "store", "events"]),
     ("revocations", &["store", "events", "tenancy"]),
     ("workers", &["rules", "store", "batch", "events", "metrics", "tenancy"]),
     ("batch", &["rules", "store", "tenancy", "metrics"]),
-    ("jobs", &["rules", "store", "tenancy", "batch", "events", "metrics"]),
-    ("topics", &["rules", "store", "tenancy", "batch"]),
+    ("jobs", &["rules", "clock", "store", "tenancy", "batch", "events", "metrics"]),
+    ("topics", &["rules", "clock", "store", "tenancy", "batch", "events", "metrics"]),
     // Recipes are what the engine runs.
     ("recipes", &["batch"]),
     ("upstream", &["rules", "batch", "metrics", "events"]),

@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        clock::wall_ms,
         group::{Accept, Entry, Group, Then},
         inbox::Note,
         record::{self, Beside},
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::{
     batch::{Accepted, Failure},
+    clock::wall_ms,
     rules::job::{
         At, Refused, Submitted, Submitting,
         plant::{self, Bug},

@@ -232,9 +232,11 @@ impl Ledger {
 
     /// Drops the data of a tenant that is deleted. What fails is tried again at the next start.
     pub(super) async fn drop_data(&self, number: u32) {
-        if let Err(error) = self.store.scope(ScopeId(number.into())).drop().await {
-            tracing::error!(%error, number, "a deleted tenant's data could not be dropped");
-            return;
+        for scope in [ScopeId::jobs(number), ScopeId::topics(number)] {
+            if let Err(error) = self.store.scope(scope).drop().await {
+                tracing::error!(%error, number, "a deleted tenant's data could not be dropped");
+                return;
+            }
         }
         let mut notes = self.notes();
         if notes.dropping.remove(&number) {

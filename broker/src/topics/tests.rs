@@ -1,0 +1,1 @@
+//! The topics of a tenant, on a store: what is kept, crashes, faults, planted bugs.
