@@ -46,7 +46,7 @@ mod view;
 
 pub(crate) use ask::{GroupInfo, GroupPart, PartInfo, TopicInfo};
 pub use config::{BadSetting, Config};
-pub(crate) use consume::{Consuming, Got, Start};
+pub(crate) use consume::{Consuming, Got, Reading, Start};
 pub(crate) use member::{Joining, Member};
 pub(crate) use produce::{Appended, Producing, Ready};
 pub(crate) use shelf::Fate;

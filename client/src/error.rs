@@ -4,6 +4,7 @@
 
 mod connect;
 mod job;
+mod topic;
 
 use std::{fmt, time::Duration};
 
@@ -14,6 +15,7 @@ use tollgate_protocol::{
 
 pub use connect::{ConnectError, Disconnected};
 pub use job::JobError;
+pub use topic::TopicError;
 
 use crate::item::Failure;
 

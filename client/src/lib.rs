@@ -68,6 +68,7 @@ mod job;
 mod link;
 mod request;
 mod retry;
+mod topic;
 mod transport;
 pub mod worker;
 
@@ -78,7 +79,8 @@ pub use call::Call;
 pub use client::Client;
 pub use describe::{Limits, Questions, Recipe, Usage, UsageLine, Version};
 pub use error::{
-    BatchError, CallError, ConnectError, DescribeError, Disconnected, JobError, Violation,
+    BatchError, CallError, ConnectError, DescribeError, Disconnected, JobError, TopicError,
+    Violation,
 };
 pub use event::{Accepted, Event, EventRef, JobAccepted, Notice, Progress, Summary, Throttled};
 pub use item::{Failure, ItemResult, Metadata, QuotaRefusal, ReadError};
@@ -87,6 +89,11 @@ pub use job::{
 };
 pub use request::Request;
 pub use retry::{Backoff, RetryPolicy};
+pub use topic::{
+    Appending, Consumer, ConsumerBuilder, ConsumerEvent, GroupInfo, GroupPartition, Message,
+    PartitionInfo, Position, Producer, ProducerBuilder, ReceivedMessage, Retention, TopicInfo,
+    TopicPage, Topics,
+};
 pub use transport::{SocketBuffers, Transport};
 pub use worker::Worker;
 
@@ -96,8 +103,9 @@ pub use tollgate_protocol::{
     batch::{CancelScope, Durability, Ended, Mode, NoticeKind, Number, Order, Scope},
     close::{CloseCode, StreamCode},
     describe::{Encoding, RecipeKind},
-    id::{BatchId, JobId},
+    id::{BatchId, JobId, MessageId},
     job::{JobState, JobTarget},
+    topic::StartAt,
 };
 
 /// The frames as they stand on the wire: what [`BatchSender::send_raw`] takes and

@@ -7,7 +7,9 @@ mod info;
 mod produce;
 
 pub use ask::{Retention, TopicAction, TopicAsk};
-pub use consume::{Ack, Assigned, Committed, ConsumeAccepted, ConsumeOpen, Delivery, Nack, StartAt};
+pub use consume::{
+    Ack, Assigned, Committed, ConsumeAccepted, ConsumeOpen, Delivery, Nack, StartAt,
+};
 pub use group::{GroupAction, GroupAsk, GroupInfo, GroupPartition};
 pub use info::{Listed, PartitionInfo, TopicInfo};
 pub use produce::{

@@ -139,8 +139,7 @@ impl Tenant {
         let now = |quota| (self.count_of(quota).map_or(0, |c| c.now()), 0);
         let none = || Some([Quota::JobsQueued, Quota::StorageBytes].map(now));
         let jobs = all.jobs.get(&self.index).copied().unwrap_or_else(none);
-        let held =
-            [Quota::StorageBytes, Quota::Topics, Quota::Partitions, Quota::ConsumerGroups];
+        let held = [Quota::StorageBytes, Quota::Topics, Quota::Partitions, Quota::ConsumerGroups];
         let topics = all.topics.get(&self.index).copied().unwrap_or_else(|| Some(held.map(now)));
         if let Some([(counted, found), _]) = jobs {
             check(Quota::JobsQueued.name(), counted, found);

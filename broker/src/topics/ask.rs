@@ -224,9 +224,8 @@ impl Topics {
             let groups = state.topics.groups(topic.number).into_iter().flat_map(|g| g.keys());
             groups.map(move |group| (topic, group))
         });
-        let left = all.filter(|(topic, group)| {
-            after.is_none_or(|(t, g)| (&topic.name, *group) > (t, g))
-        });
+        let left =
+            all.filter(|(topic, group)| after.is_none_or(|(t, g)| (&topic.name, *group) > (t, g)));
         let page = left.take(limit + 1);
         let mut groups: Vec<GroupInfo> =
             page.filter_map(|(topic, group)| group_info(&state, topic, group)).collect();

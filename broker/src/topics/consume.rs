@@ -14,12 +14,7 @@ use super::{
     service::no_such_topic,
     shelf::{Place, Shelf},
 };
-use crate::{
-    batch::Failure,
-    rules::topic::At,
-    store::Page,
-    tenancy::Tenant,
-};
+use crate::{batch::Failure, rules::topic::At, store::Page, tenancy::Tenant};
 
 /// Where reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +23,18 @@ pub(crate) enum Start {
     Latest,
     Offset(u64),
     Time(At),
+}
+
+/// What is read of a topic.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// Only this partition.
+    pub partition: Option<u32>,
+    pub start: Start,
+    /// Partitions that begin at an offset of their own.
+    pub offsets: Vec<(u32, u64)>,
+    /// Whether it goes on with what comes; otherwise it ends with what there is.
+    pub follow: bool,
 }
 
 /// A message that was read: its bytes as they are stored.
@@ -79,8 +86,7 @@ struct Cursor {
 }
 
 impl Topics {
-    /// Begins to read a topic: all of its partitions, or one. Without `follow`, it ends with what
-    /// there is now.
+    /// Begins to read a topic.
     ///
     /// # Errors
     /// `NOT_FOUND`; `VALIDATION_ERROR` when there is no such partition.
@@ -88,10 +94,9 @@ impl Topics {
         &self,
         tenant: &Arc<Tenant>,
         name: &TopicName,
-        partition: Option<u32>,
-        start: Start,
-        follow: bool,
+        reading: Reading,
     ) -> Result<Consuming, Failure> {
+        let Reading { partition, start, offsets, follow } = reading;
         let shelf = self.0.open(tenant).await?;
         self.ensure_inbox(&shelf, name).await?;
         let (topic, partitions, tail) = {
@@ -110,6 +115,8 @@ impl Topics {
         let mut cursors = Vec::with_capacity(all.len());
         for partition in all {
             let place = (topic, partition);
+            let own = offsets.iter().find(|(of, _)| *of == partition);
+            let start = own.map_or(start, |(_, offset)| Start::Offset(*offset));
             let at = position(&shelf, place, start).await?;
             let end = if follow { None } else { Some(reader::ends(&shelf, place)?.1) };
             cursors.push(Cursor { partition, at, end });

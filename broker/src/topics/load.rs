@@ -109,8 +109,10 @@ async fn events(
         let mut state: std::sync::MutexGuard<'_, State> = shelf.lock();
         for stored in &records {
             let offset = stored.offset;
-            let event = record::event(stored).map_err(|source| {
-                LoadError::Record { stream: EVENTS, offset, source }
+            let event = record::event(stored).map_err(|source| LoadError::Record {
+                stream: EVENTS,
+                offset,
+                source,
             })?;
             state.learn(&event, producers);
         }
@@ -119,11 +121,7 @@ async fn events(
 }
 
 /// Reads a partition's own view, and the messages since.
-async fn partition_of(
-    scope: &Scope,
-    part: &Part,
-    producers: Producers,
-) -> Result<Run, LoadError> {
+async fn partition_of(scope: &Scope, part: &Part, producers: Producers) -> Result<Run, LoadError> {
     let stream = Stream(part.stream);
     let mut run = Run::new(0, 0, id::Last::default(), producers);
     let mut view = scope.restore(stream).await?;

@@ -111,10 +111,10 @@ impl Topics {
             let state = &mut *state;
             let groups = state.topics.groups(topic).ok_or_else(no_such_topic)?;
             let done: &Vec<Done> = groups.get(&group).ok_or_else(no_such_group)?;
-            let live = state.groups.entry((topic, group.clone())).or_insert_with(|| Live {
-                group: Group::new(terms, done),
-                bell: Arc::default(),
-            });
+            let live = state
+                .groups
+                .entry((topic, group.clone()))
+                .or_insert_with(|| Live { group: Group::new(terms, done), bell: Arc::default() });
             let id = live.group.join(in_flight_max as usize, ack_timeout_ms, now);
             // Others may have less now.
             live.bell.notify_waiters();

@@ -111,7 +111,10 @@ impl Topics {
             Some(text) => Cursor::read(text)
                 .filter(|cursor| cursor.topic == topic && cursor.at.len() == partitions)
                 .ok_or_else(|| {
-                    Failure::validation("cursor", "this is no cursor that a list of this topic gave")
+                    Failure::validation(
+                        "cursor",
+                        "this is no cursor that a list of this topic gave",
+                    )
                 })?,
         };
         let (mut messages, mut bytes, mut more) = (Vec::new(), 0, false);

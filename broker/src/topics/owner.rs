@@ -244,7 +244,8 @@ impl Owner {
         let state = self.shelf.lock();
         let messages = batch.appends.iter().flat_map(|a| &a.messages);
         for (message, offset) in messages.zip(offsets) {
-            let part = state.topics.get(message.place.0).map(|t| &t.parts[message.place.1 as usize]);
+            let part =
+                state.topics.get(message.place.0).map(|t| &t.parts[message.place.1 as usize]);
             let base = part.map_or(0, |part| part.base);
             assert_eq!(offset.0, base + message.offset, "a partition has one writer");
         }
@@ -393,7 +394,8 @@ fn refuse(appends: &mut [Appending], failure: &Failure) {
             match fate {
                 Fate::Kept { sequence, count, duplicate: false, .. } => {
                     let all = sequence..sequence.saturating_add(count.into());
-                    let refused = all.map(|s| Fate::Refused { sequence: s, failure: failure.clone() });
+                    let refused =
+                        all.map(|s| Fate::Refused { sequence: s, failure: failure.clone() });
                     append.fates.extend(refused);
                 }
                 other => append.fates.push(other),

@@ -74,7 +74,8 @@ impl Topics {
                 return Err(fenced(epoch, *newest));
             }
             *newest = epoch;
-            let places = (0..partitions).filter_map(|partition| state.parts.get(&(number, partition)));
+            let places =
+                (0..partitions).filter_map(|partition| state.parts.get(&(number, partition)));
             let known = places.filter_map(|run| run.producers.get(&id));
             last_sequence = known.filter(|p| p.epoch == epoch).map(|p| p.last).max();
         }

@@ -164,7 +164,8 @@ async fn first_from(
 ) -> Result<Option<(u64, At)>, Failure> {
     let lies = lies(shelf, place)?;
     let page = Page { count_max: 1, bytes_max: 1 };
-    let stored = shelf.scope.read(lies.stream, Offset(lies.base + from.max(lies.first)), page).await;
+    let stored =
+        shelf.scope.read(lies.stream, Offset(lies.base + from.max(lies.first)), page).await;
     let stored = stored.map_err(|error| {
         tracing::error!(tenant = %shelf.tenant.id(), %error, "messages can not be read");
         Failure::new(Code::StoreUnavailable, "the messages can not be read")

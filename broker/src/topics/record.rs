@@ -212,8 +212,7 @@ pub(super) fn event(stored: &Stored) -> Result<Event, BadRecord> {
         }
         Kind::TopicBound => {
             let v1: BoundV1 = read(body)?;
-            let binding =
-                Binding { recipe: RecipeName::parse(&v1.recipe)?, created: v1.created };
+            let binding = Binding { recipe: RecipeName::parse(&v1.recipe)?, created: v1.created };
             Event::Bound { topic: v1.topic, name: GroupName::parse(&v1.name)?, binding }
         }
         Kind::TopicUnbound => {
@@ -459,8 +458,7 @@ mod tests {
     #[test]
     fn every_event_leads_back() {
         let retention = Retention { age_ms: Some(5), bytes: None };
-        let binding =
-            Binding { recipe: RecipeName::parse("echo").expect("a name"), created: 12 };
+        let binding = Binding { recipe: RecipeName::parse("echo").expect("a name"), created: 12 };
         let topic_name = TopicName::parse("t.x").expect("a name");
         let events = [
             Event::Created {
@@ -507,8 +505,10 @@ mod tests {
             recent: [(4, 100), (5, 90), (9, 200)].into_iter().collect(),
         };
         assert_eq!(super::producer(&producer_value(&producer)).expect("one"), producer);
-        let done =
-            vec![Done::default(), Done { position: 4, above: [(6, 7), (9, 9)].into_iter().collect() }];
+        let done = vec![
+            Done::default(),
+            Done { position: 4, above: [(6, 7), (9, 9)].into_iter().collect() },
+        ];
         match kept(&Key::Group(3, name("g")).bytes(), &group_value(&done)).expect("one") {
             Kept::Group(3, n, d) => assert_eq!((n, d), (name("g"), done)),
             other => panic!("{other:?}"),

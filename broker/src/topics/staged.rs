@@ -50,7 +50,10 @@ pub(super) struct Change {
 pub(super) enum What {
     Event(Event),
     /// A message that the broker itself appends.
-    Message { place: Place, at: Last },
+    Message {
+        place: Place,
+        at: Last,
+    },
 }
 
 /// What follows a change.
@@ -60,9 +63,19 @@ pub(super) enum Then {
     /// Count quotas that were taken for it, and answer.
     Granted(Vec<Permit>, Answer),
     /// A member is told how far its group is.
-    Tell { topic: u32, group: GroupName, partition: u32, told: Option<Arc<Told>> },
+    Tell {
+        topic: u32,
+        group: GroupName,
+        partition: u32,
+        told: Option<Arc<Told>>,
+    },
     /// A message was put aside: the group is done with it.
-    PutAside { topic: u32, group: GroupName, partition: u32, offset: u64 },
+    PutAside {
+        topic: u32,
+        group: GroupName,
+        partition: u32,
+        offset: u64,
+    },
 }
 
 /// An append, as far as it is decided.
@@ -94,9 +107,7 @@ const CHANGES_MAX: usize = 256;
 impl Staged {
     /// Whether it has room for another command.
     pub(super) fn has_room(&self) -> bool {
-        self.messages < MESSAGES_MAX
-            && self.bytes < BYTES_MAX
-            && self.changes.len() < CHANGES_MAX
+        self.messages < MESSAGES_MAX && self.bytes < BYTES_MAX && self.changes.len() < CHANGES_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {

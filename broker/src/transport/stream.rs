@@ -15,8 +15,7 @@ use futures::FutureExt;
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame, Code, Extensions, FrameTooLarge, Splitter,
-    close::StreamCode,
+    BrokerFrame, ClientFrame, Code, Extensions, FrameTooLarge, Splitter, close::StreamCode,
 };
 
 use super::{batch, config::ms, connection::Peer, describe, jobs, output::Output, topics, work};

@@ -1,7 +1,9 @@
 //! Reading a topic: how such a stream begins, what is delivered, and what is said of it.
 
 use crate::{
-    codec::{DecodeError, Problem, Reader, Result, put_bool, put_bytes, put_option, put_str, put_u64},
+    codec::{
+        DecodeError, Problem, Reader, Result, put_bool, put_bytes, put_option, put_str, put_u64,
+    },
     limits,
     pairs::{Extensions, Pairs},
 };
@@ -48,7 +50,7 @@ impl StartAt {
 }
 
 /// Reads a topic: the first frame of its stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumeOpen<'a> {
     /// Which topic.
     pub topic: &'a str,
@@ -58,6 +60,8 @@ pub struct ConsumeOpen<'a> {
     pub partition: Option<u32>,
     /// Where to begin; for a group, where it has no position yet.
     pub from: StartAt,
+    /// Partitions that begin at an offset of their own; not for members of a group.
+    pub offsets: Vec<(u32, u64)>,
     /// As a member of this consumer group, which is made when it is not there.
     pub group: Option<&'a str>,
     /// Members only: a message that is not acknowledged for so long is delivered again, in
@@ -79,6 +83,7 @@ impl<'a> ConsumeOpen<'a> {
             tenant: None,
             partition: None,
             from: StartAt::Earliest,
+            offsets: Vec::new(),
             group: None,
             ack_timeout_ms: 0,
             in_flight_max: 0,
@@ -93,6 +98,12 @@ impl<'a> ConsumeOpen<'a> {
             tenant: r.option("tenant", |r| r.str("tenant", limits::TENANT_ID_BYTES_MAX))?,
             partition: r.option("partition", |r| r.u32("partition"))?,
             from: StartAt::read(r)?,
+            offsets: {
+                let n = r.count("offsets", limits::TOPIC_PARTITIONS_MAX as usize)?;
+                (0..n)
+                    .map(|_| Ok((r.u32("offsets.partition")?, r.u64("offsets.offset")?)))
+                    .collect::<Result<_>>()?
+            },
             group: r.option("group", |r| r.str("group", limits::GROUP_NAME_BYTES_MAX))?,
             ack_timeout_ms: r.u64("ack_timeout_ms")?,
             in_flight_max: r.u32("in_flight_max")?,
@@ -106,6 +117,11 @@ impl<'a> ConsumeOpen<'a> {
         put_option(out, self.tenant, put_str);
         put_option(out, self.partition, |out, p| put_u64(out, p.into()));
         self.from.put(out);
+        put_u64(out, self.offsets.len() as u64);
+        for (partition, offset) in &self.offsets {
+            put_u64(out, (*partition).into());
+            put_u64(out, *offset);
+        }
         put_option(out, self.group, put_str);
         put_u64(out, self.ack_timeout_ms);
         put_u64(out, self.in_flight_max.into());

@@ -77,7 +77,8 @@ pub struct Look {
 impl Group {
     /// A group that is done with this.
     pub fn new(terms: Terms, done: &[Done]) -> Group {
-        let part = |done: &Done| Part { done: done.clone(), next: done.position, ..Part::default() };
+        let part =
+            |done: &Done| Part { done: done.clone(), next: done.position, ..Part::default() };
         Group {
             terms,
             generation: 0,

@@ -61,12 +61,8 @@ impl Owner {
         };
         // Deleted meanwhile: with it goes what was to be put aside.
         let known = state.topics.get(topic)?;
-        let acked = Event::Acked {
-            topic,
-            group: group.clone(),
-            partition,
-            ranges: vec![(offset, offset)],
-        };
+        let acked =
+            Event::Acked { topic, group: group.clone(), partition, ranges: vec![(offset, offset)] };
         let then = Then::PutAside { topic, group: group.clone(), partition, offset };
         let Some(body) = body else {
             batch.change(acked, then);

@@ -111,8 +111,7 @@ impl Owner {
                     let granted = if own { Ok(Vec::new()) } else { self.grant(partitions) };
                     match granted {
                         Ok(permits) => {
-                            let event =
-                                state.topics.create(name, partitions, retention, !own, now);
+                            let event = state.topics.create(name, partitions, retention, !own, now);
                             batch.change(event, Then::Granted(permits, answer));
                             return None;
                         }

@@ -109,7 +109,8 @@ impl Owner {
             }
             for record in stored {
                 let offset = record.offset.0 - cut.base;
-                let at = message::id(&record.body).and_then(id::parts).map_or(0, |parts| parts.at.ms);
+                let at =
+                    message::id(&record.body).and_then(id::parts).map_or(0, |parts| parts.at.ms);
                 let goes = cut.before.is_some_and(|before| at < before)
                     || cut.over > 0
                     || cut.deleted.contains(offset);
@@ -184,4 +185,3 @@ impl Owner {
         }
     }
 }
-

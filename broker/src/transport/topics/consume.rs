@@ -34,7 +34,7 @@ use super::{
 use crate::{
     batch::Failure,
     tenancy::{Cost, Kind, Tenant},
-    topics::{self, Consuming, Got, Joining, Member, Page, Start},
+    topics::{self, Consuming, Got, Joining, Member, Page, Reading},
 };
 
 /// A page of messages: what a stream holds of them at most.
@@ -50,7 +50,7 @@ pub(in super::super) struct Opened {
 }
 
 enum How {
-    Alone(Option<u32>, Start),
+    Alone(Reading),
     Member(Joining),
 }
 
@@ -60,10 +60,16 @@ pub(in super::super) fn consume(peer: &Peer, open: &ConsumeOpen<'_>) -> Result<O
     let tenant = tenant(peer, open.tenant)?;
     let topic = topic_name(open.topic)?;
     let how = match open.group {
-        None => How::Alone(open.partition, start(open.from)),
-        Some(_) if open.partition.is_some() => {
+        None => How::Alone(Reading {
+            partition: open.partition,
+            start: start(open.from),
+            offsets: open.offsets.clone(),
+            follow: open.follow,
+        }),
+        Some(_) if open.partition.is_some() || !open.offsets.is_empty() => {
+            let field = if open.partition.is_some() { "partition" } else { "offsets" };
             let message = "the partitions of a member are its group's to give: leave this out";
-            return Err(Failure::validation("partition", message));
+            return Err(Failure::validation(field, message));
         }
         Some(group) => How::Member(Joining {
             group: group_name(group)?,
@@ -85,10 +91,7 @@ pub(in super::super) async fn serve_consumer(
     let Opened { tenant, topic, how, follow, place } = opened;
     let topics = &peer.services.topics;
     let source = match how {
-        How::Alone(partition, from) => {
-            let reader = topics.consume(&tenant, &topic, partition, from, follow).await;
-            reader.map(Source::Alone)
-        }
+        How::Alone(reading) => topics.consume(&tenant, &topic, reading).await.map(Source::Alone),
         How::Member(joining) => {
             topics.join(&tenant, &topic, joining).await.map(|m| Source::Member(m, follow))
         }
@@ -236,7 +239,8 @@ impl Drive<'_> {
             if self.got.is_empty() {
                 break;
             }
-            let (now, costs) = (Instant::now(), self.got.iter().map(|got| Cost::one(got.payload_len())));
+            let (now, costs) =
+                (Instant::now(), self.got.iter().map(|got| Cost::one(got.payload_len())));
             let charged = self.tenant.deliver_messages(now, costs);
             self.source.delivered(&self.peer.services.topics, charged.admitted as u64);
             for got in self.got.drain(..charged.admitted) {

@@ -146,7 +146,9 @@ impl<'a> Vigil<'a> {
 ///
 /// # Cancel safety
 /// Safe.
-pub(super) async fn read(stream: (&mut quinn::RecvStream, &mut tollgate_protocol::Splitter)) -> Input {
+pub(super) async fn read(
+    stream: (&mut quinn::RecvStream, &mut tollgate_protocol::Splitter),
+) -> Input {
     let (recv, splitter) = stream;
     match recv.read_chunks(splitter.buffers()).await {
         Ok(Some(n)) => {
