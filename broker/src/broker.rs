@@ -270,7 +270,7 @@ impl Broker {
             Workers::open(&config.workers, (&store, fence), &tenants, &engine, events.clone());
         let workers = workers.await?;
         let jobs = Jobs::new(&config.jobs, &store, &tenants, &engine, events.clone());
-        let topics = Topics::new(&config.topics, &store, &tenants, &engine, events.clone());
+        let topics = Topics::new(&config.topics, &store, &tenants, &engine);
         endpoint.trust(&config.limits, &certificates.current())?;
         let local_addr = endpoint
             .local_addr()
@@ -420,6 +420,7 @@ impl Broker {
         let until = SystemTime::now() + limit;
         self.services.drain.send_replace(Drain::Until(until));
         self.services.jobs.drain();
+        self.services.topics.drain();
         self.services.events.publish(None, Kind::draining(until));
         let batches = &self.services.batches;
         batches.close();

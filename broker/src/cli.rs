@@ -13,13 +13,16 @@ mod cert;
 mod config;
 mod connect;
 mod connection;
+mod consume;
 mod demo;
 mod doctor;
 mod events;
 mod exit;
 mod format;
+mod group;
 mod job;
 mod output;
+mod produce;
 mod profile;
 mod recipe;
 mod revocation;
@@ -27,6 +30,7 @@ mod serve;
 mod settings;
 mod tenant;
 mod top;
+mod topic;
 mod worker;
 
 use self::{exit::Exit, output::Output};
@@ -70,6 +74,20 @@ enum Command {
         #[command(subcommand)]
         command: job::Command,
     },
+    /// Make, look at, change and delete topics
+    Topic {
+        #[command(subcommand)]
+        command: topic::Command,
+    },
+    /// Look at consumer groups, move them, forget them
+    Group {
+        #[command(subcommand)]
+        command: group::Command,
+    },
+    /// Append messages to a topic
+    Produce(Box<produce::Args>),
+    /// Read the messages of a topic
+    Consume(Box<consume::Args>),
     /// Look at the recipes that a broker offers
     Recipe {
         #[command(subcommand)]
@@ -134,6 +152,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args, output),
         Command::Batch { command } => batch::run(command, output),
         Command::Job { command } => job::run(command, output),
+        Command::Topic { command } => topic::run(command, output),
+        Command::Group { command } => group::run(command, output),
+        Command::Produce(args) => produce::run(&args, output),
+        Command::Consume(args) => consume::run(&args, output),
         Command::Recipe { command } => recipe::run(command, output),
         Command::Tenant { command } => tenant::run(command, output),
         Command::Profile { command } => profile::run(command, output),

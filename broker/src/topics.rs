@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -20,15 +20,16 @@ use tollgate_protocol::Code;
 use crate::{
     batch::{Engine, Failure},
     clock::Clock,
-    events::Events,
     rules::topic::plant::{self, Bug},
     store::{ScopeId, Store},
     tenancy::{Permit, Quota, Registry, Tenant},
 };
 
 mod ask;
+mod binding;
 mod config;
 mod consume;
+mod letter;
 mod load;
 mod member;
 mod message;
@@ -45,6 +46,7 @@ mod tests;
 mod view;
 
 pub(crate) use ask::{GroupInfo, GroupPart, PartInfo, TopicInfo};
+pub(crate) use binding::BindingInfo;
 pub use config::{BadSetting, Config};
 pub(crate) use consume::{Consuming, Got, Reading, Start};
 pub(crate) use member::{Joining, Member};
@@ -63,13 +65,11 @@ struct Inner {
     config: Config,
     store: Store,
     tenants: Registry,
-    #[expect(dead_code, reason = "what is bound runs through it")]
     engine: Engine,
-    #[expect(dead_code, reason = "what is bound tells through it")]
-    events: Events,
     clock: Clock,
     runtime: Handle,
     shelves: Mutex<HashMap<u32, Arc<Shelf>>>,
+    draining: AtomicBool,
     stop: CancellationToken,
     owners: TaskTracker,
     tallies: Tallies,
@@ -131,6 +131,10 @@ pub(crate) struct Amounts {
     pub groups: u64,
     pub messages: u64,
     pub bytes: u64,
+    /// Messages from the groups' positions to the ends.
+    pub lag: u64,
+    /// Messages among the dead letters.
+    pub dead: u64,
 }
 
 /// What is said when the broker stops.
@@ -141,6 +145,10 @@ fn stopped() -> Failure {
 impl Inner {
     fn shelves(&self) -> MutexGuard<'_, HashMap<u32, Arc<Shelf>>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
     }
 
     /// A shelf whose owner is gone is nobody's.
@@ -198,17 +206,16 @@ impl Topics {
         store: &Store,
         tenants: &Registry,
         engine: &Engine,
-        events: Events,
     ) -> Topics {
         Topics(Arc::new(Inner {
             config: config.clone(),
             store: store.clone(),
             tenants: tenants.clone(),
             engine: engine.clone(),
-            events,
             clock: Clock::new(),
             runtime: Handle::current(),
             shelves: Mutex::default(),
+            draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
             owners: TaskTracker::new(),
             tallies: Tallies::default(),
@@ -233,6 +240,14 @@ impl Topics {
             // One after the other: what is asked for meanwhile is read at once.
             let _ = self.0.open(&tenant).await;
         }
+    }
+
+    /// What is bound begins no more messages; those under way go on.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Relaxed);
+        self.0.shelves().values().for_each(|shelf| {
+            shelf.lock().tails.values().for_each(|tail| tail.notify_waiters());
+        });
     }
 
     /// Ends every owner, and waits until none has the store any more. What was not kept yet is not
@@ -317,9 +332,16 @@ impl shelf::State {
         for topic in self.topics.iter() {
             amounts.topics += 1;
             amounts.partitions += topic.parts.len() as u64;
+            let dead = topic.name.as_str().ends_with(owner::DEAD);
             for (partition, part) in (0..).zip(&topic.parts) {
-                let run = self.parts.get(&(topic.number, partition));
-                amounts.messages += run.map_or(0, |run| run.next - part.first);
+                let place = (topic.number, partition);
+                let Some(run) = self.parts.get(&place) else { continue };
+                let kept = run.next - part.first;
+                amounts.messages += kept;
+                amounts.dead += if dead { kept } else { 0 };
+                let groups = self.topics.groups(topic.number).into_iter().flatten();
+                let done = groups.filter_map(|(_, done)| done.get(partition as usize));
+                amounts.lag += done.map(|d| run.next.saturating_sub(d.position)).sum::<u64>();
             }
         }
         amounts.groups = self.topics.group_count();

@@ -20,7 +20,7 @@ use crate::{
         Format, Readings,
         readings::{
             Jobs as JobsReading, Pool, Quota as QuotaReading, Slots, Store as StoreReading,
-            Tenant as TenantReading,
+            Tenant as TenantReading, Topics as TopicsReading,
         },
     },
     store,
@@ -69,6 +69,11 @@ impl Services {
             workers: self.workers.readings(),
             jobs: self.jobs_by_tenant(),
             jobs_ended: self.jobs_ended(),
+            topics: self.topics_by_tenant(),
+            messages: {
+                let tallies = self.topics.tallies();
+                (tallies.appended_count(), tallies.delivered_count())
+            },
             tenants: vec![("active", active as u64), ("suspended", suspended as u64)],
             by_tenant: self.by_tenant(),
             upstreams: self.upstreams.readings(),
@@ -92,6 +97,25 @@ impl Services {
             JobsReading { label, states, bytes, waiting }
         };
         all.into_iter().map(reading).collect()
+    }
+
+    /// Whoever has topics is active, too.
+    fn topics_by_tenant(&self) -> Vec<TopicsReading> {
+        let book = self.tenants.book();
+        let mut all: BTreeMap<Arc<str>, TopicsReading> = BTreeMap::new();
+        for (tenant, amounts) in self.topics.by_tenant() {
+            let label = book.label_of(&tenant);
+            let sum = all.entry(label.clone()).or_default();
+            sum.label = label;
+            sum.topics += amounts.topics;
+            sum.partitions += amounts.partitions;
+            sum.messages += amounts.messages;
+            sum.bytes += amounts.bytes;
+            sum.groups += amounts.groups;
+            sum.lag += amounts.lag;
+            sum.dead += amounts.dead;
+        }
+        all.into_values().collect()
     }
 
     fn jobs_ended(&self) -> Vec<(&'static str, u64)> {

@@ -118,9 +118,21 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             other => of_code(other.code()),
         });
     }
+    if let Some(e) = error.downcast_ref::<TopicError>() {
+        return Some(of_topic(e));
+    }
     match error.downcast_ref::<CallError>()? {
         CallError::Batch(e) => Some(of_batch(e)),
         other => Some(of_code(other.code())),
+    }
+}
+
+fn of_topic(error: &TopicError) -> Exit {
+    match error {
+        TopicError::Connect(e) => of_connect(e),
+        TopicError::Disconnected(e) => of_disconnected(e),
+        TopicError::OutOfReach { last, .. } => of_topic(last),
+        other => of_code(other.code()),
     }
 }
 

@@ -109,6 +109,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Both {
     }
 }
 
+/// Three parts of a path, each of which stands for one thing.
+pub(super) struct Three(pub String, pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Three {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        type All = axum::extract::Path<(String, String, String)>;
+        match All::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path((one, two, three))) => Ok(Three(one, two, three)),
+            Err(_) => Err(Problem::validation("path", "the path is not UTF-8")),
+        }
+    }
+}
+
 /// A value that does not fit its type: the field, and what serde has to say.
 fn at_fault(path: &str, message: &str) -> Problem {
     match named(path, message) {

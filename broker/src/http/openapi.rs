@@ -41,6 +41,8 @@ async fn serve(State(api): State<Api>) -> Response {
         (name = "quotas", description = "What is used of it"),
         (name = "batches", description = "Work"),
         (name = "jobs", description = "Work that outlives its connection"),
+        (name = "topics", description = "Durable logs, and who reads them together"),
+        (name = "messages", description = "What is in them, one at a time"),
         (name = "recipes", description = "What can be run"),
         (name = "workers", description = "Who runs it"),
         (name = "connections", description = "Who is connected"),

@@ -16,9 +16,9 @@ use utoipa_axum::router::OpenApiRouter;
 use super::{
     access::{self, Kind, Row},
     api::Api,
-    batches, connections, events, guard, health, jobs, metrics, openapi,
+    batches, connections, events, guard, health, jobs, messages, metrics, openapi,
     problem::{self, Problem},
-    quotas, recipes, revocations, stats, swagger, tenants, usage, workers,
+    quotas, recipes, revocations, stats, swagger, tenants, topics, usage, workers,
 };
 
 /// Every route, and the document that describes them.
@@ -34,6 +34,8 @@ pub(super) fn routes() -> (Router<Api>, OpenApi) {
         .merge(stats::routes())
         .merge(batches::routes())
         .merge(jobs::routes())
+        .merge(topics::routes())
+        .merge(messages::routes())
         .merge(revocations::routes())
         .merge(events::routes())
         .merge(metrics::routes())

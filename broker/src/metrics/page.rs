@@ -13,7 +13,7 @@ use super::{
     Closes, Handshake, Metrics, StreamEnd,
     duration::Durations,
     process::Process,
-    readings::{Readings, Tenant},
+    readings::{self, Readings, Tenant},
     series::{self, Series},
 };
 
@@ -72,6 +72,7 @@ impl Collector for Page {
         self.items(&mut to)?;
         self.workers(&mut to)?;
         self.jobs(&mut to)?;
+        self.topics(&mut to)?;
         self.tenants(&mut to)?;
         self.upstreams(&mut to)?;
         self.http(&mut to, series::HTTP_REQUESTS, series::HTTP_DURATION)?;
@@ -189,6 +190,26 @@ impl Page {
         to.gauges(series::JOBS_BYTES, bytes)?;
         let ended = r.jobs_ended.iter().map(|(state, n)| ([("state", *state)], *n));
         to.counters(series::JOBS_ENDED, ended)
+    }
+
+    fn topics(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let r = &self.readings;
+        type Of = fn(&readings::Topics) -> u64;
+        let series: [(_, Of); 7] = [
+            (series::TOPICS, |t| t.topics),
+            (series::TOPIC_PARTITIONS, |t| t.partitions),
+            (series::TOPIC_MESSAGES, |t| t.messages),
+            (series::TOPIC_BYTES, |t| t.bytes),
+            (series::TOPIC_GROUPS, |t| t.groups),
+            (series::TOPIC_LAG, |t| t.lag),
+            (series::TOPIC_DEAD, |t| t.dead),
+        ];
+        for (series, of) in series {
+            to.gauges(series, r.topics.iter().map(|t| ([("tenant", &*t.label)], of(t))))?;
+        }
+        let (appended, delivered) = r.messages;
+        to.counter(series::MESSAGES_APPENDED, appended)?;
+        to.counter(series::MESSAGES_DELIVERED, delivered)
     }
 
     fn tenants(&self, to: &mut Writer<'_>) -> fmt::Result {

@@ -28,6 +28,10 @@ pub(crate) struct Readings {
     pub jobs: Vec<Jobs>,
     /// How many jobs ended in which state.
     pub jobs_ended: Vec<(&'static str, u64)>,
+    /// The topics of those tenants that have a label, and `other`.
+    pub topics: Vec<Topics>,
+    /// Messages that were appended, and delivered.
+    pub messages: (u64, u64),
     /// How many tenants there are in each state.
     pub tenants: Vec<(&'static str, u64)>,
     /// Those that have a label, and `other`.
@@ -99,6 +103,19 @@ pub(crate) struct Jobs {
     pub bytes: u64,
     /// Those among them that wait.
     pub waiting: u64,
+}
+
+/// The topics of one tenant, or of all that have no label.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Topics {
+    pub label: Arc<str>,
+    pub topics: u64,
+    pub partitions: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    pub groups: u64,
+    pub lag: u64,
+    pub dead: u64,
 }
 
 /// One tenant, or all that have no label.

@@ -145,6 +145,22 @@ series! {
         "Bytes that the jobs of a tenant take of its storage";
     JOBS_ENDED = Counter "tollgate_jobs_ended" ["state"], "Jobs that were over, by how";
 
+    TOPICS = Gauge "tollgate_topics" ["tenant"], "Topics of a tenant, dead letters among them";
+    TOPIC_PARTITIONS = Gauge "tollgate_topic_partitions" ["tenant"], "Partitions of these topics";
+    TOPIC_MESSAGES = Gauge "tollgate_topic_messages" ["tenant"],
+        "Messages that the topics of a tenant keep";
+    TOPIC_BYTES = Gauge "tollgate_topic_bytes" ["tenant"],
+        "Bytes that the topics of a tenant take of its storage";
+    TOPIC_GROUPS = Gauge "tollgate_topic_groups" ["tenant"], "Consumer groups of a tenant";
+    TOPIC_LAG = Gauge "tollgate_topic_group_lag" ["tenant"],
+        "Messages from the positions of a tenant's consumer groups to the ends";
+    TOPIC_DEAD = Gauge "tollgate_topic_dead_letters" ["tenant"],
+        "Messages among the dead letters of a tenant";
+    MESSAGES_APPENDED = Counter "tollgate_messages_appended" [],
+        "Messages that were appended to topics";
+    MESSAGES_DELIVERED = Counter "tollgate_messages_delivered" [],
+        "Messages of topics that were delivered";
+
     TENANTS = Gauge "tollgate_tenants" ["state"], "Tenants by state";
     TENANT_ITEMS = Counter "tollgate_tenant_items" ["tenant", "outcome"],
         "Items of a tenant, by outcome";

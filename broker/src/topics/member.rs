@@ -3,17 +3,18 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tollgate_protocol::id::{GroupName, TopicName};
 
 use super::{
     Topics,
+    ask::done,
     consume::{Got, Start, position},
+    letter::Letter,
     owner::DEAD,
     reader,
     service::{no_such_group, no_such_topic},
     shelf::{Command, Live, Shelf, Told},
-    stopped,
 };
 use crate::{
     batch::Failure,
@@ -87,23 +88,7 @@ impl Topics {
         }
         let shelf = self.0.open(tenant).await?;
         self.ensure_inbox(&shelf, name).await?;
-        let (topic, partitions, known) = {
-            let state = shelf.lock();
-            let topic = state.topics.find(name.as_str()).ok_or_else(no_such_topic)?;
-            let groups = state.topics.groups(topic.number);
-            let known = groups.is_some_and(|groups| groups.contains_key(&group));
-            (topic.number, topic.parts.len() as u32, known)
-        };
-        if !known {
-            let mut positions = Vec::with_capacity(partitions as usize);
-            for partition in 0..partitions {
-                positions.push(position(&shelf, (topic, partition), start).await?);
-            }
-            let (answer, answered) = oneshot::channel();
-            let group = group.clone();
-            shelf.send(Command::CreateGroup { topic, group, positions, answer });
-            answered.await.unwrap_or_else(|_| Err(shelf.gone().unwrap_or_else(stopped)))?;
-        }
+        let (topic, partitions) = self.ensure_group(&shelf, name, &group, start).await?;
         let terms = self.terms(name);
         let now = shelf.clock.now_ms();
         let (id, bell, tail) = {
@@ -136,6 +121,35 @@ impl Topics {
             generation: 0,
             turn: 0,
         })
+    }
+
+    /// Makes a group when it is not there. Its topic's number, and how many partitions that has.
+    pub(super) async fn ensure_group(
+        &self,
+        shelf: &Arc<Shelf>,
+        name: &TopicName,
+        group: &GroupName,
+        start: Start,
+    ) -> Result<(u32, u32), Failure> {
+        let (topic, partitions, known) = {
+            let state = shelf.lock();
+            let topic = state.topics.find(name.as_str()).ok_or_else(no_such_topic)?;
+            let groups = state.topics.groups(topic.number);
+            let known = groups.is_some_and(|groups| groups.contains_key(group));
+            (topic.number, topic.parts.len() as u32, known)
+        };
+        if !known {
+            let mut positions = Vec::with_capacity(partitions as usize);
+            for partition in 0..partitions {
+                positions.push(position(shelf, (topic, partition), start).await?);
+            }
+            let create = |answer| {
+                let group = group.clone();
+                Command::CreateGroup { topic, group, positions, answer }
+            };
+            done(shelf, create).await?;
+        }
+        Ok((topic, partitions))
     }
 
     /// The rules of a topic's groups. Dead letters have nowhere to go: they stay.
@@ -284,6 +298,27 @@ impl Member {
     pub(crate) fn nack(&self, partition: u32, first: u64, last: u64) {
         self.with_group(|group, id| group.nack(id, partition, first, last));
         self.shelf.bell.notify_one();
+    }
+
+    /// It can not do a message: that goes to the topic's dead letters.
+    pub(super) fn put_aside(
+        &self,
+        name: &TopicName,
+        got: &Got,
+        failure: &Failure,
+        recipe: Option<&str>,
+    ) {
+        let (topic, partition, offset) = (self.topic, got.partition, got.offset);
+        let (group, deliveries) = (self.group.clone(), got.deliveries);
+        let had = self.with_group(|group, id| group.put_aside(id, partition, offset));
+        if had != Some(true) {
+            return;
+        }
+        let place = (partition, offset);
+        let why = Some((failure, recipe));
+        let letter = Letter { name, group: &group, place, deliveries, why };
+        let body = letter.write(&got.body);
+        self.shelf.send(Command::PutAside { topic, group, partition, offset, body });
     }
 
     /// It was given a message that it could not be told now: as if it had not been.

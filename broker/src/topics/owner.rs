@@ -12,7 +12,7 @@ use tokio::{
 use tollgate_protocol::Code;
 
 use super::{
-    Inner,
+    Inner, binding,
     load::{self, LoadError},
     service,
     shelf::{Command, Fate, Phase, Shelf, State},
@@ -116,6 +116,7 @@ impl Owner {
             tails: Vec::new(),
         };
         owner.level(&shelf.lock());
+        owner.wake_bindings(&mut shelf.lock());
         shelf.phase.send_replace(Phase::Open);
         Ok(owner)
     }
@@ -150,6 +151,7 @@ impl Owner {
                 Ok(false) => {}
                 Err(failure) => return End::Gone(failure),
             }
+            self.wake_bindings(&mut self.shelf.lock());
             let empty = self.shelf.lock().topics.is_empty() && self.backlog.is_empty();
             if empty && idle_since.elapsed() > LINGER && self.inner.retire(&self.shelf) {
                 return End::Idle;
@@ -198,7 +200,10 @@ impl Owner {
             () = self.shelf.bell.notified() => {}
             () = self.inner.stop.cancelled() => {}
             // A quota may be lower now.
-            () = self.changes.changed() => self.retain_at = Instant::now(),
+            () = self.changes.changed() => {
+                self.retain_at = Instant::now();
+                self.wake_bindings(&mut self.shelf.lock());
+            }
             () = sleep_until(due.min(linger)) => {}
         }
     }
@@ -337,10 +342,30 @@ impl Owner {
             fates.push(append.settle());
         }
         self.level(&state);
+        self.wake_bindings(&mut state);
         drop(state);
         answers.into_iter().for_each(|answer| _ = answer.send(Ok(())));
         fates.into_iter().for_each(|(answer, fates)| _ = answer.send(fates));
         self.tails.drain(..).for_each(|tail| tail.notify_waiters());
+    }
+
+    /// Begins readers of bindings that have something to read.
+    fn wake_bindings(&self, state: &mut State) {
+        let may = self.shelf.tenant.state() == Standing::Active && !self.inner.is_draining();
+        if !may || !state.topics.has_bindings() {
+            return;
+        }
+        let all = state.topics.iter().flat_map(|topic| {
+            let bindings = state.topics.bindings(topic.number);
+            bindings.map(|(name, _)| (topic.number, name.clone()))
+        });
+        let late: Vec<_> =
+            all.filter(|key| !state.awake.contains(key) && state.lag_of(key) > 0).collect();
+        for key in late {
+            state.awake.insert(key.clone());
+            let reader = binding::run(self.inner.clone(), self.shelf.clone(), key);
+            self.inner.runtime.spawn(self.inner.owners.track_future(reader));
+        }
     }
 
     fn wake_group(&mut self, state: &State, topic: u32, group: &tollgate_protocol::id::GroupName) {

@@ -111,6 +111,15 @@ impl Producing {
         Ok(Ready(NewMessage { sequence, partition, body }))
     }
 
+    /// The id of a message that was appended.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` when it is gone again.
+    pub(crate) async fn id_at(&self, partition: u32, offset: u64) -> Result<[u8; 16], Failure> {
+        let body = super::reader::one(&self.shelf, (self.topic, partition), offset).await?;
+        body.as_deref().and_then(message::id).ok_or_else(super::service::no_such_message)
+    }
+
     /// Appends a handful: what becomes of each, once that is known. `room` is its share of what the
     /// tenant may have in flight.
     ///

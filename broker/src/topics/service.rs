@@ -24,6 +24,12 @@ pub(super) fn no_such_tenant() -> Failure {
     Failure::new(Code::NotFound, "the tenant is not there any more")
 }
 
+/// Any number: for jitter.
+pub(super) fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0_u8)
+}
+
 /// What is said when something could not be kept.
 pub(super) fn unavailable(error: &CommitError) -> Failure {
     match error {

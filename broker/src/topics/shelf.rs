@@ -58,6 +58,8 @@ pub(super) struct State {
     /// Who waits for messages of a topic.
     pub tails: HashMap<u32, Arc<Notify>>,
     pub groups: HashMap<(u32, GroupName), Live>,
+    /// Bindings whose reader is there.
+    pub awake: HashSet<(u32, GroupName)>,
     /// The newest epoch of each producer of a topic.
     pub epochs: HashMap<(u32, [u8; 16]), u64>,
     /// Bytes of all messages that are kept.
@@ -266,6 +268,7 @@ impl Shelf {
             parts: HashMap::default(),
             tails: HashMap::default(),
             groups: HashMap::default(),
+            awake: HashSet::default(),
             epochs: HashMap::default(),
             bytes: 0,
             recent: Recent { bytes_max: recent, ..Recent::default() },
@@ -440,6 +443,17 @@ impl State {
             let body = run.and_then(|run| run.recent.pop_front());
             self.recent.bytes -= body.map_or(0, |body| body.len());
         }
+    }
+
+    /// Messages from a group's positions to the ends.
+    pub(super) fn lag_of(&self, (topic, group): &(u32, GroupName)) -> u64 {
+        let done = self.topics.groups(*topic).and_then(|groups| groups.get(group));
+        let all = (0..).zip(done.into_iter().flatten());
+        all.map(|(partition, done)| {
+            let run = self.parts.get(&(*topic, partition));
+            run.map_or(0, |run| run.next.saturating_sub(done.position))
+        })
+        .sum()
     }
 
     /// What a partition holds of `storage_bytes`.

@@ -84,7 +84,8 @@ pub(super) struct Appending {
     pub fates: Vec<Fate>,
     pub messages: Vec<Message>,
     pub storage: Option<Permit>,
-    pub room: BytesPermit,
+    /// Given back once it is answered.
+    pub _room: BytesPermit,
     pub answer: tokio::sync::oneshot::Sender<Vec<Fate>>,
 }
 

@@ -116,6 +116,10 @@ impl Stream {
         if let Poll::Ready(Err(e)) = self.poll_write(cx) {
             return Poll::Ready(Err(e));
         }
+        if self.splitter.buffers().is_empty() {
+            // What came before is to be taken out first.
+            return Poll::Ready(Ok(()));
+        }
         let read = match poll_now(self.recv.read_chunks(self.splitter.buffers()), cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(read) => read,

@@ -245,3 +245,52 @@ pub(in crate::cli) struct JobStats {
     pub dead: u64,
     pub bytes: u64,
 }
+
+/// A topic.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Topic {
+    pub name: String,
+    pub partitions: Vec<Partition>,
+    pub messages: u64,
+    pub bytes: u64,
+    pub retention: Retention,
+    pub groups: u64,
+    pub created_at: String,
+}
+
+/// One of its partitions.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Partition {
+    pub partition: u64,
+    pub first_offset: u64,
+    pub next_offset: u64,
+    pub bytes: u64,
+}
+
+/// How long its messages are kept.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Retention {
+    pub age_ms: Option<u64>,
+    pub bytes: Option<u64>,
+}
+
+/// A consumer group.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Group {
+    pub topic: String,
+    pub name: String,
+    pub members: u64,
+    pub lag: u64,
+    #[serde(default)]
+    pub partitions: Vec<GroupPartition>,
+}
+
+/// How far it is in one partition.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct GroupPartition {
+    pub partition: u32,
+    pub position: u64,
+    pub next_offset: u64,
+    pub in_flight: u64,
+    pub member: Option<u64>,
+}

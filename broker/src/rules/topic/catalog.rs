@@ -141,26 +141,6 @@ pub enum Event {
     Unbound { topic: u32, name: GroupName },
 }
 
-impl Event {
-    /// The topic that it is about.
-    pub fn topic(&self) -> Option<u32> {
-        match self {
-            Event::Created { topic, .. }
-            | Event::Kept { topic, .. }
-            | Event::Deleted { topic }
-            | Event::Trimmed { topic, .. }
-            | Event::MessageDeleted { topic, .. }
-            | Event::GroupCreated { topic, .. }
-            | Event::GroupDeleted { topic, .. }
-            | Event::Acked { topic, .. }
-            | Event::Moved { topic, .. }
-            | Event::Bound { topic, .. }
-            | Event::Unbound { topic, .. } => Some(*topic),
-            Event::Freed { .. } => None,
-        }
-    }
-}
-
 /// Everything that is kept about a tenant's topics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Topics {
@@ -386,6 +366,11 @@ impl Topics {
     /// The bindings of a topic.
     pub fn bindings(&self, topic: u32) -> impl Iterator<Item = (&GroupName, &Binding)> {
         self.bindings.get(&topic).into_iter().flatten()
+    }
+
+    /// Whether anything is bound.
+    pub fn has_bindings(&self) -> bool {
+        self.bindings.values().any(|bindings| !bindings.is_empty())
     }
 
     /// A partition's topic and place in it, by the partition's number.

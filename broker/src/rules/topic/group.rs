@@ -229,6 +229,16 @@ impl Group {
         self.settle_moves(partition);
     }
 
+    /// A member puts a message aside that it has: whether it had it. It is done once that is kept.
+    pub fn put_aside(&mut self, member: u64, partition: u32, offset: u64) -> bool {
+        let had = self.end_leases(member, partition, offset, offset);
+        for (offset, deliveries) in &had {
+            self.parts[partition as usize].dead.insert(*offset, (*deliveries, true));
+        }
+        self.settle_moves(partition);
+        !had.is_empty()
+    }
+
     /// A message was put aside, or does not exist: it is done.
     pub fn done(&mut self, partition: u32, offset: u64) {
         if let Some(part) = self.parts.get_mut(partition as usize) {
@@ -295,15 +305,6 @@ impl Group {
             }
         }
         taken
-    }
-
-    /// Messages that could not be put aside: they are tried again.
-    pub fn still_dead(&mut self, partition: u32, offset: u64) {
-        if let Some(part) = self.parts.get_mut(partition as usize)
-            && let Some((_, begun)) = part.dead.get_mut(&offset)
-        {
-            *begun = false;
-        }
     }
 
     fn deliver_again(&mut self, partition: u32, offset: u64, deliveries: u32) {

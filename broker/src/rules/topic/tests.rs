@@ -41,8 +41,6 @@ fn what_is_not_acknowledged_in_time_is_delivered_again_and_then_put_aside() {
     assert_eq!(taken(&mut g, a, 0, 3, 90), [], "that was the last time");
     assert_eq!(g.take_dead(9), [(0, 2, 3)]);
     assert_eq!(g.take_dead(9), [], "once");
-    g.still_dead(0, 2);
-    assert_eq!(g.take_dead(9), [(0, 2, 3)]);
     g.done(0, 2);
     assert_eq!(g.look().next().map(|l| l.position), Some(3));
 }

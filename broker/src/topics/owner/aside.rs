@@ -1,11 +1,11 @@
 //! Dead letters: a message that was delivered as often as may be goes to `<topic>.dead`, and the
 //! group is done with it, in one commit.
 
-use tollgate_protocol::{PairsBuf, id::TopicName};
+use tollgate_protocol::id::TopicName;
 
 use super::{
     super::{
-        message::{self, Message, New},
+        letter::Letter,
         reader,
         shelf::{Command, State},
         staged::{Staged, Then},
@@ -40,7 +40,8 @@ impl Owner {
         for (topic, group, partition, offset, (name, deliveries)) in dead {
             let found = reader::one(&self.shelf, (topic, partition), offset).await?;
             let body = found.as_deref().and_then(|body| {
-                let letter = Letter { name: &name, group: &group, partition, offset, deliveries };
+                let place = (partition, offset);
+                let letter = Letter { name: &name, group: &group, place, deliveries, why: None };
                 letter.write(body)
             });
             self.shelf.send(Command::PutAside { topic, group, partition, offset, body });
@@ -84,39 +85,5 @@ impl Owner {
         self.append_own(place, body, (state, batch), Then::Nothing, now);
         batch.change(acked, then);
         None
-    }
-}
-
-/// What is said of a message that is put aside.
-struct Letter<'a> {
-    name: &'a TopicName,
-    group: &'a tollgate_protocol::id::GroupName,
-    partition: u32,
-    offset: u64,
-    deliveries: u32,
-}
-
-impl Letter<'_> {
-    /// The message, with where it comes from beside its own headers.
-    fn write(&self, body: &[u8]) -> Option<Vec<u8>> {
-        let Message { timestamp, key, headers, payload, .. } = Message::parse(body).ok()?;
-        let mut all = PairsBuf::new();
-        // Where it comes from is what it can not be told without: first, as room is bounded.
-        let (partition, offset) = (self.partition.to_string(), self.offset.to_string());
-        let deliveries = self.deliveries.to_string();
-        for (key, value) in [
-            ("tollgate-dead-topic", self.name.as_str()),
-            ("tollgate-dead-partition", &partition),
-            ("tollgate-dead-offset", &offset),
-            ("tollgate-dead-group", self.group.as_str()),
-            ("tollgate-dead-deliveries", &deliveries),
-        ]
-        .into_iter()
-        .chain(headers.iter())
-        {
-            all.push_lossy(key, value);
-        }
-        let headers = all.as_pairs();
-        Some(message::encode(&New { timestamp, producer: None, key, headers, payload }))
     }
 }

@@ -238,7 +238,7 @@ impl Owner {
             fates: Vec::new(),
             messages: Vec::with_capacity(messages.len()),
             storage: None,
-            room,
+            _room: room,
             answer,
         };
         for NewMessage { sequence, partition, body } in messages {
