@@ -362,6 +362,41 @@ async def test_the_inbox_is_there_when_it_is_used(client: Client) -> None:
     assert stream.accepted.partitions == 1
 
 
+@live
+async def test_a_rate_holds_a_producer_back_and_says_so(client: Client) -> None:
+    """The tenant's `messages_per_second`, 10 000; its policy is `pace`."""
+    topic = next(names)
+    await create(client, topic)
+    stream = await produce(client, topic)
+    began = time.monotonic()
+    for first in range(0, 15_000, 250):
+        await stream.append(*numbered(*range(first, first + 250)))
+        await stream.answers(first + 250)
+    assert not stream.failed and stream.places[14_999] == (0, 14_999)
+    took = time.monotonic() - began
+    assert took > 0.8
+    # A slow machine sends no more than that by itself.
+    assert stream.throttled or took > 1.5
+    for throttled in stream.throttled:
+        assert (throttled.quota, throttled.limit) == ("messages_per_second", 10_000)
+
+
+@live
+async def test_silence_is_broken_on_every_stream(client: Client) -> None:
+    topic = next(names)
+    await create(client, topic)
+    member = await consume(client, topic, group="g")
+    await member.until_assigned(0)
+
+    async def alive(stream: Operation) -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.receive(), 6)
+        assert stream.alive_frames >= 1
+
+    streams = [await produce(client, topic), await consume(client, topic), member]
+    await asyncio.gather(*(alive(stream) for stream in streams))
+
+
 # Readers
 
 
@@ -420,8 +455,6 @@ async def test_the_tail_as_it_grows(client: Client) -> None:
     tail = await consume(client, topic, from_=Latest())
     whole = await consume(client, topic)
     assert len(await whole.take(2)) == 2
-    # Whoever reads goes on when its own side is over.
-    whole.finish()
     writer = await produce(client, topic)
     for number in range(2, 12):
         await writer.append(*numbered(number))
@@ -433,6 +466,24 @@ async def test_the_tail_as_it_grows(client: Client) -> None:
         with pytest.raises(Cut) as caught:
             await reader.rest()
         assert caught.value.reset_code is not None
+
+
+@live
+async def test_a_reader_reads_on_when_its_own_side_is_over(client: Client) -> None:
+    topic = next(names)
+    await create(client, topic)
+    reader = await consume(client, topic)
+    reader.finish()
+    writer = await produce(client, topic)
+    for number in range(3):
+        await writer.append(*numbered(number))
+        [message] = await asyncio.wait_for(reader.take(1), 1)
+        assert message.payload == b"%d" % number
+        await asyncio.sleep(0.1)
+    await still_usable(client)
+    reader.stop(Stream.CANCEL_ALL)
+    with pytest.raises(Cut):
+        await reader.rest()
 
 
 @live
