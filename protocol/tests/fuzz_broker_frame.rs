@@ -24,6 +24,9 @@ fn fuzz_broker_frame() {
             let kept = match &value {
                 BrokerFrame::Summary(s) => s.failed.len(),
                 BrokerFrame::Job(j) => j.errors.len(),
+                BrokerFrame::Topic(t) => t.partitions.len(),
+                BrokerFrame::Group(g) => g.partitions.len(),
+                BrokerFrame::Assigned(a) => a.partitions.len(),
                 _ => 0,
             };
             assert!(kept <= frame.len());

@@ -67,8 +67,10 @@ fn hostile(bytes: &[u8], mut check: impl FnMut(&[u8])) {
 fn decoding_hostile_numbers_allocates_next_to_nothing() {
     for (name, model) in vectors::client() {
         hostile(&model.bytes(), |frame| {
+            // Only `Consume` keeps anything: the offsets that are really there.
             let cost = allocated(|| drop(ClientFrame::decode(frame)));
-            assert_eq!(cost, 0, "{name}");
+            let most = if name.starts_with("consume") { 32 * frame.len() } else { 0 };
+            assert!(cost <= most, "{name}: {cost}");
         });
     }
     for (name, model) in vectors::work::worker() {
@@ -85,7 +87,7 @@ fn decoding_hostile_numbers_allocates_next_to_nothing() {
     }
     for (name, model) in vectors::broker() {
         hostile(&model.bytes(), |frame| {
-            // Only `Summary`, `Usage` and `Job` keep anything: what is really there, a few times over.
+            // Only lists are kept: what of them is really there, a few times over.
             let cost = allocated(|| drop(BrokerFrame::decode(frame)));
             assert!(cost <= 4 * frame.len() + 1_024, "{name}: {cost}");
         });

@@ -15,8 +15,8 @@ use support::{
 use tollgate_protocol::{
     BrokerFrame, ClientFrame, DispatchFrame, WorkerFrame,
     batch::{self as wire, ItemResult},
-    encode, encode_answer_head, encode_dispatch_head, encode_failure_body, encode_request_head,
-    encode_result_as, encode_result_head,
+    encode, encode_answer_head, encode_delivery_head, encode_dispatch_head, encode_failure_body,
+    encode_message_head, encode_request_head, encode_result_as, encode_result_head,
 };
 
 proptest! {
@@ -130,6 +130,30 @@ proptest! {
             let ClientFrame::Request(request) = frame else { unreachable!("made as one") };
             let mut out = Vec::new();
             encode_request_head(&request, payload.len(), &mut out);
+            prop_assert_eq!([out, payload].concat(), whole);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_message_head_and_its_payload_are_the_message(model in arbitrary::topic::message()) {
+        let payload = model.payload.0.clone();
+        let whole = with_prefix(&Client::Message(model.clone()).bytes());
+        model.with(|message| {
+            let mut out = Vec::new();
+            encode_message_head(&message, payload.len(), &mut out);
+            prop_assert_eq!([out, payload].concat(), whole);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_delivery_head_and_its_payload_are_the_delivery(model in arbitrary::topic::delivery()) {
+        let payload = model.payload.0.clone();
+        let whole = with_prefix(&Broker::Delivery(model.clone()).bytes());
+        model.with(|delivery| {
+            let mut out = Vec::new();
+            encode_delivery_head(&delivery, payload.len(), &mut out);
             prop_assert_eq!([out, payload].concat(), whole);
             Ok(())
         })?;

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tollgate_interop import codes, jobs, wire, work
+from tollgate_interop import codes, jobs, topics, wire, work
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "protocol"
 SPECIFICATION = (PROTOCOL / "PROTOCOL.md").read_text(encoding="utf-8")
@@ -37,7 +37,14 @@ def decode(direction: str, framed: bytes) -> Any:
 VARIANTS = {
     jobs.OfJob: "Job", jobs.OfBatch: "Batch", jobs.One: "One", jobs.Get: "Get",
     jobs.ListJobs: "List", jobs.CancelJobs: "Cancel", jobs.Replay: "Replay", jobs.Purge: "Purge",
+    topics.Earliest: "Earliest", topics.Latest: "Latest", topics.Offset: "Offset",
+    topics.Time: "Time", topics.Create: "Create", topics.Delete: "Delete", topics.Get: "Get",
+    topics.ListTopics: "List", topics.Update: "Update", topics.GetMessage: "GetMessage",
+    topics.DeleteMessage: "DeleteMessage", topics.GetGroup: "Get", topics.ListGroups: "List",
+    topics.DeleteGroup: "Delete", topics.Reset: "Reset",
 }
+# Frames of both sides that share a name.
+FRAMES = {wire.JobInfo: "Job", wire.TopicInfo: "Topic", wire.GroupInfo: "Group"}
 
 
 def as_json(value: Any) -> Any:
@@ -51,24 +58,23 @@ def as_json(value: Any) -> Any:
     if isinstance(value, jobs.Matching):
         return {"Filter": as_json(value.filter)}
     if type(value) in VARIANTS:
-        return {VARIANTS[type(value)]: fields_as_json(value)}
+        name, values = VARIANTS[type(value)], fields_as_json(value)
+        return {name: values} if values else name
     if is_dataclass(value):
         return fields_as_json(value)
     return value
 
 
 def fields_as_json(value: Any) -> Any:
-    return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    return {
+        field.name.rstrip("_"): as_json(getattr(value, field.name)) for field in fields(value)
+    }
 
 
 def frame_as_json(frame: Any) -> Any:
     if isinstance(frame, wire.Alive):
         return None
-    if isinstance(frame, wire.Reserved):
-        return frame.operation.name
-    name, values = type(frame).__name__, as_json(frame)
-    if isinstance(frame, wire.JobInfo):
-        name = "Job"
+    name, values = FRAMES.get(type(frame), type(frame).__name__), as_json(frame)
     if isinstance(frame, wire.Result):
         kind = "Failure" if isinstance(frame.body, wire.Failure) else "Payload"
         values["body"] = {kind: values["body"]}
@@ -102,7 +108,7 @@ def test_every_variant_has_a_vector() -> None:
         "worker": work.WORKER_FRAMES, "dispatch": work.DISPATCH_FRAMES,
     }
     known = {(direction, kind) for direction, kinds in frames.items() for kind in kinds.values()}
-    assert seen == known | {("broker", wire.Alive), ("client", wire.Reserved)}
+    assert seen == known | {("broker", wire.Alive)}
 
 
 @pytest.mark.parametrize("direction, framed", BYTES)
@@ -116,10 +122,6 @@ def test_every_shorter_frame_is_malformed(direction: str, framed: bytes) -> None
 @pytest.mark.parametrize("direction, framed", BYTES)
 def test_a_longer_frame_is_malformed(direction: str, framed: bytes) -> None:
     longer = (len(framed) - 3).to_bytes(4, "big") + framed[4:] + b"\0"
-    if isinstance(decode(direction, framed), wire.Reserved):
-        # Whatever follows the number of a reserved operation.
-        assert decode(direction, longer)
-        return
     with pytest.raises(wire.Malformed):
         decode(direction, longer)
 
@@ -172,7 +174,8 @@ def test_longer_varints_are_read_up_to_ten_bytes_and_what_fits() -> None:
 @pytest.mark.parametrize("direction, text, kind, field", [
     ("client", "0a" + "80" * 10 + "00", wire.Malformed, "items"),
     ("client", "0b02", wire.Malformed, "scope"),
-    ("client", "0f", wire.Malformed, ""),
+    ("client", "0f", wire.Malformed, "sequence"),
+    ("client", "12", wire.Malformed, ""),
     ("client", "0d 00", wire.Malformed, "lease"),
     ("client", "07 818004 00", wire.OutOfBounds, "credit"),
     ("client", "0804 00 00", wire.Malformed, "subject"),
@@ -189,10 +192,24 @@ def test_longer_varints_are_read_up_to_ten_bytes_and_what_fits() -> None:
     ("client", "02 00 01 80 00 00", wire.OutOfBounds, "states"),
     ("client", "02 00 01 00 00 00 00 e907 00", wire.OutOfBounds, "limit"),
     ("client", "02 00 04 02", wire.Malformed, "which"),
+    ("client", "03 01 61 00 02", wire.Malformed, "producer"),
+    ("client", "03 01 61 00 00 02 00", wire.Malformed, "acks"),
+    ("client", "04 01 61 00 00 04", wire.Malformed, "from"),
+    ("client", "04 01 61 00 00 02", wire.Malformed, "offset"),
+    ("client", "04 01 61 00 00 00 81 08" + "0101" * 1_025, wire.OutOfBounds, "offsets"),
+    ("client", "05 00 07", wire.Malformed, "action"),
+    ("client", "05 00 00 01 61 81 08 00 00 00", wire.OutOfBounds, "partitions"),
+    ("client", "05 00 03 00 e907 00", wire.OutOfBounds, "limit"),
+    ("client", "06 00 04", wire.Malformed, "action"),
+    ("client", "06 00 00 01 61 81 01" + "61" * 129, wire.OutOfBounds, "group"),
+    ("client", "0f 01 00 00 01 81 08" + "00" * 1_025, wire.OutOfBounds, "key"),
+    ("client", "10 01 01", wire.Malformed, "last"),
     ("broker", "05 01 00" + "00" * 16 + "02", wire.Malformed, "existing"),
     ("broker", "06", wire.Malformed, "epoch"),
     ("broker", "0f 01 01 8102" + "61" * 257, wire.OutOfBounds, "next"),
-    ("broker", "10", wire.Malformed, ""),
+    ("broker", "14 01 01 00 01 02", wire.Malformed, "duplicate"),
+    ("broker", "19 01 81 08" + "01" * 1_025, wire.OutOfBounds, "partitions"),
+    ("broker", "1b", wire.Malformed, ""),
     ("broker", "0402 00 00", wire.Malformed, "kind"),
     ("broker", "0801 00 02", wire.Malformed, "retryable"),
     ("worker", "", wire.Malformed, ""),
@@ -286,6 +303,30 @@ def test_the_job_in_hex_of_the_specification() -> None:
     accepted, attach = frames[5], frames[7]
     assert isinstance(accepted, wire.JobAccepted)
     assert attach == wire.Attach(target=jobs.OfJob(job_id=accepted.job_id), after=accepted.number)
+
+
+def test_the_messages_in_hex_of_the_specification() -> None:
+    frames: list[wire.ClientFrame | wire.BrokerFrame] = []
+    blocks = r"^(Client|Broker),.*?```text\n(.*?)```"
+    for who, block in re.findall(blocks, between("topic walk"), re.S | re.M):
+        splitter = wire.Splitter()
+        data = bytes.fromhex(" ".join(line.split("|")[0] for line in block.splitlines()))
+        read = wire.decode_client if who == "Client" else wire.decode_broker
+        frames += [read(body) for body in splitter.feed(data)]
+        assert not splitter.within_a_frame
+    assert [type(frame) for frame in frames] == [
+        wire.Produce, wire.Message, wire.Message, wire.Seal,
+        wire.ProduceAccepted, wire.Produced, wire.End,
+        wire.ProduceAccepted, wire.Produced,
+        wire.Consume, wire.ConsumeAccepted, wire.Assigned, wire.Delivery, wire.Delivery,
+        wire.Ack, wire.Committed, wire.End,
+    ]
+    assert frames[2] == wire.Message(sequence=1, key=b"c-17", payload=b"paid")
+    assert frames[8] == wire.Produced(
+        sequence=1, count=1, partition=1, offset=301, duplicate=True,
+    )
+    assert isinstance(frames[12], wire.Delivery) and isinstance(frames[13], wire.Delivery)
+    assert frames[12].id < frames[13].id and frames[13].payload == b"paid"
 
 
 @pytest.mark.parametrize("table, kind", [

@@ -1,6 +1,7 @@
 //! Arbitrary frames, every value within its bounds.
 
 pub mod job;
+pub mod topic;
 pub mod work;
 
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
@@ -43,16 +44,9 @@ fn extensions() -> impl Strategy<Value = Vec<Ext>> {
 }
 
 pub fn client() -> impl Strategy<Value = Client> {
-    let reserved = select(vec![
-        Client::Produce,
-        Client::Consume,
-        Client::Topic,
-        Client::Group,
-        Client::Detach,
-    ]);
     prop_oneof![
         2 => batch_open().prop_map(Client::Batch),
-        1 => reserved,
+        1 => Just(Client::Detach),
         1 => (select(Subject::ALL), of(text(63)), extensions()).prop_map(
             |(subject, tenant, extensions)| {
                 Client::Describe(Describe { subject, tenant, extensions })
@@ -62,6 +56,7 @@ pub fn client() -> impl Strategy<Value = Client> {
         1 => num().prop_map(|items| Client::Seal { items }),
         1 => select(CancelScope::ALL).prop_map(Client::Cancel),
         2 => job::client(),
+        4 => topic::client(),
         2 => work::client(),
     ]
 }
@@ -115,6 +110,7 @@ pub fn broker() -> impl Strategy<Value = Broker> {
         1 => vec(usage_line(), 0..5).prop_map(|lines| Broker::Usage { lines }),
         1 => Just(Broker::End),
         3 => job::broker(),
+        6 => topic::broker(),
     ]
 }
 

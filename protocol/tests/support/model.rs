@@ -4,8 +4,8 @@
 
 use serde::{Serialize, Serializer};
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame, Extension, Extensions, ExtensionsBuf, Operation, Pairs, PairsBuf,
-    batch, describe, id::BatchId,
+    BrokerFrame, ClientFrame, Extension, Extensions, ExtensionsBuf, Pairs, PairsBuf, batch,
+    describe, id::BatchId, topic as wire,
 };
 
 macro_rules! enums {
@@ -26,6 +26,7 @@ macro_rules! enums {
 
 // After the macro that they use.
 pub mod job;
+pub mod topic;
 pub mod work;
 
 enums! {
@@ -144,10 +145,10 @@ pub enum Client {
     Batch(BatchOpen),
     Attach(job::Attach),
     Job(job::JobAsk),
-    Produce,
-    Consume,
-    Topic,
-    Group,
+    Produce(topic::ProduceOpen),
+    Consume(topic::ConsumeOpen),
+    Topic(topic::TopicAsk),
+    Group(topic::GroupAsk),
     Work(work::WorkOpen),
     Describe(Describe),
     Request(Request),
@@ -156,6 +157,9 @@ pub enum Client {
     Detach,
     Fetch(work::Fetch),
     Deliver(work::Deliver),
+    Message(topic::Message),
+    Ack(topic::Range),
+    Nack(topic::Range),
 }
 
 impl Client {
@@ -176,10 +180,10 @@ impl Client {
             })),
             Client::Attach(x) => x.with(|x| f(ClientFrame::Attach(x))),
             Client::Job(x) => x.with(|x| f(ClientFrame::Job(x))),
-            Client::Produce => f(ClientFrame::Reserved(Operation::Produce)),
-            Client::Consume => f(ClientFrame::Reserved(Operation::Consume)),
-            Client::Topic => f(ClientFrame::Reserved(Operation::Topic)),
-            Client::Group => f(ClientFrame::Reserved(Operation::Group)),
+            Client::Produce(x) => x.with(|x| f(ClientFrame::Produce(x))),
+            Client::Consume(x) => x.with(|x| f(ClientFrame::Consume(x))),
+            Client::Topic(x) => x.with(|x| f(ClientFrame::Topic(x))),
+            Client::Group(x) => x.with(|x| f(ClientFrame::Group(x))),
             Client::Work(x) => x.with(|x| f(ClientFrame::Work(x))),
             Client::Describe(x) => f(ClientFrame::Describe(describe::Describe {
                 subject: x.subject.real(),
@@ -201,6 +205,9 @@ impl Client {
             Client::Detach => f(ClientFrame::Detach),
             Client::Fetch(x) => f(ClientFrame::Fetch(x.real())),
             Client::Deliver(x) => x.with(|x| f(ClientFrame::Deliver(x))),
+            Client::Message(x) => x.with(|x| f(ClientFrame::Message(x))),
+            Client::Ack(x) => f(ClientFrame::Ack(x.ack())),
+            Client::Nack(x) => f(ClientFrame::Nack(x.nack())),
         }
     }
 
@@ -412,6 +419,17 @@ pub enum Broker {
     End,
     Job(job::JobInfo),
     Jobs(job::Jobs),
+    Topic(topic::TopicInfo),
+    Group(topic::GroupInfo),
+    Listed(topic::Listed),
+    ProduceAccepted(topic::ProduceAccepted),
+    Produced(topic::Produced),
+    Received { sequence: u64 },
+    ProduceFailed(topic::ProduceFailed),
+    ConsumeAccepted(topic::ConsumeAccepted),
+    Delivery(topic::Delivery),
+    Assigned(topic::Assigned),
+    Committed(topic::Committed),
 }
 
 impl Broker {
@@ -508,6 +526,19 @@ impl Broker {
             Broker::End => f(BrokerFrame::End),
             Broker::Job(x) => x.with(|x| f(BrokerFrame::Job(x))),
             Broker::Jobs(x) => f(BrokerFrame::Jobs(x.real())),
+            Broker::Topic(x) => x.with(|x| f(BrokerFrame::Topic(x))),
+            Broker::Group(x) => x.with(|x| f(BrokerFrame::Group(x))),
+            Broker::Listed(x) => f(BrokerFrame::Listed(x.real())),
+            Broker::ProduceAccepted(x) => x.with(|x| f(BrokerFrame::ProduceAccepted(x))),
+            Broker::Produced(x) => f(BrokerFrame::Produced(x.real())),
+            Broker::Received { sequence } => {
+                f(BrokerFrame::Received(wire::Received { sequence: *sequence }))
+            }
+            Broker::ProduceFailed(x) => x.with(|x| f(BrokerFrame::ProduceFailed(x))),
+            Broker::ConsumeAccepted(x) => x.with(|x| f(BrokerFrame::ConsumeAccepted(x))),
+            Broker::Delivery(x) => x.with(|x| f(BrokerFrame::Delivery(x))),
+            Broker::Assigned(x) => f(BrokerFrame::Assigned(x.real())),
+            Broker::Committed(x) => f(BrokerFrame::Committed(x.real())),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The golden vectors: one for every frame and for every variant worth showing.
 
 pub mod job;
+pub mod topic;
 pub mod work;
 
 use super::model::{
@@ -13,10 +14,6 @@ pub fn client() -> Vec<(&'static str, Client)> {
     let mut all = vec![
         ("batch_default", Client::Batch(batch())),
         ("batch_every_field", Client::Batch(batch_every_field())),
-        ("reserved_produce", Client::Produce),
-        ("reserved_consume", Client::Consume),
-        ("reserved_topic", Client::Topic),
-        ("reserved_group", Client::Group),
         ("describe_recipes", describe(Subject::Recipes, None)),
         ("describe_limits", describe(Subject::Limits, None)),
         ("describe_usage_of_a_tenant", describe(Subject::Usage, Some("acme".into()))),
@@ -32,6 +29,7 @@ pub fn client() -> Vec<(&'static str, Client)> {
         ("detach", Client::Detach),
     ];
     all.extend(job::client());
+    all.extend(topic::client());
     all.extend(work::client());
     all
 }
@@ -68,6 +66,7 @@ pub fn broker() -> Vec<(&'static str, Broker)> {
     ];
     all.extend(endings.map(|(name, ended)| (name, Broker::Summary(summary(ended)))));
     all.extend(job::broker());
+    all.extend(topic::broker());
     all
 }
 

@@ -1,7 +1,8 @@
 """Values as bytes: section 4 of PROTOCOL.md. The frames made of them are in `wire`.
 
 The annotation of a dataclass's field names its encoding and its bound, in the order of the
-specification's tables, and `Struct` follows these annotations.
+specification's tables, and `Struct` follows these annotations. A field whose name is a word of
+Python's ends with an underscore.
 """
 
 from dataclasses import dataclass
@@ -260,7 +261,7 @@ class Struct(Codec[T]):
             try:
                 codec.put(sink, getattr(value, name))
             except WireError as error:
-                error.field = error.field or name
+                error.field = error.field or name.rstrip("_")
                 raise
 
     def get(self, source: Source) -> T:
@@ -269,7 +270,7 @@ class Struct(Codec[T]):
             try:
                 values[name] = codec.get(source)
             except WireError as error:
-                error.field = error.field or name
+                error.field = error.field or name.rstrip("_")
                 raise
         return self.kind(**values)
 

@@ -1,5 +1,5 @@
 """Frames as bytes and as values: sections 3, 5 and 6 of PROTOCOL.md. The values within them are in
-`values`, the frames of jobs in `jobs`, those of workers in `work`.
+`values`, the frames of jobs in `jobs`, those of topics in `topics`, those of workers in `work`.
 
 Each frame is a dataclass, and `encode` and `decode_*` follow the annotations of its fields.
 
@@ -13,6 +13,10 @@ from enum import IntEnum
 from typing import Annotated, TypeAlias, cast
 
 from .jobs import Attach, CancelScope, Gap, Job, JobAccepted, JobInfo, Jobs
+from .topics import (
+    Ack, Assigned, Committed, Consume, ConsumeAccepted, Delivery, Group, GroupInfo, Listed, Message,
+    Nack, Produce, ProduceAccepted, Produced, Received, Topic, TopicInfo,
+)
 from .values import (
     FRAME_BYTES_MOST, Byte, Bytes, Codec, Enumeration, Extension, Extensions, Flag, Id16, List,
     Malformed, Metadata, Name, Option, OptU64, OutOfBounds, Pair, Payload, Sink, Source, Str,
@@ -21,8 +25,11 @@ from .values import (
 
 # Whoever speaks of frames speaks of these as well.
 __all__ = [
-    "Attach", "CancelScope", "Extension", "FRAME_BYTES_MOST", "Gap", "Job", "JobAccepted",
-    "JobInfo", "Jobs", "Malformed", "OutOfBounds", "Sink", "Source", "TooLarge", "WireError",
+    "Ack", "Assigned", "Attach", "CancelScope", "Committed", "Consume", "ConsumeAccepted",
+    "Delivery", "Extension", "FRAME_BYTES_MOST", "Gap", "Group", "GroupInfo", "Job", "JobAccepted",
+    "JobInfo", "Jobs", "Listed", "Malformed", "Message", "Nack", "OutOfBounds", "Produce",
+    "ProduceAccepted", "Produced", "Received", "Sink", "Source", "TooLarge", "Topic", "TopicInfo",
+    "WireError",
 ]
 
 PREFIX_BYTES = 4
@@ -54,15 +61,6 @@ class Subject(IntEnum):
     Version = 3
 
 
-class Operation(IntEnum):
-    """Operations that are reserved."""
-
-    Produce = 3
-    Consume = 4
-    Topic = 5
-    Group = 6
-
-
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     batch_id: Annotated[bytes, Id16()]
@@ -75,14 +73,6 @@ class Batch:
     priority: Annotated[int, Byte(7)] = 3
     traceparent: Annotated[str | None, Option(Str(256))] = None
     extensions: Extensions = ()
-
-
-@dataclass(frozen=True)
-class Reserved:
-    """A reserved operation; `rest` is whatever follows its number."""
-
-    operation: Operation
-    rest: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +130,8 @@ class Deliver:
 
 
 ClientFrame: TypeAlias = (
-    Batch | Attach | Job | Reserved | Describe | Request | Seal | Cancel | Detach | Work | Fetch
-    | Deliver
+    Batch | Attach | Job | Produce | Consume | Topic | Group | Work | Describe | Request | Seal
+    | Cancel | Detach | Fetch | Deliver | Message | Ack | Nack
 )
 
 
@@ -313,6 +303,13 @@ class Error:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProduceFailed:
+    sequence: U64
+    code: U16
+    failure: Annotated[Failure, Struct(Failure)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Version:
     protocol: Name
     broker: Name
@@ -366,17 +363,21 @@ class End:
 
 BrokerFrame: TypeAlias = (
     Alive | Accepted | Progress | Result | Throttled | Notice | Summary | Error
-    | Version | Recipe | Limits | Usage | End | JobAccepted | Gap | JobInfo | Jobs
+    | Version | Recipe | Limits | Usage | End | JobAccepted | Gap | JobInfo | Jobs | TopicInfo
+    | GroupInfo | Listed | ProduceAccepted | Produced | Received | ProduceFailed | ConsumeAccepted
+    | Delivery | Assigned | Committed
 )
 
 CLIENT_FRAMES: dict[int, type] = {
-    0: Batch, 1: Attach, 2: Job, 7: Work, 8: Describe, 9: Request, 10: Seal, 11: Cancel, 12: Detach,
-    13: Fetch, 14: Deliver,
+    0: Batch, 1: Attach, 2: Job, 3: Produce, 4: Consume, 5: Topic, 6: Group, 7: Work, 8: Describe,
+    9: Request, 10: Seal, 11: Cancel, 12: Detach, 13: Fetch, 14: Deliver, 15: Message, 16: Ack,
+    17: Nack,
 }
 BROKER_FRAMES: dict[int, type] = {
     0: Accepted, 1: Progress, 2: Result, 3: Throttled, 4: Notice, 5: JobAccepted, 6: Gap,
     7: Summary, 8: Error, 9: Version, 10: Recipe, 11: Limits, 12: Usage, 13: End, 14: JobInfo,
-    15: Jobs,
+    15: Jobs, 16: TopicInfo, 17: GroupInfo, 18: Listed, 19: ProduceAccepted, 20: Produced,
+    21: Received, 22: ProduceFailed, 23: ConsumeAccepted, 24: Delivery, 25: Assigned, 26: Committed,
 }
 _NUMBERS = {
     kind: number
@@ -387,10 +388,6 @@ _NUMBERS = {
 
 def encode(frame: ClientFrame | BrokerFrame, checked: bool = True) -> bytes:
     """The frame's bytes, prefix included. Unchecked, it may break the bounds of its fields."""
-    if isinstance(frame, Reserved):
-        sink = Sink(checked)
-        sink.varint(frame.operation)
-        return framed(bytes(sink.data) + frame.rest)
     if isinstance(frame, Alive):
         return framed(b"")
     return encode_as(_NUMBERS[type(frame)], frame, checked)
@@ -411,10 +408,7 @@ def framed(data: bytes) -> bytes:
 def decode_client(data: bytes) -> ClientFrame:
     """The client's frame in `data`, which is a whole frame without its prefix."""
     source = Source(data)
-    number = source.varint()
-    if Operation.Produce <= number <= Operation.Group:
-        return Reserved(Operation(number), source.take(source.left))
-    return cast(ClientFrame, decode_as(CLIENT_FRAMES, number, source))
+    return cast(ClientFrame, decode_as(CLIENT_FRAMES, source.varint(), source))
 
 
 def decode_broker(data: bytes) -> BrokerFrame:

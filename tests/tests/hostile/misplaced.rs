@@ -1,9 +1,12 @@
 //! Good frames where they do not belong, ids that do not rise, seals that do not match.
 
 use tollgate_protocol::{
-    ClientFrame, Code, Operation,
+    ClientFrame, Code,
     batch::{CancelScope, Request},
     describe::{Describe, Subject},
+    topic::{
+        Ack, ConsumeOpen, GroupAction, GroupAsk, Message, Nack, ProduceOpen, TopicAction, TopicAsk,
+    },
 };
 
 use super::{Scene, bytes, check_first, check_within, framed, open, request};
@@ -32,16 +35,37 @@ async fn a_batchs_frame_does_not_open_a_stream() {
     }
 }
 
+fn of_topics() -> [ClientFrame<'static>; 4] {
+    let (topic, group) = ("orders", "billing");
+    [
+        ClientFrame::Produce(ProduceOpen::new(topic)),
+        ClientFrame::Consume(ConsumeOpen::new(topic)),
+        ClientFrame::Topic(TopicAsk::new(TopicAction::Get { topic })),
+        ClientFrame::Group(GroupAsk::new(GroupAction::Get { topic, group })),
+    ]
+}
+
+fn within_topics() -> [ClientFrame<'static>; 3] {
+    let (partition, first, last) = (0, 0, 0);
+    [
+        ClientFrame::Message(Message::new(1, b"x")),
+        ClientFrame::Ack(Ack { partition, first, last }),
+        ClientFrame::Nack(Nack { partition, first, last }),
+    ]
+}
+
 #[tokio::test]
-async fn operations_that_come_later_say_so_whatever_follows_their_number() {
-    for &op in &Operation::ALL[3..7] {
-        check_first(&bytes(&[ClientFrame::Reserved(op)]), MISPLACED, ("operation", op.name()))
-            .await;
-        let content = [&[op as u8][..], &[0xff; 300]].concat();
-        check_first(&framed(&content), MISPLACED, ("operation", op.name())).await;
+async fn what_belongs_into_a_stream_of_a_topic_opens_none() {
+    for frame in within_topics() {
+        check_first(&bytes(&[frame]), MISPLACED, ("nothing", "")).await;
     }
-    check_within(&bytes(&[ClientFrame::Reserved(Operation::Produce)]), MISPLACED, ("nothing", ""))
-        .await;
+}
+
+#[tokio::test]
+async fn frames_of_topics_do_not_belong_into_a_batch() {
+    for frame in of_topics().into_iter().chain(within_topics()) {
+        check_within(&bytes(&[frame]), MISPLACED, ("nothing", "")).await;
+    }
 }
 
 #[tokio::test]
