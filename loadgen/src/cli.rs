@@ -6,6 +6,7 @@ mod compare;
 mod find_max;
 mod storm;
 mod target;
+mod worker;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -15,6 +16,7 @@ pub use compare::Compare;
 pub use find_max::FindMax;
 pub use storm::Storm;
 pub use target::Target;
+pub use worker::Worker;
 
 use crate::scenario::{BadScenario, Load, Scenario};
 
@@ -45,6 +47,8 @@ pub enum Command {
     Storm(Box<Storm>),
     /// Compare the reports of two runs, figure by figure
     Compare(Compare),
+    /// Serve a recipe that takes a set time: the other side of a load on workers
+    Worker(Worker),
     /// Print a script with which a shell completes these commands
     Completions {
         /// The shell.

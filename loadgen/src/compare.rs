@@ -40,7 +40,7 @@ struct Phase {
 #[derive(Debug, Deserialize)]
 struct Figures {
     tenant: String,
-    items_per_s: f64,
+    succeeded_per_s: f64,
     operations_per_s: f64,
     errors: BTreeMap<String, u64>,
     wrong: BTreeMap<String, u64>,
@@ -165,7 +165,7 @@ impl Phases<'_> {
     fn figures(&mut self, f: &Figures, g: &Figures) {
         let (higher, lower) = (Some(Better::Higher), Some(Better::Lower));
         let t = &f.tenant;
-        self.row(t, "items/s", f.items_per_s, g.items_per_s, higher);
+        self.row(t, "ok/s", f.succeeded_per_s, g.succeeded_per_s, higher);
         self.row(t, "ops/s", f.operations_per_s, g.operations_per_s, None);
         self.quantiles(
             t,

@@ -219,7 +219,8 @@ impl Source {
     }
 }
 
-async fn resolve(addr: &str) -> anyhow::Result<SocketAddr> {
+/// Where a `host:port` leads.
+pub async fn resolve(addr: &str) -> anyhow::Result<SocketAddr> {
     let mut found = tokio::net::lookup_host(addr)
         .await
         .map_err(|e| anyhow!(BadScenario::Value(format!("`addr`: {addr:?} leads nowhere: {e}"))))?;

@@ -79,6 +79,8 @@ pub struct Step {
     pub offered_items_per_s: f64,
     /// Items a second that succeeded.
     pub succeeded_per_s: f64,
+    /// How many latencies the quantile is one of.
+    pub count: u64,
     /// What the objective is about.
     pub quantile_ms: f64,
     pub p50_ms: f64,
@@ -116,7 +118,9 @@ pub async fn find(
         for _ in 0..search.tries {
             let rate = rate_of(scenario, factor);
             let title = format!("step {}, {} items/s: ", steps.len() + 1, number(rate));
-            let progress = Progress::new(live, title);
+            // Line by line, the steps are enough.
+            let inner = if live == Live::Plain { Live::None } else { live };
+            let progress = Progress::new(inner, title);
             // What waits longer than the objective has missed it already.
             let patience = Duration::from_secs_f64(search.objective_ms / 1e3);
             let patience = patience.max(Duration::from_millis(200)).min(scenario.drain);
@@ -207,6 +211,7 @@ impl Step {
         let mut step = Step {
             offered_items_per_s: offered,
             succeeded_per_s: judged.succeeded as f64 / scenario.measured().as_secs_f64(),
+            count: latency.len(),
             quantile_ms: ms(latency.value_at_quantile(search.quantile)),
             p50_ms: ms(latency.value_at_quantile(0.5)),
             p99_ms: ms(latency.value_at_quantile(0.99)),
@@ -282,6 +287,14 @@ impl Found {
         };
         out.push_str(&verdict);
         out.push('\n');
+        let enough = (1.0 / (1.0 - self.search.quantile)).round();
+        if let Some(few) = self.steps.iter().map(|s| s.count).min().filter(|n| (*n as f64) < enough)
+        {
+            out.push_str(&format!(
+                "note: a step had only {few} latencies, too few for this quantile: a longer \
+                 --window or smaller batches\n"
+            ));
+        }
         out
     }
 

@@ -15,6 +15,7 @@ mod progress;
 mod record;
 mod report;
 mod scenario;
+mod worker;
 
 use std::{io::Write, process::ExitCode};
 
@@ -56,6 +57,12 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Storm(args) => run(&args.scenario()?, &args.show),
         Command::FindMax(args) => find_max(&args),
         Command::Compare(args) => compare(&args),
+        Command::Worker(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let served = runtime.block_on(worker::serve(&args))?;
+            eprintln!("{} calls succeeded, {} failed", served.succeeded, served.failed);
+            Ok(Exit::Ok)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tollgate-loadgen", &mut script);

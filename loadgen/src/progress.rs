@@ -89,6 +89,8 @@ impl Progress {
         };
         let mut tick = interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first comes at once, when there is nothing to see.
+        tick.tick().await;
         let (mut before, mut at) = (0, plan.start);
         loop {
             tick.tick().await;

@@ -23,7 +23,7 @@ pub struct Compare {
     pub a: PathBuf,
     /// What is divided
     pub b: PathBuf,
-    /// Exit with code 3 if, in B, the rate of items, the p50 or the p99 of any tenant is worse by
+    /// Exit with code 3 if, in B, the rate of successes, the p50 or the p99 of any tenant is worse by
     /// more than this, or there are more errors
     #[arg(long, value_name = "PERCENT")]
     pub fail_if_slower: Option<Margin>,

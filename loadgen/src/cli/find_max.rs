@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::{Show, Target};
 use crate::{
     find_max::{Latency, Search},
-    scenario::{BadScenario, Load, Scenario},
+    scenario::{BadScenario, Load, OperationName, Scenario},
 };
 
 /// Find the highest rate that meets a latency objective
@@ -35,7 +35,8 @@ pub struct FindMax {
     /// Of what: of whole operations, of items, or of the acceptance of jobs
     #[arg(long, value_enum, default_value_t = LatencyName::Operation)]
     pub latency: LatencyName,
-    /// The first rate, in items a second of all tenants [default: what the scenario says, or 1000]
+    /// The first rate, in items a second of all tenants [default: what the scenario
+    /// says; 10000, or 100 connections]
     #[arg(long, value_name = "RATE")]
     pub from: Option<f64>,
     /// No higher than this, in items a second of all tenants
@@ -74,8 +75,9 @@ impl FindMax {
         let mut load = self.load.clone();
         let rates = [load.items_per_second, load.batches_per_second, load.connections_per_second];
         if self.target.scenario.is_none() && rates.iter().all(Option::is_none) {
-            let each = self.from.unwrap_or(1_000.0) / self.target.certs.len().max(1) as f64;
-            let connect = load.operation == Some(crate::scenario::OperationName::Connect);
+            let connect = load.operation == Some(OperationName::Connect);
+            let first = self.from.unwrap_or(if connect { 100.0 } else { 10_000.0 });
+            let each = first / self.target.certs.len().max(1) as f64;
             let rate =
                 if connect { &mut load.connections_per_second } else { &mut load.items_per_second };
             *rate = Some(each);

@@ -7,7 +7,7 @@ fn report(items_per_s: f64, p99_us: f64, errors: u64) -> Value {
         "count": 10, "p50_us": 100.0, "p90_us": 200.0, "p99_us": p99_us, "p99_9_us": 2e3, "max_us": 3e3,
     });
     let figures = json!({
-        "tenant": "acme", "items_per_s": items_per_s, "operations_per_s": 1.0,
+        "tenant": "acme", "succeeded_per_s": items_per_s, "operations_per_s": 1.0,
         "errors": { "TIMEOUT": errors }, "wrong": {}, "latency": latency, "item_latency": latency,
         "accepted_latency": null,
     });
@@ -40,7 +40,7 @@ fn what_is_worse_by_more_than_the_margin_is_told() {
     assert_eq!(compared(&b, &a, Some(0.1)).expect("fine").exit(), Exit::Ok);
     let unjudged = compared(&a, &b, None).expect("fine");
     assert_eq!(unjudged.exit(), Exit::Ok);
-    let ratio = unjudged.rows.iter().find(|r| r.figure == "items/s").and_then(|r| r.ratio);
+    let ratio = unjudged.rows.iter().find(|r| r.figure == "ok/s").and_then(|r| r.ratio);
     assert_eq!(ratio, Some(0.95));
 }
 

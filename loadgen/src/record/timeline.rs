@@ -37,7 +37,7 @@ struct Inner {
 pub struct Point {
     pub operations: u64,
     pub errors: u64,
-    /// Results, by tenant.
+    /// Items that succeeded, by tenant.
     pub items: Vec<u64>,
     pub p50_ns: u64,
     pub p99_ns: u64,
@@ -89,7 +89,7 @@ impl Timeline {
         let point = inner.points.last_mut().expect("reached");
         point.operations += 1;
         point.errors += o.errors.iter().map(|(_, n, _)| n).sum::<u64>();
-        point.items[tenant] += o.item_ns.len() as u64;
+        point.items[tenant] += o.succeeded;
         point.under_way = point.under_way.max(under_way);
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let t = Timeline::new(&Plan::new(&scenario, start), 2);
         let o = Outcome {
             latency: Duration::from_millis(7),
-            item_ns: vec![1; 3],
+            succeeded: 3,
             errors: vec![("X".into(), 2, true)],
             ..Outcome::default()
         };

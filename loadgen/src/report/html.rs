@@ -95,7 +95,7 @@ fn tiles(r: &Report, out: &mut String) -> std::fmt::Result {
     let t = &r.total;
     let ms = |us: f64| format!("{} ms", text::number(us / 1e3));
     let tiles = [
-        ("items a second", short(t.items_per_s)),
+        ("successes a second", short(t.succeeded_per_s)),
         ("p50", ms(t.latency.p50_us)),
         ("p99", ms(t.latency.p99_us)),
         ("max", ms(t.latency.max_us)),
@@ -141,51 +141,33 @@ fn goals(r: &Report, out: &mut String) -> std::fmt::Result {
 }
 
 fn charts(r: &Report) -> Vec<Chart<'static>> {
-    let several = r.phases.len() > 1;
-    let label = |p: &PhaseReport, f: &Figures| {
-        if several { format!("{} · {}", p.name, f.tenant) } else { f.tenant.clone() }
-    };
-    let mut curves: Vec<Series> = r
-        .phases
-        .iter()
-        .flat_map(|p| p.tenants.iter().map(move |f| (p, f)))
-        .map(|(p, f)| Series { name: label(p, f), points: in_ms(&f.curve) })
-        .filter(|s| !s.points.is_empty())
-        .collect();
-    if curves.len() > SERIES_MAX {
-        // One line for each phase, of all tenants.
-        let of_all =
-            |p: &PhaseReport| Series { name: p.name.clone(), points: in_ms(&p.total.curve) };
-        curves = r.phases.iter().take(SERIES_MAX).map(of_all).collect();
-    }
+    let curves = curves(r);
     let scale = spread(curves.iter().flat_map(|s| s.points.iter().map(|p| p.1)));
     let t = &r.timeline;
-    let bands: Vec<_> = t.slots.iter().map(|s| (s.from_s, s.to_s, s.phase.clone())).collect();
-    let bands = if r.phases.len() > 1 || r.scenario.rounds > 1 {
-        bands
-    } else {
-        bands.into_iter().map(|(from, to, _)| (from, to, "measured".into())).collect()
-    };
+    let named = r.phases.len() > 1 || r.scenario.rounds > 1;
+    let name = |phase: &str| if named { phase.to_owned() } else { "measured".to_owned() };
+    let bands: Vec<_> = t.slots.iter().map(|s| (s.from_s, s.to_s, name(&s.phase))).collect();
     let over_time = |title, label, scale, series| Chart {
         title,
         x: Axis { label: "seconds from the start", scale: Scale::Linear },
         y: Axis { label, scale },
         series,
+        wide: false,
         bands: bands.clone(),
     };
-    let line = |name: &str, value: &dyn Fn(&PointReport) -> f64| Series {
-        name: name.into(),
-        points: t.points.iter().map(|p| (p.t_s + t.interval_s, value(p))).collect(),
+    let line = |name: &str, colour: usize, value: &dyn Fn(&PointReport) -> f64| {
+        let points = t.points.iter().map(|p| (p.t_s + t.interval_s, value(p))).collect();
+        Series::new(name, colour, points)
     };
-    let answered = |name: &str, value: fn(&PointReport) -> f64| {
+    let answered = |name: &str, colour: usize, value: fn(&PointReport) -> f64| {
         let answered = t.points.iter().filter(|p| p.operations > 0);
         let points = answered.map(|p| (p.t_s + t.interval_s, value(p) / 1e3)).collect();
-        Series { name: name.into(), points }
+        Series::new(name, colour, points)
     };
     let latency = vec![
-        answered("p50", |p| p.p50_us),
-        answered("p99", |p| p.p99_us),
-        answered("max", |p| p.max_us),
+        answered("max", 1, |p| p.max_us),
+        answered("p99", 2, |p| p.p99_us),
+        answered("p50", 0, |p| p.p50_us),
     ];
     let latency_scale = spread(latency.iter().flat_map(|s| s.points.iter().map(|p| p.1)));
     vec![
@@ -194,44 +176,75 @@ fn charts(r: &Report) -> Vec<Chart<'static>> {
             x: Axis { label: "percentile", scale: Scale::Nines },
             y: Axis { label: "latency, ms", scale },
             series: curves,
+            wide: true,
             bands: Vec::new(),
         },
-        over_time("Throughput over time", "items a second", Scale::Linear, throughput(r)),
+        over_time("Throughput over time", "successes a second", Scale::Linear, throughput(r)),
         over_time("Latency over time", "latency, ms", latency_scale, latency),
         over_time(
             "Errors over time",
             "errors a second",
             Scale::Linear,
-            vec![line("errors", &|p| p.errors as f64 / t.interval_s)],
+            vec![line("errors", 5, &|p| p.errors as f64 / t.interval_s)],
         ),
         over_time(
             "Under way over time",
             "operations",
             Scale::Linear,
-            vec![line("operations", &|p| p.under_way as f64)],
+            vec![line("operations", 0, &|p| p.under_way as f64)],
         ),
     ]
+}
+
+/// The tenants that did most first, each with a colour that it keeps in every chart.
+fn ranked(r: &Report) -> Vec<usize> {
+    let t = &r.timeline;
+    let sum = |n: &usize| t.points.iter().map(|p| p.items[*n]).sum::<u64>();
+    let mut places: Vec<_> = (0..t.tenants.len()).collect();
+    places.sort_by_key(|n| std::cmp::Reverse(sum(n)));
+    places
+}
+
+/// A line for each tenant in each phase; where those are too many, one for each phase.
+fn curves(r: &Report) -> Vec<Series> {
+    let several = r.phases.len() > 1;
+    let label = |p: &PhaseReport, f: &Figures| {
+        if several { format!("{} · {}", p.name, f.tenant) } else { f.tenant.clone() }
+    };
+    let ranks = ranked(r);
+    let rank = |name: &str| ranks.iter().position(|n| r.timeline.tenants[*n] == name).unwrap_or(0);
+    let mut all = Vec::new();
+    for (at, p) in r.phases.iter().enumerate() {
+        for f in p.tenants.iter().filter(|f| !f.curve.is_empty()) {
+            let line = Series::new(label(p, f), rank(&f.tenant), in_ms(&f.curve));
+            all.push(Series { dash: at.min(DASHES_MAX), ..line });
+        }
+    }
+    if all.len() <= SERIES_MAX {
+        return all;
+    }
+    let of_all = |(at, p): (usize, &PhaseReport)| Series::new(&p.name, at, in_ms(&p.total.curve));
+    r.phases.iter().take(SERIES_MAX).enumerate().map(of_all).collect()
 }
 
 /// A line for each of the tenants that did most, and one for all others.
 fn throughput(r: &Report) -> Vec<Series> {
     let t = &r.timeline;
-    let mut tenants: Vec<(u64, usize)> =
-        (0..t.tenants.len()).map(|n| (t.points.iter().map(|p| p.items[n]).sum(), n)).collect();
-    tenants.sort_by(|a, b| b.cmp(a));
-    let fits = tenants.len() <= SERIES_MAX;
-    let alone = if fits { tenants.len() } else { SERIES_MAX - 1 };
-    let sum = |places: &[(u64, usize)]| -> Vec<(f64, f64)> {
-        let of = |p: &PointReport| places.iter().map(|(_, n)| p.items[*n]).sum::<u64>() as f64;
+    let ranks = ranked(r);
+    let fits = ranks.len() <= SERIES_MAX;
+    let alone = if fits { ranks.len() } else { SERIES_MAX - 1 };
+    let sum = |places: &[usize]| -> Vec<(f64, f64)> {
+        let of = |p: &PointReport| places.iter().map(|n| p.items[*n]).sum::<u64>() as f64;
         t.points.iter().map(|p| (p.t_s + t.interval_s, of(p) / t.interval_s)).collect()
     };
-    let mut series: Vec<_> = tenants[..alone]
+    let mut series: Vec<_> = ranks[..alone]
         .iter()
-        .map(|one| Series { name: t.tenants[one.1].clone(), points: sum(&[*one]) })
+        .enumerate()
+        .map(|(rank, n)| Series::new(&t.tenants[*n], rank, sum(&[*n])))
         .collect();
     if !fits {
-        let name = format!("{} others", tenants.len() - alone);
-        series.push(Series { name, points: sum(&tenants[alone..]) });
+        let name = format!("{} others", ranks.len() - alone);
+        series.push(Series::new(name, alone, sum(&ranks[alone..])));
     }
     series
 }
@@ -251,8 +264,8 @@ fn table(r: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
         "<h2>Tenants</h2><div class=\"scroll\"><table><thead><tr><th>phase</th><th>tenant</th>\
-         <th>does</th><th class=\"n\">items/s</th><th class=\"n\">ops/s</th>\
-         <th class=\"n\">items</th><th class=\"n\">p50 ms</th><th class=\"n\">p90 ms</th>\
+         <th>does</th><th class=\"n\">ok/s</th><th class=\"n\">ops/s</th>\
+         <th class=\"n\">ok</th><th class=\"n\">p50 ms</th><th class=\"n\">p90 ms</th>\
          <th class=\"n\">p99 ms</th><th class=\"n\">p99.9 ms</th><th class=\"n\">max ms</th>\
          <th class=\"n\">not sent</th><th class=\"n\">errors</th></tr></thead><tbody>"
     )?;
@@ -283,9 +296,9 @@ fn row(p: &PhaseReport, f: &Figures, out: &mut String) -> std::fmt::Result {
         f.operation.unwrap_or_default()
     )?;
     let counts = [
-        format!("{:.0}", f.items_per_s),
+        format!("{:.0}", f.succeeded_per_s),
         format!("{:.1}", f.operations_per_s),
-        (f.items_succeeded + f.items_failed).to_string(),
+        f.items_succeeded.to_string(),
     ];
     let quantiles = [p50_us, p90_us, p99_us, p99_9_us, max_us].map(|us| format!("{:.3}", us / 1e3));
     let rest = [f.operations_not_sent.to_string(), escape(&errors.join(", "))];
@@ -345,6 +358,8 @@ fn generator(r: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "</tbody></table>")
 }
 
+/// Ways in which a line is broken.
+const DASHES_MAX: usize = 3;
 /// Tenants of a phase that get a row.
 const ROWS_MAX: usize = 50;
 

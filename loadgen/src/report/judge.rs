@@ -42,9 +42,16 @@ pub fn complaints(
         }
         let unexpected = slots.iter().chain([rest]).map(|s| s.unexpected).sum::<u64>();
         if unexpected > 0 {
+            let limited =
+                slots.iter().flat_map(|s| s.errors.keys()).any(|e| QUOTAS.contains(&&**e));
+            let hint = if limited {
+                "; its quotas are lower than this load: raise them, or allow the code"
+            } else {
+                ""
+            };
             let text = format!(
                 "tenant {name:?}: {unexpected} errors that the scenario does not allow \
-                 (`allow_errors`)"
+                 (`allow_errors`){hint}"
             );
             complain(Exit::Failure, text);
         }
@@ -72,6 +79,9 @@ pub fn complaints(
     }
     all
 }
+
+/// What a tenant is told that does more than it may.
+const QUOTAS: [&str; 2] = ["RATE_LIMITED", "QUOTA_EXCEEDED"];
 
 /// The bounds of a goal, for people.
 pub fn asked(goal: &GoalReport) -> String {

@@ -9,6 +9,8 @@ pub struct Chart<'a> {
     pub x: Axis<'a>,
     pub y: Axis<'a>,
     pub series: Vec<Series>,
+    /// Whether it has a row for itself.
+    pub wide: bool,
     /// Stretches of x that are shaded, with what they are called.
     pub bands: Vec<(f64, f64, String)>,
 }
@@ -34,9 +36,20 @@ pub enum Scale {
 pub struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
+    /// Which of the colours.
+    pub colour: usize,
+    /// 0 is a whole line, what is above is broken in its own way.
+    pub dash: usize,
+}
+
+impl Series {
+    pub fn new(name: impl Into<String>, colour: usize, points: Vec<(f64, f64)>) -> Series {
+        Series { name: name.into(), points, colour: colour % SERIES_MAX, dash: 0 }
+    }
 }
 
 const WIDTH: f64 = 640.0;
+const WIDE: f64 = 1_100.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
@@ -160,16 +173,18 @@ impl Chart<'_> {
             scale => Ruler::new(scale, xs.iter().copied()),
         };
         let y = Ruler::new(self.y.scale, values(|p| p.1));
-        let px = |v: f64| LEFT + x.place(v) * (WIDTH - LEFT - RIGHT);
+        let width = if self.wide { WIDE } else { WIDTH };
+        let px = |v: f64| LEFT + x.place(v) * (width - LEFT - RIGHT);
         let py = |v: f64| HEIGHT - BOTTOM - y.place(v) * (HEIGHT - TOP - BOTTOM);
-        writeln!(out, "<figure><figcaption>{}</figcaption>", escape(self.title))?;
+        let class = if self.wide { " class=\"wide\"" } else { "" };
+        writeln!(out, "<figure{class}><figcaption>{}</figcaption>", escape(self.title))?;
         self.legend(out)?;
         writeln!(
             out,
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+            "<svg viewBox=\"0 0 {width} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
             escape(self.title)
         )?;
-        let (floor, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        let (floor, right) = (HEIGHT - BOTTOM, width - RIGHT);
         for (from, to, name) in &self.bands {
             let (a, b) = (px(*from), px(*to));
             let (w, h) = ((b - a).max(0.0), floor - TOP);
@@ -217,22 +232,23 @@ impl Chart<'_> {
             f64::midpoint(TOP, floor),
             escape(self.y.label)
         )?;
-        for (n, s) in self.series.iter().enumerate() {
+        for s in &self.series {
             let mut path = String::new();
             for (at, (a, b)) in s.points.iter().enumerate() {
                 let step = if at == 0 { 'M' } else { 'L' };
                 write!(path, "{step}{:.1} {:.1}", px(*a), py(*b))?;
             }
-            writeln!(out, "<path class=\"line s{n}\" d=\"{path}\"/>")?;
+            writeln!(out, "<path class=\"line s{} d{}\" d=\"{path}\"/>", s.colour, s.dash)?;
         }
         let dots: usize = self.series.iter().map(|s| s.points.len()).sum();
         if dots <= DOTS_MAX {
-            for (n, s) in self.series.iter().enumerate() {
+            for s in &self.series {
                 for (a, b) in &s.points {
                     writeln!(
                         out,
-                        "<circle class=\"dot s{n}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\"><title>{}: \
+                        "<circle class=\"dot s{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\"><title>{}: \
                          {} at {}</title></circle>",
+                        s.colour,
                         px(*a),
                         py(*b),
                         escape(&s.name),
@@ -250,8 +266,14 @@ impl Chart<'_> {
             return Ok(());
         }
         write!(out, "<div class=\"legend\">")?;
-        for (n, s) in self.series.iter().enumerate() {
-            write!(out, "<span><i class=\"s{n}\"></i>{}</span>", escape(&s.name))?;
+        for s in &self.series {
+            let (c, d) = (s.colour, s.dash);
+            write!(
+                out,
+                "<span><svg viewBox=\"0 0 24 8\"><path class=\"line s{c} d{d}\" d=\"M0 4L24 4\"/></svg>\
+                 {}</span>",
+                escape(&s.name)
+            )?;
         }
         writeln!(out, "</div>")
     }

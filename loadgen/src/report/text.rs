@@ -24,7 +24,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
         "{head:width$}  {:>10}  {:>9}  {:>10}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}",
-        "items/s", "ops/s", "items", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "errors"
+        "ok/s", "ops/s", "ok", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "errors"
     )?;
     for (p, f) in &rows {
         let ms = |us: f64| us / 1e3;
@@ -34,9 +34,9 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             "{:width$}  {:>10.0}  {:>9.1}  {:>10}  {:>9.3}  {:>9.3}  {:>9.3}  {:>9.3}  {:>9.3}  \
              {:>9}",
             label(p, f),
-            f.items_per_s,
+            f.succeeded_per_s,
             f.operations_per_s,
-            f.items_succeeded + f.items_failed,
+            f.items_succeeded,
             ms(p50_us),
             ms(p90_us),
             ms(p99_us),
