@@ -36,18 +36,13 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What to do.
+/// What to do. What a command is about stands with its flags.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a scenario, from a file or from flags
     Run(Box<Run>),
-    /// Find the highest rate that meets a latency objective
     FindMax(Box<FindMax>),
-    /// Open and close connections at a rate, and count what becomes of them
     Storm(Box<Storm>),
-    /// Compare the reports of two runs, figure by figure
     Compare(Compare),
-    /// Serve a recipe that takes a set time: the other side of a load on workers
     Worker(Worker),
     /// Print a script with which a shell completes these commands
     Completions {

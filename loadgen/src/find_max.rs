@@ -215,7 +215,7 @@ impl Step {
             quantile_ms: ms(latency.value_at_quantile(search.quantile)),
             p50_ms: ms(latency.value_at_quantile(0.5)),
             p99_ms: ms(latency.value_at_quantile(0.99)),
-            errors: all.unexpected,
+            errors: all.unexpected(),
             wrong: all.wrong.total(),
             not_sent: judged.not_sent,
             met: false,

@@ -52,8 +52,8 @@ pub struct Stats {
     pub accepted: u64,
     pub unanswered: u64,
     pub errors: BTreeMap<String, u64>,
-    /// How many of the errors the scenario does not allow.
-    pub unexpected: u64,
+    /// Those that the scenario does not allow.
+    pub unexpected: BTreeMap<String, u64>,
     pub wrong: Wrong,
     pub throttled: Duration,
     pub throttlings: u64,
@@ -76,7 +76,7 @@ impl Default for Stats {
             accepted: 0,
             unanswered: 0,
             errors: BTreeMap::new(),
-            unexpected: 0,
+            unexpected: BTreeMap::new(),
             wrong: Wrong::default(),
             throttled: Duration::ZERO,
             throttlings: 0,
@@ -101,6 +101,11 @@ impl Stats {
         self.errors.values().sum()
     }
 
+    /// Errors that the scenario does not allow.
+    pub fn unexpected(&self) -> u64 {
+        self.unexpected.values().sum()
+    }
+
     /// Takes other sums in.
     pub fn add(&mut self, other: &Stats) {
         self.operations += other.operations;
@@ -109,10 +114,8 @@ impl Stats {
         self.failed += other.failed;
         self.accepted += other.accepted;
         self.unanswered += other.unanswered;
-        for (name, n) in &other.errors {
-            *self.errors.entry(name.clone()).or_default() += n;
-        }
-        self.unexpected += other.unexpected;
+        add(&mut self.errors, &other.errors);
+        add(&mut self.unexpected, &other.unexpected);
         self.wrong.add(&other.wrong);
         self.throttled += other.throttled;
         self.throttlings += other.throttlings;
@@ -126,8 +129,9 @@ impl Stats {
 
     fn bad(&mut self, o: &Outcome) {
         self.wrong.add(&o.wrong);
-        self.unexpected +=
-            o.errors.iter().filter(|(.., allowed)| !allowed).map(|(_, n, _)| n).sum::<u64>();
+        for (name, n, _) in o.errors.iter().filter(|(.., allowed)| !allowed) {
+            *self.unexpected.entry(name.clone()).or_default() += n;
+        }
     }
 
     fn outcome(&mut self, o: &Outcome) {
@@ -185,7 +189,9 @@ impl Recorder {
         let mut stats = self.lock();
         let last = stats.len() - 1;
         let stats = &mut stats[slot.unwrap_or(last)];
-        stats.unexpected += u64::from(!allowed);
+        if !allowed {
+            *stats.unexpected.entry(name.to_owned()).or_default() += 1;
+        }
         if slot.is_some() {
             *stats.errors.entry(name.to_owned()).or_default() += 1;
         }
@@ -211,12 +217,18 @@ impl Recorder {
     pub fn glance(&self, slot: usize) -> (Duration, u64) {
         let stats = self.lock();
         let p99 = Duration::from_nanos(stats[slot].latency.value_at_quantile(0.99));
-        (p99, stats.iter().map(|s| s.wrong.total() + s.unexpected).sum())
+        (p99, stats.iter().map(|s| s.wrong.total() + s.unexpected()).sum())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Stats>> {
         // Sums are of use whatever happened to another operation.
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add(to: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
+    for (name, n) in from {
+        *to.entry(name.clone()).or_default() += n;
     }
 }
 
@@ -258,7 +270,7 @@ mod tests {
         r.outcome(&o, None);
         let (slots, rest) = r.stats();
         assert_eq!((slots[0].operations, slots[0].answered()), (0, 0));
-        assert_eq!((rest.operations, rest.unexpected, rest.wrong.payload), (0, 1, 1));
+        assert_eq!((rest.operations, rest.unexpected(), rest.wrong.payload), (0, 1, 1));
         r.outcome(&o, Some(1));
         r.late_error("LOST", true, Some(1));
         let (mut slots, _) = r.stats();
@@ -267,7 +279,7 @@ mod tests {
         let twice = s.clone();
         s.add(&twice);
         assert_eq!((s.errors["TIMEOUT"], s.item_latency.len(), s.latency.len()), (2, 4, 2));
-        assert_eq!((s.errors["LOST"], s.unexpected), (2, 2));
+        assert_eq!((s.errors["LOST"], s.unexpected()), (2, 2));
     }
 
     #[test]

@@ -40,18 +40,21 @@ pub fn complaints(
             );
             complain(Exit::Failure, text);
         }
-        let unexpected = slots.iter().chain([rest]).map(|s| s.unexpected).sum::<u64>();
-        if unexpected > 0 {
-            let limited =
-                slots.iter().flat_map(|s| s.errors.keys()).any(|e| QUOTAS.contains(&&**e));
+        let mut unexpected = Stats::default();
+        slots.iter().chain([rest]).for_each(|s| unexpected.add(s));
+        if unexpected.unexpected() > 0 {
+            let codes = unexpected.unexpected.iter().map(|(code, n)| format!("{n} × {code}"));
+            let codes = codes.collect::<Vec<_>>().join(", ");
+            let limited = unexpected.unexpected.keys().any(|e| QUOTAS.contains(&&**e));
             let hint = if limited {
-                "; its quotas are lower than this load: raise them, or allow the code"
+                "; its quotas are lower than this load: raise them, lower the load, or allow the \
+                 code"
             } else {
                 ""
             };
             let text = format!(
-                "tenant {name:?}: {unexpected} errors that the scenario does not allow \
-                 (`allow_errors`){hint}"
+                "tenant {name:?}: errors that the scenario does not allow (`allow_errors`), the \
+                 warm-up included: {codes}{hint}"
             );
             complain(Exit::Failure, text);
         }

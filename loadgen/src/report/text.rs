@@ -123,6 +123,7 @@ fn goals(report: &Report, out: &mut String) -> std::fmt::Result {
 /// With as many digits as tell something.
 pub fn number(v: f64) -> String {
     match v.abs() {
+        a if v.fract() == 0.0 && a < 1e15 => format!("{v:.0}"),
         a if a >= 1_000.0 => format!("{v:.0}"),
         a if a >= 100.0 => format!("{v:.1}"),
         a if a >= 10.0 => format!("{v:.2}"),
