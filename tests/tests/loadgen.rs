@@ -12,6 +12,8 @@ use std::{
 use serde_json::Value;
 use tollgate_tests::process::{Ran, Served, binary, run_with};
 
+#[path = "loadgen/docs.rs"]
+mod docs;
 #[path = "loadgen/jobs.rs"]
 mod jobs;
 #[path = "loadgen/mistakes.rs"]
