@@ -1,6 +1,10 @@
 //! A run: every tenant is connected once, kept busy as the plan says, and what came of it is
 //! gathered.
 //!
+//! What a tenant does is an [`Operation`]; each kind has a file that does it once (`batch`,
+//! `connect`), and `Source::operation` is where they meet. The loops (`closed`, `open`) know none of
+//! them: another kind is a variant, an arm and a file.
+//!
 //! An operation belongs to the time at which it was due. What was due while it was measured counts,
 //! whenever it is answered.
 

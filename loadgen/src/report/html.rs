@@ -227,7 +227,7 @@ fn curves(r: &Report) -> Vec<Series> {
     r.phases.iter().take(SERIES_MAX).enumerate().map(of_all).collect()
 }
 
-/// A line for each of the tenants that did most, and one for all others.
+/// A line for each of the tenants that did most, and one for the mean of all others.
 fn throughput(r: &Report) -> Vec<Series> {
     let t = &r.timeline;
     let ranks = ranked(r);
@@ -243,8 +243,9 @@ fn throughput(r: &Report) -> Vec<Series> {
         .map(|(rank, n)| Series::new(&t.tenants[*n], rank, sum(&[*n])))
         .collect();
     if !fits {
-        let name = format!("{} others", ranks.len() - alone);
-        series.push(Series::new(name, alone, sum(&ranks[alone..])));
+        let others = ranks.len() - alone;
+        let mean = sum(&ranks[alone..]).into_iter().map(|(t, n)| (t, n / others as f64)).collect();
+        series.push(Series::new(format!("each of {others} others"), alone, mean));
     }
     series
 }

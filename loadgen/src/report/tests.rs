@@ -41,7 +41,7 @@ fn a_good_run_passes_and_says_everything() {
     assert_eq!(json["generator"]["was_bottleneck"], false);
     let p50 = json["total"]["item_latency"]["p50_us"].as_f64().expect("a number");
     assert!((p50 - 2_000.0).abs() < 5.0, "{p50}");
-    assert!(text(&r).contains("0 wrong answers: passed"));
+    assert!(text(&r).contains("0 wrong answers; passed"));
 }
 
 #[test]

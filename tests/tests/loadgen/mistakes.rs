@@ -31,7 +31,7 @@ async fn a_recipe_that_lies_now_and_then_is_found_out() {
     let lie = |_: &InlineContext<'_>, payload: &[u8], out: &mut Reply| {
         out.extend_from_slice(payload);
         // One in a few, by what the item carries: an id's first byte.
-        if payload[0] % 5 == 0 {
+        if payload[0].is_multiple_of(5) {
             out.extend_from_slice(b"!");
         }
         Ok(())
