@@ -24,6 +24,7 @@ use std::{
 pub use reread::Reread;
 
 use anyhow::{Context, anyhow};
+use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 use quinn::Endpoint;
 use tokio::task::JoinSet;
 use tollgate_client::{Client, ClientCredentials};
@@ -88,12 +89,22 @@ impl Fleet {
     /// Connects everybody. An error means that nothing began.
     pub async fn connect(scenario: &Scenario) -> anyhow::Result<Fleet> {
         let addr = resolve(&scenario.addr).await?;
-        let mut links = Vec::new();
-        for (seed, tenant) in scenario.tenants.iter().enumerate() {
-            let links_of = Links::open(addr, &scenario.server_name, tenant, seed as u64).await;
-            let links_of = links_of.with_context(|| format!("tenant {:?}", tenant.name))?;
-            links.push(Arc::new(links_of));
-        }
+        let wanted = |t: &Tenant| match t.operation {
+            Operation::Connect { .. } => 0,
+            Operation::Batch | Operation::Job { .. } => t.connections,
+        };
+        // A socket takes two megabytes: where there would be many, they are shared.
+        let shared = if scenario.tenants.iter().map(wanted).sum::<usize>() > SOCKETS_MAX {
+            let sockets = (0..SOCKETS_MAX).map(|_| connect::socket(addr));
+            sockets.collect::<Result<Vec<_>, _>>().context("cannot open a UDP socket")?
+        } else {
+            Vec::new()
+        };
+        let opened = scenario.tenants.iter().enumerate().map(async |(place, tenant)| {
+            let links = Links::open(addr, &scenario.server_name, tenant, place, &shared).await;
+            links.map(Arc::new).with_context(|| format!("tenant {:?}", tenant.name))
+        });
+        let links = stream::iter(opened).buffered(CONNECTING_MAX).try_collect().await?;
         Ok(Fleet { links })
     }
 
@@ -152,9 +163,7 @@ impl Fleet {
 
     /// Says good-bye.
     pub async fn close(self) {
-        for client in self.links.iter().flat_map(|l| &l.clients) {
-            client.close().await;
-        }
+        join_all(self.links.iter().flat_map(|l| &l.clients).map(Client::close)).await;
     }
 }
 
@@ -163,17 +172,22 @@ impl Links {
         addr: SocketAddr,
         server_name: &str,
         tenant: &Tenant,
-        seed: u64,
+        place: usize,
+        shared: &[Endpoint],
     ) -> anyhow::Result<Links> {
         let credentials = ClientCredentials::load_dir(&tenant.certs)
             .map_err(|e| BadScenario::Value(format!("`certs`: {e}")))?;
         let (mut clients, mut sockets) = (Vec::new(), Vec::new());
-        for _ in 0..tenant.connections {
+        for n in 0..tenant.connections {
             if let Operation::Connect { .. } = tenant.operation {
                 sockets.push(connect::socket(addr).context("cannot open a UDP socket")?);
             } else {
-                let client = Client::connect(addr, server_name, credentials.clone());
-                clients.push(client.await?);
+                let mut client =
+                    Client::builder(addr).server_name(server_name).credentials(credentials.clone());
+                if !shared.is_empty() {
+                    client = client.endpoint(shared[(place + n) % shared.len()].clone());
+                }
+                clients.push(client.connect().await?);
             }
         }
         Ok(Links {
@@ -183,7 +197,7 @@ impl Links {
             clients,
             sockets,
             recipes: tenant.recipes.iter().map(|r| r.name.as_str().into()).collect(),
-            answers: Answers::new(tenant, seed),
+            answers: Answers::new(tenant, place as u64),
             numbers: AtomicU64::new(0),
         })
     }
@@ -235,3 +249,7 @@ pub async fn resolve(addr: &str) -> anyhow::Result<SocketAddr> {
 const NO_ANSWER: &str = "NO_ANSWER_IN_TIME";
 /// After an operation that failed: a broker that refuses at once is not to be hammered.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
+/// Sockets for the connections of all tenants.
+const SOCKETS_MAX: usize = 64;
+/// Tenants that are connected at once.
+const CONNECTING_MAX: usize = 16;

@@ -121,17 +121,22 @@ impl Slot {
 pub struct Schedule {
     stretches: Vec<(Stretch, u64)>,
     count: u64,
+    /// By which part of the time between two it begins later.
+    offset: f64,
 }
 
 impl Schedule {
-    pub fn new(stretches: &[Stretch]) -> Self {
-        let mut schedule = Schedule::default();
+    /// `place`: tenants of the same rate must not all be due at the same moments.
+    pub fn new(stretches: &[Stretch], place: usize) -> Self {
+        // Multiples of the golden ratio lie apart however many there are; the first is 0.
+        let offset = (place as f64 * 0.618_033_988_749_895).fract();
+        let mut schedule = Schedule { offset, ..Schedule::default() };
         for s in stretches {
-            // The k-th is due when k have come together: so the first at once.
+            // The k-th is due when k (and the offset) have come together.
             let area = (s.end - s.start).as_secs_f64() * (s.from + s.to) / 2.0;
             schedule.stretches.push((*s, schedule.count));
             // What a rounding error adds would be due after the end.
-            schedule.count += (area - 1e-9).ceil().max(0.0) as u64;
+            schedule.count += (area - offset - 1e-9).ceil().max(0.0) as u64;
         }
         schedule
     }
@@ -148,7 +153,7 @@ impl Schedule {
         }
         let at = self.stretches.partition_point(|(_, before)| *before <= number) - 1;
         let (s, before) = &self.stretches[at];
-        let k = (number - before) as f64;
+        let k = (number - before) as f64 + self.offset;
         let slope = (s.to - s.from) / (s.end - s.start).as_secs_f64();
         // from·t + slope·t²/2 = k, in the form that does not cancel.
         let root = s.from.mul_add(s.from, 2.0 * slope * k).max(0.0).sqrt();
@@ -192,10 +197,23 @@ mod tests {
     fn what_is_due_lies_evenly_between_start_and_end() {
         let start = Instant::now();
         let end = start + Duration::from_millis(250);
-        let s = Schedule::new(&[Stretch { start, end, from: 100.0, to: 100.0 }]);
+        let s = Schedule::new(&[Stretch { start, end, from: 100.0, to: 100.0 }], 0);
         assert_eq!(s.count(), 25);
         assert_eq!(s.due(0), Some(start));
         assert!(s.due(24).expect("due") < end && s.due(25).is_none());
+    }
+
+    #[test]
+    fn tenants_of_one_rate_are_due_one_after_the_other() {
+        let start = Instant::now();
+        let s = Stretch { start, end: start + SECOND, from: 10.0, to: 10.0 };
+        let mut first: Vec<_> = (0..10)
+            .map(|place| Schedule::new(&[s], place))
+            .map(|s| (s.due(0).expect("due"), s.count()))
+            .collect();
+        first.sort();
+        assert!(first.windows(2).all(|w| w[1].0 - w[0].0 > Duration::from_millis(3)));
+        assert!(first.iter().all(|(at, n)| *n == 10 && *at < start + SECOND / 10));
     }
 
     #[test]
@@ -204,14 +222,14 @@ mod tests {
         let mid = start + 10 * SECOND;
         let up = Stretch { start, end: mid, from: 0.0, to: 100.0 };
         let flat = Stretch { start: mid, end: mid + SECOND, from: 100.0, to: 100.0 };
-        let s = Schedule::new(&[up, flat]);
+        let s = Schedule::new(&[up, flat], 0);
         assert_eq!(s.count(), 600);
         let due: Vec<_> = (0..600).map(|n| s.due(n).expect("due")).collect();
         assert!(due.is_sorted() && due[0] == start && due[500] == mid);
         // Half of the time makes a quarter of the area.
         let half = (due[125] - start).as_secs_f64();
         assert!((half - 5.0).abs() < 0.01, "{half}");
-        let down = Schedule::new(&[Stretch { from: 100.0, to: 0.0, ..up }]);
+        let down = Schedule::new(&[Stretch { from: 100.0, to: 0.0, ..up }], 0);
         let last = down.due(down.count() - 1).expect("due");
         assert!(down.count() == 500 && last <= mid);
     }

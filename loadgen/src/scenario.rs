@@ -76,8 +76,8 @@ pub struct Tenant {
     pub certs: PathBuf,
     /// What it does.
     pub operation: Operation,
-    /// Connections, each with a socket of its own; operations take them in turn. For `connect`: the
-    /// sockets that its connections share.
+    /// Connections, which operations take in turn. For `connect`: the sockets that its connections
+    /// share.
     pub connections: usize,
     /// Items of a batch.
     pub batch_items: Sizes,

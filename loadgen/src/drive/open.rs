@@ -25,7 +25,8 @@ pub(super) fn spawn(
     in_flight_max: usize,
 ) {
     let stretches = |slot: &crate::plan::Slot| slot.stretches(source.place, &source.tenant);
-    let schedules: Vec<_> = plan.slots.iter().map(|s| Schedule::new(&stretches(s))).collect();
+    let schedules: Vec<_> =
+        plan.slots.iter().map(|s| Schedule::new(&stretches(s), source.place)).collect();
     let schedules = Arc::new(schedules);
     let wake = Arc::new(Notify::new());
     pacer.add(schedules.clone(), wake.clone());

@@ -85,6 +85,26 @@ fn goals_are_computed_in_each_round_and_judged_by_the_median() {
 }
 
 #[test]
+fn many_tenants_are_cut_short_for_people_and_only_for_them() {
+    let text_of = "[[tenants]]\nname = \"t{n}\"\ncerts = \"c\"\ncount = 100";
+    let file: ScenarioFile = toml::from_str(text_of).expect("TOML");
+    let scenario = file.parse(Overrides::default()).expect("fine");
+    let record = |_| {
+        let recorder = Recorder::new(1);
+        let errors = vec![("TIMEOUT".into(), 1, true)];
+        recorder.outcome(&Outcome { errors, ..good() }, Some(0));
+        recorder
+    };
+    let records = (0..100).map(record).collect();
+    let r = Report::new(&scenario, &Measured::of(&scenario, records), 1);
+    let text = text(&r);
+    for part in ["t40 ", "60 more tenants", "all: 100 × TIMEOUT"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("t41 ") && r.phases[0].tenants.len() == 100);
+}
+
+#[test]
 fn jobs_that_were_read_again_are_told() {
     let mut r = report("", &good());
     r.phases[0].tenants[0].reread =

@@ -45,8 +45,14 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             f.errors.values().sum::<u64>(),
         )?;
     }
-    for (p, f) in rows.iter().filter(|(p, f)| !std::ptr::eq(&p.total, *f)) {
+    // What a row has, the sum has too; but where rows are left out, only the sum tells it.
+    let cut = |p: &PhaseReport| p.tenants.len() > ROWS_MAX;
+    for (p, f) in rows.iter().filter(|(p, f)| cut(p) || !std::ptr::eq(&p.total, *f)) {
         details(&label(p, f), f, out)?;
+    }
+    for p in report.phases.iter().filter(|p| cut(p)) {
+        let more = p.tenants.len() - ROWS_MAX;
+        writeln!(out, "{more} more tenants of {:?} are in --output json", p.name)?;
     }
     goals(report, out)?;
     generator(report, out)?;
@@ -61,7 +67,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
 
 fn rows(phase: &PhaseReport) -> impl Iterator<Item = (&PhaseReport, &Figures)> {
     let total = (phase.tenants.len() > 1).then_some(&phase.total);
-    phase.tenants.iter().chain(total).map(move |f| (phase, f))
+    phase.tenants.iter().take(ROWS_MAX).chain(total).map(move |f| (phase, f))
 }
 
 fn details(label: &str, f: &Figures, out: &mut String) -> std::fmt::Result {
@@ -124,6 +130,9 @@ fn goals(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     writeln!(out)
 }
+
+/// Tenants of a phase that get a line.
+const ROWS_MAX: usize = 40;
 
 /// With as many digits as tell something.
 pub fn number(v: f64) -> String {
