@@ -4,6 +4,7 @@
 //! fresh measurement on the same connections.
 
 mod hunt;
+mod page;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::{
 };
 
 use hunt::{Hunt, Next};
+pub use page::page;
 
 /// What is searched for, and how.
 #[derive(Debug, Clone, Serialize)]
@@ -260,42 +262,50 @@ impl Step {
 impl Found {
     /// For people.
     pub fn text(&self) -> String {
-        let quantile = format!("p{} ms", self.search.quantile * 100.0);
         let mut out = format!(
             "{:>4}  {:>12}  {:>12}  {:>10}  {:>10}  {:>8}  objective\n",
-            "step", "offered/s", "succeeded/s", "p50 ms", quantile, "errors"
+            "step",
+            "offered/s",
+            "succeeded/s",
+            "p50 ms",
+            format!("{} ms", self.quantile()),
+            "errors"
         );
         for (n, step) in self.steps.iter().enumerate() {
             out.push_str(&step.line(n + 1));
             out.push('\n');
         }
-        let objective =
-            format!("p{} ≤ {} ms", self.search.quantile * 100.0, self.search.objective_ms);
-        let verdict = match (self.max_items_per_s, self.limited_by) {
-            (None, _) => format!("no rate met {objective}"),
-            (Some(rate), by) => {
-                let by = match by {
-                    LimitedBy::Objective => "the next step up missed it",
-                    LimitedBy::Generator => {
-                        "but where it was missed THE GENERATOR WAS THE BOTTLENECK: the broker may do \
-                         more"
-                    }
-                    LimitedBy::Bound => "and more was not asked for",
-                };
-                format!("highest rate with {objective}: {} items/s, {by}", number(rate))
-            }
-        };
-        out.push_str(&verdict);
+        out.push_str(&self.verdict());
         out.push('\n');
         let enough = (1.0 / (1.0 - self.search.quantile)).round();
-        if let Some(few) = self.steps.iter().map(|s| s.count).min().filter(|n| (*n as f64) < enough)
-        {
+        let few = self.steps.iter().map(|s| s.count).min().filter(|n| (*n as f64) < enough);
+        if let Some(few) = few {
             out.push_str(&format!(
                 "note: a step had only {few} latencies, too few for this quantile: a longer \
                  --window or smaller batches\n"
             ));
         }
         out
+    }
+
+    /// What the quantile is called.
+    fn quantile(&self) -> String {
+        // Not 99.9 of binary fractions.
+        format!("p{}", (self.search.quantile * 1e8).round() / 1e6)
+    }
+
+    /// What was found, in a sentence.
+    fn verdict(&self) -> String {
+        let objective = format!("{} ≤ {} ms", self.quantile(), self.search.objective_ms);
+        let Some(rate) = self.max_items_per_s else { return format!("no rate met {objective}") };
+        let by = match self.limited_by {
+            LimitedBy::Objective => "the next step up missed it",
+            LimitedBy::Generator => {
+                "but where it was missed THE GENERATOR WAS THE BOTTLENECK: the broker may do more"
+            }
+            LimitedBy::Bound => "and more was not asked for",
+        };
+        format!("highest rate with {objective}: {} items/s, {by}", number(rate))
     }
 
     /// What the process says.

@@ -101,9 +101,9 @@ fn find_max(args: &cli::FindMax) -> anyhow::Result<Exit> {
     let found = runtime(&args.show)?.block_on(find)?;
     let json = serde_json::to_string_pretty(&found)? + "\n";
     if let Some(dir) = &args.show.out {
-        let file = dir.join("find-max.json");
         std::fs::create_dir_all(dir)
-            .and_then(|()| std::fs::write(&file, &json))
+            .and_then(|()| std::fs::write(dir.join("find-max.json"), &json))
+            .and_then(|()| std::fs::write(dir.join("find-max.html"), find_max::page(&found)))
             .with_context(|| format!("cannot write to {}", dir.display()))?;
     }
     match args.show.output {

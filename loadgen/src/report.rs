@@ -16,7 +16,9 @@ use serde::Serialize;
 
 pub use figures::{Figures, Quantiles};
 pub use goals::GoalReport;
+pub use html::{head, spread};
 pub use judge::Complaint;
+pub use plot::{Axis, Chart, Scale, Series, escape};
 pub use text::{number, text};
 
 use crate::{

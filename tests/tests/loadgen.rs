@@ -114,7 +114,7 @@ fn an_open_loop_sends_what_is_due_and_counts_from_when_it_was() {
 fn what_was_due_and_found_no_room_fails_the_run_unless_it_may() {
     let served = Served::start(&[]);
     let flags = "--recipe delay --payload {\"ms\":50} --batch-items 1 --batches-per-second 100 \
-                 --in-flight 1 --drain 400ms";
+                 --in-flight 1 --drain 400ms --warm-up 0s";
     let ran = short(&served, "run", flags).ends_with(exit::THRESHOLD);
     says(&ran, &["rate was not kept up", "never sent"]);
     let allowed = format!("{flags} --allow-not-sent");
@@ -152,7 +152,7 @@ fn a_quota_that_bites_is_said_to_bite() {
 #[test]
 fn progress_is_told_line_by_line_where_it_is_asked_for() {
     let served = Served::start(&[]);
-    let ran = short(&served, "run", "--progress plain --in-flight 1 --duration 1200ms");
+    let ran = short(&served, "run", "--progress plain --in-flight 1 --duration 3s");
     says(&ran.ends_with(exit::OK), &["measuring: ", " items/s, p99 "]);
 }
 
@@ -161,7 +161,7 @@ fn recipes_sizes_and_batches_vary_as_the_scenario_says() {
     let served = Served::start(&[]);
     let acme = served.issue(&["--tenant", "acme"]);
     let text = format!(
-        "duration = \"400ms\"\nwarm_up = \"0s\"\n[[tenants]]\ncerts = {acme:?}\nin_flight = 2\n\
+        "duration = \"1s\"\nwarm_up = \"0s\"\n[[tenants]]\ncerts = {acme:?}\nin_flight = 2\n\
          batch_items = \"1..9\"\nconnections = 2\npayload_bytes = \"0:1,5000:1,100:2\"\n\
          recipes = [{{ name = \"echo\", weight = 3 }}, \
          {{ name = \"sha256\", payload = \"x\", check = \"same\" }}, \
@@ -188,7 +188,9 @@ fn the_highest_rate_is_searched_for_step_by_step() {
         c.args("--batch-items 5 --window 200ms --warm-up 0s --output json".split(' '));
         run_with(c.args(flags.split_whitespace()), "")
     };
-    let found = find("--p99-max-ms 60000 --from 100 --to 350").ends_with(exit::OK).json();
+    let found = find("--p99-max-ms 60000 --from 100 --to 350 --out f").ends_with(exit::OK).json();
+    let page = fs::read_to_string(served.dir.path().join("f/find-max.html")).expect("written");
+    assert!(page.contains("<svg") && page.contains("highest rate with p99"));
     assert_eq!(found["max_items_per_s"].as_f64(), Some(350.0));
     assert_eq!(found["limited_by"], "bound");
     let offered: Vec<_> = found["steps"]

@@ -22,13 +22,10 @@ fn write(r: &Report, out: &mut String) -> std::fmt::Result {
     let started =
         started.map_or_else(String::new, |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
     let verdict = if r.passed { ("passed", "ok") } else { ("failed", "bad") };
+    head(out, &format!("Load on {}, {started}", r.scenario.addr))?;
     writeln!(
         out,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\">\
-         <title>Load on {addr}, {started}</title><style>{STYLE}</style></head><body><main>\
-         <header><h1>Load on {addr} <b class=\"{}\">{}</b></h1>\
+        "<header><h1>Load on {addr} <b class=\"{}\">{}</b></h1>\
          <p class=\"muted\">{started} · measured {} s in {} · tollgate-loadgen {}</p></header>",
         verdict.1,
         verdict.0,
@@ -53,6 +50,18 @@ fn write(r: &Report, out: &mut String) -> std::fmt::Result {
         "<details><summary>What was asked for</summary><pre>{}</pre></details>\
          </main></body></html>",
         escape(&scenario)
+    )
+}
+
+/// What every page begins with, up to its heading.
+pub fn head(out: &mut String, title: &str) -> std::fmt::Result {
+    writeln!(
+        out,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\
+         <title>{}</title><style>{STYLE}</style></head><body><main>",
+        escape(title)
     )
 }
 
@@ -255,7 +264,7 @@ fn in_ms(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// Powers of ten where values lie far apart.
-fn spread(values: impl Iterator<Item = f64> + Clone) -> Scale {
+pub fn spread(values: impl Iterator<Item = f64> + Clone) -> Scale {
     let low = values.clone().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
     let high = values.fold(0.0, f64::max);
     if high > 20.0 * low { Scale::Log } else { Scale::Linear }

@@ -10,7 +10,8 @@ use super::*;
 #[test]
 fn jobs_are_accepted_end_once_and_are_forgotten() {
     let served = Served::start(&[]);
-    let flags = "--operation job --batch-items 5 --in-flight 2 --audit-batches 3 --output json";
+    let flags = "--operation job --batch-items 5 --in-flight 2 --audit-batches 3 --output json \
+                 --duration 2s";
     let report = short(&served, "run", flags).ends_with(exit::OK).json();
     let tenant = &report["phases"][0]["tenants"][0];
     let items = number(&tenant["items_succeeded"]);
@@ -65,7 +66,7 @@ fn killed_meanwhile(drain: &str, between: impl Fn(&Path)) -> (Value, Vec<String>
     let acme = served.issue(&["--tenant", "acme"]);
     let mut c = loadgen(served.dir.path());
     c.env("TOLLGATE_ADDR", served.addr.to_string()).args(["run", "--certs", &acme]);
-    let flags = "--operation job --recipe delay --payload {\"ms\":20} --batch-items 10 \
+    let flags = "--operation job --recipe delay --payload {\"ms\":100} --batch-items 10 \
                  --in-flight 4 --duration 3s --warm-up 0s --progress plain --output json --drain";
     c.args(flags.split_whitespace()).arg(drain).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = c.spawn().expect("it runs");

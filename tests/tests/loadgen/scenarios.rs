@@ -12,7 +12,7 @@ fn phases_are_measured_apart_and_put_beside_each_other() {
     let (acme, globex) =
         (served.issue(&["--tenant", "acme"]), served.issue(&["--tenant", "globex"]));
     let text = format!(
-        "duration = \"300ms\"\nwarm_up = \"100ms\"\nrounds = 2\n\
+        "duration = \"300ms\"\nwarm_up = \"1s\"\nrounds = 2\n\
          [[phases]]\nname = \"alone\"\ntenants = [\"b\"]\n[[phases]]\nname = \"beside\"\nload = 2\n\
          [[tenants]]\nname = \"a\"\ncerts = {acme:?}\nin_flight = 1\nbatch_items = 2\n\
          [[tenants]]\nname = \"b\"\ncerts = {globex:?}\nbatches_per_second = 50\nbatch_items = 3\n\

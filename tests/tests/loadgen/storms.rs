@@ -33,7 +33,7 @@ fn a_connection_that_the_broker_ends_while_it_is_held_is_an_error() {
     let acme = served.issue(&["--tenant", "acme"]);
     let mut c = loadgen(served.dir.path());
     c.env("TOLLGATE_ADDR", served.addr.to_string()).args(["storm", "--certs", &acme]);
-    c.args("--at-once 2 --hold 60s --duration 4s --warm-up 0s --drain 5s --output json".split(' '));
+    c.args("--at-once 2 --hold 60s --duration 8s --warm-up 0s --drain 5s --output json".split(' '));
     let held = std::thread::spawn(move || run_with(&mut c, ""));
     // Both are there; then the tenant is not.
     let two = || {
