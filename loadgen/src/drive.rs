@@ -26,7 +26,7 @@ pub use reread::Reread;
 use anyhow::{Context, anyhow};
 use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 use quinn::Endpoint;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use tollgate_client::{Client, ClientCredentials};
 
 use crate::{
@@ -36,11 +36,14 @@ use crate::{
     progress::Progress,
     record::{Recorder, Stats, Timeline},
     scenario::{BadScenario, Operation, Pace, Scenario, Tenant},
+    stop,
 };
 
 /// Whoever is to make load, connected.
 pub struct Fleet {
     links: Vec<Arc<Links>>,
+    /// Becomes true when a run is to end early.
+    stop: watch::Receiver<bool>,
 }
 
 /// What a tenant works with, over as many runs as there are.
@@ -76,6 +79,10 @@ pub struct Source {
 pub struct Measured {
     pub started_at: SystemTime,
     pub plan: Arc<Plan>,
+    /// When it was ended early, if it was...
+    pub cut_at: Option<Instant>,
+    /// ...and how long each slot was measured.
+    pub measured: Vec<Duration>,
     /// Of each tenant, in the order of the scenario: what each slot came to, and what belongs to
     /// none.
     pub records: Vec<(Vec<Stats>, Stats)>,
@@ -88,6 +95,7 @@ pub struct Measured {
 impl Fleet {
     /// Connects everybody. An error means that nothing began.
     pub async fn connect(scenario: &Scenario) -> anyhow::Result<Fleet> {
+        let stop = stop::on_signal();
         let addr = resolve(&scenario.addr).await?;
         let wanted = |t: &Tenant| match t.operation {
             Operation::Connect { .. } => 0,
@@ -105,7 +113,7 @@ impl Fleet {
             links.map(Arc::new).with_context(|| format!("tenant {:?}", tenant.name))
         });
         let links = stream::iter(opened).buffered(CONNECTING_MAX).try_collect().await?;
-        Ok(Fleet { links })
+        Ok(Fleet { links, stop })
     }
 
     /// Goes through the scenario once. `change` may change the plan before it begins.
@@ -148,17 +156,35 @@ impl Fleet {
         }
         pacer.start();
         let progress = progress.spawn(scenario, sources.clone(), plan.clone());
-        while let Some(ended) = loops.join_next().await {
-            ended.context("a sender panicked")?;
-        }
-        watch.stop().await;
+        let cut_at = self.finish(loops).await?;
+        watch.stop(cut_at.is_some()).await;
         drop(progress);
         for source in &sources {
             source.reread(&plan).await;
         }
         let records = sources.iter().map(|s| s.record.stats()).collect();
         let rereads = sources.iter().map(|s| s.reread_done()).collect();
-        Ok(Measured { started_at, plan, records, rereads, timeline, generator })
+        let measured = plan.slots.iter().map(|s| s.measured(cut_at)).collect();
+        Ok(Measured { started_at, plan, cut_at, measured, records, rereads, timeline, generator })
+    }
+
+    /// Waits for all loops; when it was cut short, if it was.
+    async fn finish(&self, mut loops: JoinSet<()>) -> anyhow::Result<Option<Instant>> {
+        let mut stop = self.stop.clone();
+        let mut cut_at = None;
+        loop {
+            tokio::select! {
+                ended = loops.join_next() => match ended {
+                    None => return Ok(cut_at),
+                    Some(Err(e)) if e.is_panic() => return Err(e).context("a sender panicked"),
+                    Some(_) => {}
+                },
+                Ok(_) = stop.wait_for(|stop| *stop), if cut_at.is_none() => {
+                    cut_at = Some(Instant::now());
+                    loops.abort_all();
+                }
+            }
+        }
     }
 
     /// Says good-bye.
@@ -213,6 +239,8 @@ impl Measured {
             timeline: Arc::new(Timeline::new(&plan, scenario.tenants.len())),
             generator: Arc::new(Generator::new(plan.slots.len(), None)),
             rereads: vec![None; records.len()],
+            cut_at: None,
+            measured: plan.slots.iter().map(|s| s.measured(None)).collect(),
             records: records.iter().map(Recorder::stats).collect(),
             plan: Arc::new(plan),
         }

@@ -72,6 +72,8 @@ pub enum LimitedBy {
     Generator,
     /// What was asked for at most.
     Bound,
+    /// A signal ended the search.
+    Signal,
 }
 
 /// One measurement.
@@ -114,7 +116,10 @@ pub async fn find(
     let mut hunt =
         Hunt::new(factor(search.from).unwrap_or(1.0), factor(search.to), search.precision);
     let mut steps: Vec<Step> = Vec::new();
-    while let Next::Try(factor) = hunt.next() {
+    let mut cut = false;
+    while let Next::Try(factor) = hunt.next()
+        && !cut
+    {
         let scaled = scaled(scenario, factor);
         let mut met = false;
         for _ in 0..search.tries {
@@ -128,6 +133,11 @@ pub async fn find(
             let patience = patience.max(Duration::from_millis(200)).min(scenario.drain);
             let measured =
                 fleet.run(&scaled, progress, None, |plan| plan.patience = patience).await?;
+            cut = measured.cut_at.is_some();
+            if cut {
+                // A step that was cut short says nothing.
+                break;
+            }
             let step = Step::of(&scaled, &search, &measured, rate, threads);
             met = step.met;
             if live == Live::Plain {
@@ -139,13 +149,16 @@ pub async fn find(
                 break;
             }
         }
-        hunt.tried(met);
+        if !cut {
+            hunt.tried(met);
+        }
     }
     fleet.close().await;
-    let Next::Done(best) = hunt.next() else { unreachable!("the loop ended with it") };
+    let best = hunt.best();
     let above = best.map_or(0.0, |f| rate_of(scenario, f));
     let missed = steps.iter().rev().find(|s| !s.met && s.offered_items_per_s > above);
     let limited_by = match missed {
+        _ if cut => LimitedBy::Signal,
         None => LimitedBy::Bound,
         Some(s) if s.generator_was_bottleneck => LimitedBy::Generator,
         Some(_) => LimitedBy::Objective,
@@ -304,6 +317,7 @@ impl Found {
                 "but where it was missed THE GENERATOR WAS THE BOTTLENECK: the broker may do more"
             }
             LimitedBy::Bound => "and more was not asked for",
+            LimitedBy::Signal => "when a signal ended the search",
         };
         format!("highest rate with {objective}: {} items/s, {by}", number(rate))
     }

@@ -104,10 +104,14 @@ impl Watch {
         Watch { stop, lag, used }
     }
 
-    /// After the last that was measured.
-    pub async fn stop(self) {
+    /// After the last that was measured; `early`: before its end.
+    pub async fn stop(self, early: bool) {
         self.stop.store(true, Ordering::Relaxed);
         self.lag.abort();
+        if early {
+            // The slot that was cut is left out.
+            self.used.abort();
+        }
         // Ends with the last slot.
         let _ = self.used.await;
     }

@@ -15,6 +15,7 @@ mod progress;
 mod record;
 mod report;
 mod scenario;
+mod stop;
 mod worker;
 
 use std::{io::Write, process::ExitCode};

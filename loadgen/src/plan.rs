@@ -84,6 +84,12 @@ impl Plan {
 }
 
 impl Slot {
+    /// How long it was measured, in a run that was cut short at some time, or not.
+    pub fn measured(&self, cut_at: Option<Instant>) -> Duration {
+        let end = cut_at.map_or(self.end, |at| at.min(self.end));
+        end.saturating_duration_since(self.measure_from)
+    }
+
     /// The load that a tenant makes in this slot; nothing when it takes no part.
     pub fn stretches(&self, place: usize, tenant: &Tenant) -> Vec<Stretch> {
         if !self.tenants.contains(&place) {

@@ -40,6 +40,10 @@ pub struct Report {
     pub passed: bool,
     /// Why it did not pass.
     pub complaints: Vec<Complaint>,
+    /// After how long it was ended by a signal, if it was: figures are of what was measured by then.
+    pub cut_short_after_s: Option<f64>,
+    /// How long was measured, in all.
+    pub measured_s: f64,
     /// What was asked for by name, or is of interest.
     pub goals: Vec<GoalReport>,
     /// The figures, phase by phase, all rounds of a phase together.
@@ -117,7 +121,7 @@ pub struct SlotReport {
 impl Report {
     pub fn new(scenario: &Scenario, measured: &Measured, threads: usize) -> Self {
         let collected = &measured.records[..];
-        let cells = Cells { scenario, tenants: collected };
+        let cells = Cells { scenario, tenants: collected, measured: &measured.measured };
         let used = measured.generator.used();
         let mut histograms = Vec::new();
         let phases: Vec<_> = (0..scenario.phases.len())
@@ -127,11 +131,11 @@ impl Report {
         for (slots, rest) in collected {
             slots.iter().chain([rest]).for_each(|s| whole.add(s));
         }
-        let total = Figures::new("all", None, &whole, scenario.measured());
+        let total = Figures::new("all", None, &whole, measured.measured.iter().sum());
         if scenario.phases.len() > 1 {
             histograms.push(Named { name: "all".into(), histogram: whole.latency.clone() });
         }
-        let goals = goals::evaluate(scenario, collected);
+        let goals = goals::evaluate(scenario, collected, &measured.measured);
         let mut complaints = judge::complaints(scenario, collected, &whole, &goals);
         complaints.extend(judge::unread(scenario, measured));
         let started_at = measured.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -140,6 +144,10 @@ impl Report {
             generator_version: env!("CARGO_PKG_VERSION"),
             started_at_unix_ms: u64::try_from(started_at.as_millis()).unwrap_or(u64::MAX),
             passed: complaints.is_empty(),
+            cut_short_after_s: measured
+                .cut_at
+                .map(|at| at.saturating_duration_since(measured.plan.start).as_secs_f64()),
+            measured_s: measured.measured.iter().sum::<Duration>().as_secs_f64(),
             complaints,
             goals,
             phases: with_rereads(phases, scenario, measured),
@@ -161,6 +169,8 @@ impl Report {
 struct Cells<'a> {
     scenario: &'a Scenario,
     tenants: &'a [(Vec<Stats>, Stats)],
+    /// How long each slot was measured.
+    measured: &'a [Duration],
 }
 
 impl Cells<'_> {
@@ -172,7 +182,7 @@ impl Cells<'_> {
 
     fn phase(&self, at: usize, used: &[Used], histograms: &mut Vec<Named>) -> PhaseReport {
         let phase = &self.scenario.phases[at];
-        let duration = phase.duration * self.scenario.rounds as u32;
+        let duration = self.slots(at).map(|slot| self.measured[slot]).sum();
         let mut sum = Stats::default();
         let mut tenants = Vec::new();
         let mut name = |who: &str, what: &str, h: &Histogram<u64>| {
@@ -205,7 +215,7 @@ impl Cells<'_> {
         let broker = cpu(&|u| u.broker);
         PhaseReport {
             name: phase.name.clone(),
-            duration_s: duration.as_secs_f64(),
+            duration_s: Duration::as_secs_f64(&duration),
             tenants,
             generator_cpu_us_per_item: per_item(cpu(&|u| u.own)),
             broker_cpu_s: broker,

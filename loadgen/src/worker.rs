@@ -23,7 +23,7 @@ pub async fn serve(args: &cli::Worker) -> anyhow::Result<Served> {
         .server_name(server_name)
         .credentials(credentials)
         .concurrency(args.hands.get())
-        .recipe(&*args.recipe, Spec::new().idempotent(), move |_call, payload| async move {
+        .recipe(&args.recipe, Spec::new().idempotent(), move |_call, payload| async move {
             tokio::time::sleep(time).await;
             Ok(payload)
         })

@@ -18,8 +18,8 @@ pub(super) struct Hunt {
 pub(super) enum Next {
     /// Measure this.
     Try(f64),
-    /// The best that was good, if any was.
-    Done(Option<f64>),
+    /// Nothing more.
+    Done,
 }
 
 /// Steps after which it ends in any case: 2^20 up or down is beyond every machine.
@@ -39,10 +39,15 @@ impl Hunt {
         let at_most = self.good.is_some_and(|g| g >= self.most);
         let nothing = self.good.is_none() && self.next < LEAST;
         if near || at_most || nothing || self.tries >= TRIES_MAX {
-            Next::Done(self.good)
+            Next::Done
         } else {
             Next::Try(self.next)
         }
+    }
+
+    /// The best that was good so far.
+    pub(super) fn best(&self) -> Option<f64> {
+        self.good
     }
 
     /// What became of the last.
@@ -72,8 +77,7 @@ mod tests {
         while let Next::Try(f) = hunt.next() {
             hunt.tried(f <= limit);
         }
-        let Next::Done(best) = hunt.next() else { panic!("it ends") };
-        (best, hunt.tries)
+        (hunt.best(), hunt.tries)
     }
 
     #[test]

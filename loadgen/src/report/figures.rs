@@ -60,7 +60,8 @@ pub struct Quantiles {
 
 impl Figures {
     pub fn new(name: &str, operation: Option<Operation>, s: &Stats, duration: Duration) -> Self {
-        let secs = duration.as_secs_f64();
+        // What was not measured at all has no rates, and nothing to divide.
+        let secs = duration.max(Duration::from_nanos(1)).as_secs_f64();
         Figures {
             tenant: name.to_owned(),
             operation: operation.map(|o| o.name()),

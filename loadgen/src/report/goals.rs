@@ -1,7 +1,10 @@
 //! The figures that were asked for: in each round, and the median over the rounds, which is judged.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
+use super::Cells;
 use crate::{
     record::Stats,
     scenario::{Against, Figure, Goal, Scenario},
@@ -25,14 +28,21 @@ pub struct GoalReport {
     pub met: Option<bool>,
 }
 
-/// Computes every goal of a scenario. `tenants`: of each, the sums of each slot.
-pub fn evaluate(scenario: &Scenario, tenants: &[(Vec<Stats>, Stats)]) -> Vec<GoalReport> {
-    scenario.goals.iter().map(|goal| one(scenario, tenants, goal)).collect()
+/// Computes every goal of a scenario. `tenants`: of each, the sums of each slot; `measured`: how long
+/// each slot was.
+pub fn evaluate(
+    scenario: &Scenario,
+    tenants: &[(Vec<Stats>, Stats)],
+    measured: &[Duration],
+) -> Vec<GoalReport> {
+    let cells = Cells { scenario, tenants, measured };
+    scenario.goals.iter().map(|goal| one(&cells, goal)).collect()
 }
 
-fn one(scenario: &Scenario, tenants: &[(Vec<Stats>, Stats)], goal: &Goal) -> GoalReport {
+fn one(cells: &Cells<'_>, goal: &Goal) -> GoalReport {
+    let scenario = cells.scenario;
     let in_round = |round: usize| {
-        let value = |phase| value(scenario, tenants, goal, round, phase);
+        let value = |phase| value(cells, goal, round, phase);
         let above = value(goal.phase)?;
         let below = match goal.to {
             Against::Nothing => return Some(above),
@@ -72,16 +82,14 @@ pub fn median(sorted: &[f64]) -> Option<f64> {
     }
 }
 
-fn value(
-    scenario: &Scenario,
-    tenants: &[(Vec<Stats>, Stats)],
-    goal: &Goal,
-    round: usize,
-    phase: usize,
-) -> Option<f64> {
+fn value(cells: &Cells<'_>, goal: &Goal, round: usize, phase: usize) -> Option<f64> {
+    let Cells { scenario, tenants, measured } = *cells;
     let slot = round * scenario.phases.len() + phase;
     let here = &scenario.phases[phase];
-    let secs = here.duration.as_secs_f64();
+    let secs = measured[slot].as_secs_f64();
+    if secs <= 0.0 {
+        return None;
+    }
     let mut sum;
     let stats = match goal.tenant {
         Some(tenant) => &tenants[tenant].0[slot],

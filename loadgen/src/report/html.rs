@@ -29,7 +29,7 @@ fn write(r: &Report, out: &mut String) -> std::fmt::Result {
          <p class=\"muted\">{started} · measured {} s in {} · tollgate-loadgen {}</p></header>",
         verdict.1,
         verdict.0,
-        text::number(r.scenario.measured().as_secs_f64()),
+        text::number(r.measured_s),
         phases(r),
         escape(r.generator_version),
         addr = escape(&r.scenario.addr),
@@ -82,6 +82,13 @@ fn notices(r: &Report, out: &mut String) -> std::fmt::Result {
             write!(out, "<li>{}</li>", escape(&c.text))?;
         }
         writeln!(out, "</ul></div>")?;
+    }
+    if let Some(after) = r.cut_short_after_s {
+        writeln!(
+            out,
+            "<div class=\"notice warn\">Ended by a signal after {after:.1} s: the figures are of what \
+             was measured by then.</div>"
+        )?;
     }
     if r.generator.was_bottleneck {
         writeln!(

@@ -61,6 +61,13 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         let most = report.timeline.points.iter().map(|p| p.under_way).max().unwrap_or(0);
         writeln!(out, "at most {most} connections were open or on their way at once")?;
     }
+    if let Some(after) = report.cut_short_after_s {
+        writeln!(
+            out,
+            "ended by a signal after {after:.1} s, {:.1} s of them measured",
+            report.measured_s
+        )?;
+    }
     let wrong = report.total.wrong.total();
     writeln!(out, "{wrong} wrong answers; {}", if report.passed { "passed" } else { "FAILED" })
 }
@@ -164,7 +171,7 @@ fn generator(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     for p in &report.phases {
         let (Some(cpu), Some(bytes)) = (p.broker_cpu_s, p.broker_resident_bytes) else { continue };
-        let cores = cpu / p.duration_s;
+        let cores = cpu / p.duration_s.max(1e-9);
         let us = p.broker_cpu_us_per_item.unwrap_or(0.0);
         let mib = bytes as f64 / f64::from(1 << 20);
         let name = if report.phases.len() > 1 { format!("{}: ", p.name) } else { String::new() };

@@ -1,5 +1,10 @@
 //! What a run leaves, and what is made of it.
 
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+};
+
 use super::*;
 
 #[test]
@@ -69,4 +74,29 @@ fn help_teaches_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         says(&help(&["completions", shell]), &["tollgate-loadgen", "find-max"]);
     }
+}
+
+#[test]
+fn a_run_that_is_interrupted_tells_what_it_measured() {
+    let served = Served::start(&[]);
+    let acme = served.issue(&["--tenant", "acme"]);
+    let mut c = loadgen(served.dir.path());
+    c.env("TOLLGATE_ADDR", served.addr.to_string()).args(["run", "--certs", &acme]);
+    c.args("--duration 1h --warm-up 0s --in-flight 2 --progress plain --output json".split(' '));
+    let mut child = c.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut seen = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let busy = seen.by_ref().map_while(Result::ok).find(|line| line.contains("measuring"));
+    assert!(busy.is_some(), "it makes load");
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+    let mut stdout = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut stdout).expect("text");
+    assert!(child.wait().expect("it ends").success());
+    let report: Value = serde_json::from_str(&stdout).expect("JSON");
+    let seconds = |key: &str| report[key].as_f64().expect("a time");
+    assert!(seconds("cut_short_after_s") >= 1.0 && seconds("measured_s") >= 1.0);
+    let total = &report["total"];
+    let (items, rate) = (number(&total["items_succeeded"]), &total["succeeded_per_s"]);
+    let expected = items as f64 / seconds("measured_s");
+    assert!((rate.as_f64().expect("a rate") / expected - 1.0).abs() < 0.01, "{total}");
 }
