@@ -232,7 +232,7 @@ impl Links {
 #[cfg(test)]
 impl Measured {
     /// A run that was never made, with these records.
-    pub fn of(scenario: &Scenario, records: Vec<Recorder>) -> Self {
+    pub fn of(scenario: &Scenario, records: &[Recorder]) -> Self {
         let plan = Plan::new(scenario, Instant::now());
         Measured {
             started_at: SystemTime::now(),

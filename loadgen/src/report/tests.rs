@@ -17,7 +17,7 @@ fn report(top: &str, outcome: &Outcome) -> Report {
     let slots = scenario.phases.len() * scenario.rounds;
     let recorder = Recorder::new(slots);
     (0..slots).for_each(|slot| recorder.outcome(outcome, Some(slot)));
-    Report::new(&scenario, &Measured::of(&scenario, vec![recorder]), 1)
+    Report::new(&scenario, &Measured::of(&scenario, &[recorder]), 1)
 }
 
 fn good() -> Outcome {
@@ -95,8 +95,8 @@ fn many_tenants_are_cut_short_for_people_and_only_for_them() {
         recorder.outcome(&Outcome { errors, ..good() }, Some(0));
         recorder
     };
-    let records = (0..100).map(record).collect();
-    let r = Report::new(&scenario, &Measured::of(&scenario, records), 1);
+    let records: Vec<_> = (0..100).map(record).collect();
+    let r = Report::new(&scenario, &Measured::of(&scenario, &records), 1);
     let text = text(&r);
     for part in ["t40 ", "60 more tenants", "all: 100 × TIMEOUT"] {
         assert!(text.contains(part), "{text}");
