@@ -4,27 +4,39 @@
 
 mod check;
 mod cli;
-mod cpu;
+mod compare;
 mod drive;
 mod exit;
+mod find_max;
+mod generator;
 mod pattern;
+mod plan;
 mod progress;
 mod record;
 mod report;
 mod scenario;
+mod stop;
+mod worker;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
 
-use crate::{cli::Cli, exit::Exit};
+use crate::{
+    cli::{Cli, Command, Output, Show},
+    drive::Fleet,
+    exit::Exit,
+    progress::Progress,
+    report::Report,
+    scenario::Scenario,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Cli { command: cli::Command::Run(args) } = Cli::parse();
-    match run(&args) {
+    match dispatch(Cli::parse().command) {
         Ok(exit) => exit.into(),
         Err(e) => {
             eprintln!("error: {e:#}");
@@ -33,19 +45,90 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &cli::Run) -> anyhow::Result<Exit> {
-    let scenario = args.scenario()?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = args.threads {
-        runtime.worker_threads(threads.get());
+fn dispatch(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(args) => {
+            let scenario = args.scenario()?;
+            if args.dry_run {
+                print(&(serde_json::to_string_pretty(&scenario)? + "\n"));
+                return Ok(Exit::Ok);
+            }
+            run(&scenario, &args.show)
+        }
+        Command::Storm(args) => run(&args.scenario()?, &args.show),
+        Command::FindMax(args) => find_max(&args),
+        Command::Compare(args) => compare(&args),
+        Command::Worker(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let served = runtime.block_on(worker::serve(&args))?;
+            eprintln!("{} calls succeeded, {} failed", served.succeeded, served.failed);
+            Ok(Exit::Ok)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tollgate-loadgen", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(Exit::Ok)
+        }
     }
-    let report = runtime.enable_all().build()?.block_on(drive::run(&scenario, args.quiet))?;
-    match args.output {
-        cli::Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        cli::Output::Table => print!("{}", report::text(&report)),
+}
+
+fn run(scenario: &Scenario, show: &Show) -> anyhow::Result<Exit> {
+    let report = runtime(show)?.block_on(async {
+        let fleet = Fleet::connect(scenario).await?;
+        let progress = Progress::new(show.live(), "");
+        let measured = fleet.run(scenario, progress, show.broker_pid, |_| {}).await?;
+        let report = Report::new(scenario, &measured, show.threads());
+        fleet.close().await;
+        anyhow::Ok(report)
+    })?;
+    match show.output {
+        Output::Json => print(&(serde_json::to_string_pretty(&report)? + "\n")),
+        Output::Table => print(&report::text(&report)),
     }
     for complaint in &report.complaints {
         eprintln!("failed: {}", complaint.text);
     }
+    if let Some(dir) = &show.out {
+        report.write(dir).with_context(|| format!("cannot write to {}", dir.display()))?;
+        eprintln!("wrote {}", dir.join("report.html").display());
+    }
     Ok(report.exit())
+}
+
+fn find_max(args: &cli::FindMax) -> anyhow::Result<Exit> {
+    let (scenario, search) = (args.scenario()?, args.search()?);
+    let find = find_max::find(&scenario, search, args.show.live(), args.show.threads());
+    let found = runtime(&args.show)?.block_on(find)?;
+    let json = serde_json::to_string_pretty(&found)? + "\n";
+    if let Some(dir) = &args.show.out {
+        std::fs::create_dir_all(dir)
+            .and_then(|()| std::fs::write(dir.join("find-max.json"), &json))
+            .and_then(|()| std::fs::write(dir.join("find-max.html"), find_max::page(&found)))
+            .with_context(|| format!("cannot write to {}", dir.display()))?;
+    }
+    match args.show.output {
+        Output::Json => print(&json),
+        Output::Table => print(&found.text()),
+    }
+    Ok(found.exit())
+}
+
+fn compare(args: &cli::Compare) -> anyhow::Result<Exit> {
+    let compared = compare::compare(&args.a, &args.b, args.fail_if_slower.map(|m| m.0))?;
+    match args.output {
+        Output::Json => print(&(serde_json::to_string_pretty(&compared)? + "\n")),
+        Output::Table => print(&compared.text()),
+    }
+    Ok(compared.exit())
+}
+
+fn runtime(show: &Show) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(show.threads()).enable_all().build()
+}
+
+/// A reader who has seen enough is no failure.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -21,11 +21,8 @@ impl Pattern {
         let mut x = seed ^ 0x9e37_79b9_7f4a_7c15;
         let mut bytes = Vec::with_capacity(len + ID_BYTES);
         while bytes.len() < len {
-            // splitmix64: any two places differ.
+            bytes.extend_from_slice(&mix(x).to_le_bytes());
             x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
         }
         Pattern(bytes.into())
     }
@@ -51,6 +48,15 @@ impl Pattern {
         let at = (id % WINDOWS) as usize * STEP;
         &self.0[at..at + len]
     }
+}
+
+/// One step of splitmix64: numbers that follow each other come out unlike, and no two alike.
+#[inline]
+pub fn mix(n: u64) -> u64 {
+    let x = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]

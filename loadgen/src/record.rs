@@ -1,4 +1,7 @@
-//! What was measured, of one tenant: counts and histograms behind one lock, taken once a batch.
+//! What was measured, of one tenant: counts and histograms of each slot behind one lock, taken once
+//! an operation.
+
+mod timeline;
 
 use std::{
     collections::BTreeMap,
@@ -11,19 +14,23 @@ use std::{
 
 use hdrhistogram::Histogram;
 
+pub use timeline::{Point, Timeline};
+
 use crate::check::Wrong;
 
-/// What came of one batch.
+/// What came of one operation.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// From when it was due to its end.
     pub latency: Duration,
-    /// From when the batch was due to each result.
+    /// From when the operation was due to each result.
     pub item_ns: Vec<u64>,
+    /// From when the operation was due to each job's acceptance.
+    pub accepted_ns: Vec<u64>,
     pub succeeded: u64,
-    /// Items that failed, and batches that did, by name; and whether the scenario allows it.
+    /// Items that failed, and operations that did, by name; and whether the scenario allows it.
     pub errors: Vec<(String, u64, bool)>,
-    /// Items without a result in a batch that failed.
+    /// Items without a result in an operation that failed.
     pub unanswered: u64,
     pub wrong: Wrong,
     pub throttled: Duration,
@@ -31,51 +38,54 @@ pub struct Outcome {
     pub throttlings: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Whether it ended with its summary.
+    /// Whether it ended as it should.
     pub complete: bool,
 }
 
 /// Sums of outcomes.
 #[derive(Debug, Clone)]
 pub struct Stats {
-    pub batches: u64,
-    pub batches_failed: u64,
+    pub operations: u64,
+    pub operations_failed: u64,
     pub succeeded: u64,
     pub failed: u64,
+    pub accepted: u64,
     pub unanswered: u64,
     pub errors: BTreeMap<String, u64>,
-    /// How many of the errors the scenario does not allow, in the warm-up too.
-    pub unexpected: u64,
-    /// In the warm-up too.
+    /// Those that the scenario does not allow.
+    pub unexpected: BTreeMap<String, u64>,
     pub wrong: Wrong,
     pub throttled: Duration,
     pub throttlings: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Batches that were due and never sent: the broker, or the generator, did not keep up.
+    /// Operations that were due and never sent: the broker, or the generator, did not keep up.
     pub not_sent: u64,
-    pub batch_latency: Histogram<u64>,
+    pub latency: Histogram<u64>,
     pub item_latency: Histogram<u64>,
+    pub accepted_latency: Histogram<u64>,
 }
 
 impl Default for Stats {
     fn default() -> Self {
         Stats {
-            batches: 0,
-            batches_failed: 0,
+            operations: 0,
+            operations_failed: 0,
             succeeded: 0,
             failed: 0,
+            accepted: 0,
             unanswered: 0,
             errors: BTreeMap::new(),
-            unexpected: 0,
+            unexpected: BTreeMap::new(),
             wrong: Wrong::default(),
             throttled: Duration::ZERO,
             throttlings: 0,
             bytes_in: 0,
             bytes_out: 0,
             not_sent: 0,
-            batch_latency: histogram(),
+            latency: histogram(),
             item_latency: histogram(),
+            accepted_latency: histogram(),
         }
     }
 }
@@ -86,39 +96,51 @@ impl Stats {
         self.succeeded + self.failed
     }
 
-    /// Takes another tenant's sums in.
+    /// Errors of any kind.
+    pub fn errors(&self) -> u64 {
+        self.errors.values().sum()
+    }
+
+    /// Errors that the scenario does not allow.
+    pub fn unexpected(&self) -> u64 {
+        self.unexpected.values().sum()
+    }
+
+    /// Takes other sums in.
     pub fn add(&mut self, other: &Stats) {
-        self.batches += other.batches;
-        self.batches_failed += other.batches_failed;
+        self.operations += other.operations;
+        self.operations_failed += other.operations_failed;
         self.succeeded += other.succeeded;
         self.failed += other.failed;
+        self.accepted += other.accepted;
         self.unanswered += other.unanswered;
-        for (name, n) in &other.errors {
-            *self.errors.entry(name.clone()).or_default() += n;
-        }
-        self.unexpected += other.unexpected;
+        add(&mut self.errors, &other.errors);
+        add(&mut self.unexpected, &other.unexpected);
         self.wrong.add(&other.wrong);
         self.throttled += other.throttled;
         self.throttlings += other.throttlings;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         self.not_sent += other.not_sent;
-        self.batch_latency.add(&other.batch_latency).expect(SAME_BOUNDS);
-        self.item_latency.add(&other.item_latency).expect(SAME_BOUNDS);
+        self.latency.add(&other.latency).expect(GROWS);
+        self.item_latency.add(&other.item_latency).expect(GROWS);
+        self.accepted_latency.add(&other.accepted_latency).expect(GROWS);
     }
 
-    fn outcome(&mut self, o: &Outcome, measured: bool) {
-        // What is wrong is wrong at any time; the rest counts within the window.
+    fn bad(&mut self, o: &Outcome) {
         self.wrong.add(&o.wrong);
-        self.unexpected +=
-            o.errors.iter().filter(|(.., allowed)| !allowed).map(|(_, n, _)| n).sum::<u64>();
-        if !measured {
-            return;
+        for (name, n, _) in o.errors.iter().filter(|(.., allowed)| !allowed) {
+            *self.unexpected.entry(name.clone()).or_default() += n;
         }
-        self.batches += 1;
-        self.batches_failed += u64::from(!o.complete);
+    }
+
+    fn outcome(&mut self, o: &Outcome) {
+        self.bad(o);
+        self.operations += 1;
+        self.operations_failed += u64::from(!o.complete);
         self.succeeded += o.succeeded;
         self.failed += (o.item_ns.len() as u64).saturating_sub(o.succeeded);
+        self.accepted += o.accepted_ns.len() as u64;
         self.unanswered += o.unanswered;
         for (name, n, _) in &o.errors {
             *self.errors.entry(name.clone()).or_default() += n;
@@ -127,45 +149,86 @@ impl Stats {
         self.throttlings += o.throttlings;
         self.bytes_in += o.bytes_in;
         self.bytes_out += o.bytes_out;
-        // A batch that failed took long too: leaving it out would flatter.
-        self.batch_latency.saturating_record(nanos(o.latency));
-        o.item_ns.iter().for_each(|ns| self.item_latency.saturating_record(*ns));
+        // An operation that failed took long too: leaving it out would flatter.
+        record(&mut self.latency, nanos(o.latency));
+        o.item_ns.iter().for_each(|ns| record(&mut self.item_latency, *ns));
+        o.accepted_ns.iter().for_each(|ns| record(&mut self.accepted_latency, *ns));
     }
 }
 
 /// Where a tenant's outcomes go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recorder {
-    stats: Mutex<Stats>,
+    /// One for each slot, and the last for what belongs to none.
+    stats: Mutex<Vec<Stats>>,
     /// Items answered since the start, for the live display.
     pub answered: AtomicU64,
 }
 
 impl Recorder {
-    pub fn outcome(&self, o: &Outcome, measured: bool) {
+    pub fn new(slots: usize) -> Self {
+        Recorder {
+            stats: Mutex::new(vec![Stats::default(); slots + 1]),
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// What is wrong is wrong at any time; the rest counts within the slot that it was due in.
+    pub fn outcome(&self, o: &Outcome, slot: Option<usize>) {
         // Relaxed: a number to look at.
         self.answered.fetch_add(o.item_ns.len() as u64, Relaxed);
-        self.lock().outcome(o, measured);
+        let mut stats = self.lock();
+        match slot {
+            Some(slot) => stats[slot].outcome(o),
+            None => stats.last_mut().expect(ONE_MORE).bad(o),
+        }
     }
 
-    pub fn not_sent(&self, batches: u64) {
-        self.lock().not_sent += batches;
+    /// Something went wrong with an operation that was recorded as good.
+    pub fn late_error(&self, name: &str, allowed: bool, slot: Option<usize>) {
+        let mut stats = self.lock();
+        let last = stats.len() - 1;
+        let stats = &mut stats[slot.unwrap_or(last)];
+        if !allowed {
+            *stats.unexpected.entry(name.to_owned()).or_default() += 1;
+        }
+        if slot.is_some() {
+            *stats.errors.entry(name.to_owned()).or_default() += 1;
+        }
     }
 
-    pub fn stats(&self) -> Stats {
-        self.lock().clone()
+    /// What was found wrong after all.
+    pub fn wrong(&self, wrong: &Wrong) {
+        self.lock().last_mut().expect(ONE_MORE).wrong.add(wrong);
     }
 
-    /// A quantile of batch latency so far, and how much went wrong.
-    pub fn glance(&self) -> (Duration, u64) {
+    pub fn not_sent(&self, slot: usize, operations: u64) {
+        self.lock()[slot].not_sent += operations;
+    }
+
+    /// What each slot came to, and what belongs to none.
+    pub fn stats(&self) -> (Vec<Stats>, Stats) {
+        let mut all = self.lock().clone();
+        let rest = all.pop().expect(ONE_MORE);
+        (all, rest)
+    }
+
+    /// A quantile of latency so far, and how much went wrong.
+    pub fn glance(&self, slot: usize) -> (Duration, u64) {
         let stats = self.lock();
-        let p99 = Duration::from_nanos(stats.batch_latency.value_at_quantile(0.99));
-        (p99, stats.wrong.total() + stats.unexpected)
+        let p99 = Duration::from_nanos(stats[slot].latency.value_at_quantile(0.99));
+        (p99, stats.iter().map(|s| s.wrong.total() + s.unexpected()).sum())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stats> {
-        // Sums are of use whatever happened to another batch.
+    fn lock(&self) -> MutexGuard<'_, Vec<Stats>> {
+        // Sums are of use whatever happened to another operation.
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add(to: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
+    for (name, n) in from {
+        *to.entry(name.clone()).or_default() += n;
     }
 }
 
@@ -173,12 +236,20 @@ pub fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn histogram() -> Histogram<u64> {
-    // 100 ns to ten minutes, three digits.
-    Histogram::new_with_bounds(100, 600_000_000_000, 3).expect("the bounds are in order")
+/// A histogram of nanoseconds: from 100 on, three digits; it grows with what is recorded.
+pub fn histogram() -> Histogram<u64> {
+    let mut h = Histogram::new_with_bounds(100, 200, 3).expect("the bounds are in order");
+    h.auto(true);
+    h
 }
 
-const SAME_BOUNDS: &str = "all histograms have the same bounds";
+/// Adds a value; what is beyond an hour counts as an hour, so that growing has an end.
+pub fn record(h: &mut Histogram<u64>, ns: u64) {
+    h.record(ns.min(3_600_000_000_000)).expect(GROWS);
+}
+
+const GROWS: &str = "a histogram that grows takes every value";
+const ONE_MORE: &str = "there is one more than slots";
 
 #[cfg(test)]
 mod tests {
@@ -186,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_warm_up_counts_only_what_is_wrong() {
-        let r = Recorder::default();
+        let r = Recorder::new(2);
         let o = Outcome {
             latency: Duration::from_millis(3),
             item_ns: vec![1_000, 2_000],
@@ -196,14 +267,28 @@ mod tests {
             complete: true,
             ..Outcome::default()
         };
-        r.outcome(&o, false);
-        let s = r.stats();
-        assert_eq!((s.batches, s.answered(), s.unexpected, s.wrong.payload), (0, 0, 1, 1));
-        r.outcome(&o, true);
-        let mut s = r.stats();
-        assert_eq!((s.batches, s.succeeded, s.failed, s.wrong.payload), (1, 1, 1, 2));
+        r.outcome(&o, None);
+        let (slots, rest) = r.stats();
+        assert_eq!((slots[0].operations, slots[0].answered()), (0, 0));
+        assert_eq!((rest.operations, rest.unexpected(), rest.wrong.payload), (0, 1, 1));
+        r.outcome(&o, Some(1));
+        r.late_error("LOST", true, Some(1));
+        let (mut slots, _) = r.stats();
+        let mut s = slots.remove(1);
+        assert_eq!((s.operations, s.succeeded, s.failed, s.wrong.payload), (1, 1, 1, 1));
         let twice = s.clone();
         s.add(&twice);
-        assert_eq!((s.errors["TIMEOUT"], s.item_latency.len(), s.batch_latency.len()), (2, 4, 2));
+        assert_eq!((s.errors["TIMEOUT"], s.item_latency.len(), s.latency.len()), (2, 4, 2));
+        assert_eq!((s.errors["LOST"], s.unexpected()), (2, 2));
+    }
+
+    #[test]
+    fn a_histogram_takes_what_is_far_apart() {
+        let mut h = histogram();
+        for ns in [0, 1, 1_000, 1_000_000_000, u64::MAX] {
+            record(&mut h, ns);
+        }
+        assert_eq!(h.len(), 5);
+        assert!(h.max() >= 3_600_000_000_000);
     }
 }

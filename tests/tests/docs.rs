@@ -10,11 +10,12 @@ fn page(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "best-practices.md",
     "troubleshooting.md",
     "http-api.md",
     "jobs.md",
+    "load-testing.md",
     "upstreams.md",
     "workers.md",
 ];

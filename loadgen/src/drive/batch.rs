@@ -9,32 +9,30 @@ use bytes::Bytes;
 use futures::future::join;
 use tokio::time::timeout;
 use tollgate_client::{
-    BatchError, BatchSender, Code, Ended, EventRef, Request, Summary, Violation, wire,
+    BatchError, BatchId, BatchSender, Code, Ended, EventRef, Request, Summary, Violation, wire,
 };
 
-use super::{Clock, Source};
+use super::{NO_ANSWER, Source};
 use crate::{
     check,
+    plan::Plan,
     record::{Outcome, nanos},
-    scenario::Payload,
+    scenario::{Operation, Payload},
 };
 
 /// From here on a payload is handed over instead of copied.
 const HAND_OVER_BYTES: usize = 4 << 10;
-/// What a batch that did not end within its limit is called.
-const NO_ANSWER: &str = "NO_ANSWER_IN_TIME";
 
 impl Source {
     /// Runs the batch of this number, and records it. True if it came to a regular end.
-    pub(super) async fn batch(&self, number: u64, due: Instant, clock: &Clock) -> bool {
-        let first = number * self.tenant.batch_items;
-        let mut check = check::Batch::new(&self.tenant, &self.answers, first);
-        let mut outcome = Outcome {
-            item_ns: Vec::with_capacity(self.tenant.batch_items as usize),
-            ..Outcome::default()
-        };
-        let ended =
-            timeout(clock.limit, self.exchange(number, due, &mut check, &mut outcome)).await;
+    pub(super) async fn batch(&self, number: u64, due: Instant, plan: &Plan) -> bool {
+        let (_, items) = self.tenant.ids(number);
+        let mut check = check::Batch::new(&self.tenant, &self.links.answers, number);
+        let mut outcome =
+            Outcome { item_ns: Vec::with_capacity(items as usize), ..Outcome::default() };
+        let id = BatchId::random();
+        let exchange = self.exchange(number, id, due, &mut check, &mut outcome);
+        let ended = timeout(plan.limit, exchange).await;
         outcome.latency = due.elapsed();
         match ended {
             Ok(Ok(Some(summary))) => self.summary(&summary, &mut check, &mut outcome),
@@ -53,21 +51,34 @@ impl Source {
             let name = code.map_or_else(|| format!("CODE_{number}"), |c| c.name().into());
             outcome.errors.push((name, *n, self.allows(code)));
         }
-        self.record.outcome(&outcome, clock.measures(due));
+        self.record(&outcome, plan.measured_in(due));
+        if let Operation::Job { audit, .. } = self.tenant.operation {
+            self.durable().ended(id, number, outcome.complete, audit, check);
+        }
         outcome.complete
+    }
+
+    /// Where everything that came of an operation goes.
+    pub(super) fn record(&self, outcome: &Outcome, slot: Option<usize>) {
+        self.timeline.outcome(self.place, outcome);
+        self.record.outcome(outcome, slot);
     }
 
     async fn exchange(
         &self,
         number: u64,
+        id: BatchId,
         due: Instant,
         check: &mut check::Batch<'_>,
         outcome: &mut Outcome,
     ) -> Result<Option<Summary>, BatchError> {
-        let client = &self.clients[(number % self.clients.len() as u64) as usize];
-        let mut builder = client.batch();
+        let clients = &self.links.clients;
+        let mut builder = clients[(number % clients.len() as u64) as usize].batch().id(id);
         if let Some(priority) = self.tenant.priority {
             builder = builder.priority(priority);
+        }
+        if matches!(self.tenant.operation, Operation::Job { .. }) {
+            builder = builder.durable();
         }
         let (mut sender, mut events) = builder.open().await?.split();
         let mut summary = None;
@@ -75,33 +86,37 @@ impl Source {
             EventRef::Result(r) if check.result(&r) => {
                 outcome.item_ns.push(nanos(due.elapsed()));
             }
+            EventRef::JobAccepted(x) if check.accepted(x.id) => {
+                outcome.accepted_ns.push(nanos(due.elapsed()));
+            }
             EventRef::Throttled(_) => outcome.throttlings += 1,
             EventRef::Summary(s) => summary = Some(s.clone()),
             _ => {}
         });
-        let first = number * self.tenant.batch_items;
         // Why the sender had to stop is what the events tell.
-        let (read, _) = join(read, self.send(&mut sender, first)).await;
+        let (read, _) = join(read, self.send(&mut sender, number)).await;
         read.map(|()| summary)
     }
 
-    async fn send(&self, sender: &mut BatchSender, first: u64) -> Result<(), BatchError> {
+    async fn send(&self, sender: &mut BatchSender, number: u64) -> Result<(), BatchError> {
+        let (first, items) = self.tenant.ids(number);
         let mut scratch = Vec::new();
-        for id in first..first + self.tenant.batch_items {
+        for id in first..first + items {
             let (at, recipe) = self.tenant.recipe_of(id);
-            let name = &self.recipes[at];
+            let name = &self.links.recipes[at];
+            let len = recipe.payload.len_of(id);
             match &recipe.payload {
-                Payload::Bytes(len) if *len >= HAND_OVER_BYTES => {
-                    let mut payload = Vec::with_capacity(*len);
-                    self.answers.pattern.fill(id, *len, &mut payload);
+                Payload::Bytes(_) if len >= HAND_OVER_BYTES => {
+                    let mut payload = Vec::with_capacity(len);
+                    self.links.answers.pattern.fill(id, len, &mut payload);
                     let request = Request::new(name.clone(), Bytes::from(payload));
                     sender.send(request.id(id)).await?;
                 }
-                Payload::Bytes(len) => {
-                    self.answers.pattern.fill(id, *len, &mut scratch);
+                Payload::Bytes(_) => {
+                    self.links.answers.pattern.fill(id, len, &mut scratch);
                     sender.send_raw(&wire::Request::new(id, name, &scratch)).await?;
                 }
-                Payload::Text(text) if text.len() >= HAND_OVER_BYTES => {
+                Payload::Text(text) if len >= HAND_OVER_BYTES => {
                     sender.send(Request::new(name.clone(), text.clone()).id(id)).await?;
                 }
                 Payload::Text(text) => {
@@ -148,7 +163,7 @@ impl Source {
         outcome.errors.push((name.into(), 1, self.allows(e.code())));
     }
 
-    fn allows(&self, code: Option<Code>) -> bool {
+    pub(super) fn allows(&self, code: Option<Code>) -> bool {
         code.is_some_and(|code| self.tenant.allow_errors.contains(&code))
     }
 }

@@ -1,41 +1,50 @@
-//! The closed loop: a set number of batches under way, each followed at once by the next.
+//! The closed loop: a set number of operations under way, each followed at once by the next.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
 };
 
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
 
-use super::{Clock, Source};
+use super::{AFTER_FAILURE, Source};
+use crate::plan::{self, Plan};
 
-/// After a batch that failed: a broker that refuses at once is not to be hammered.
-const AFTER_FAILURE: Duration = Duration::from_millis(50);
-
-pub(super) fn spawn(
-    loops: &mut JoinSet<()>,
-    source: &Arc<Source>,
-    clock: &Clock,
-    in_flight: usize,
-) {
-    let numbers = Arc::new(AtomicU64::new(0));
-    for _ in 0..in_flight {
-        let (source, clock, numbers) = (source.clone(), *clock, numbers.clone());
+pub(super) fn spawn(loops: &mut JoinSet<()>, source: &Arc<Source>, plan: &Arc<Plan>) {
+    for slot in &plan.slots {
+        let places = plan::places(&slot.stretches(source.place, &source.tenant));
+        if places.is_empty() {
+            continue;
+        }
+        let (source, plan) = (source.clone(), plan.clone());
+        let (start, end) = (slot.start, slot.end);
         loops.spawn(async move {
-            loop {
-                let due = Instant::now();
-                if due >= clock.end {
-                    return;
-                }
-                // Relaxed: only that no number comes twice matters.
-                let number = numbers.fetch_add(1, Relaxed);
-                if !source.batch(number, due, &clock).await {
-                    sleep(AFTER_FAILURE).await;
-                }
+            sleep_until(start.into()).await;
+            let mut workers = JoinSet::new();
+            for from in places {
+                workers.spawn(place(source.clone(), plan.clone(), from, end));
             }
+            while workers.join_next().await.is_some() {}
         });
+    }
+}
+
+async fn place(source: Arc<Source>, plan: Arc<Plan>, from: Instant, end: Instant) {
+    if Instant::now() < from {
+        sleep_until(from.into()).await;
+    }
+    loop {
+        let due = Instant::now();
+        if due >= end {
+            return;
+        }
+        // Relaxed: only that no number comes twice matters.
+        let number = source.links.numbers.fetch_add(1, Relaxed);
+        if !source.operation(number, due, &plan).await {
+            sleep(AFTER_FAILURE).await;
+        }
     }
 }

@@ -1,13 +1,11 @@
-//! The open loop: batches are due at a set rate, whatever became of those before.
+//! The open loop: operations are due at a set rate, whatever became of those before.
 //!
-//! A thread of its own wakes the dispatcher, because the runtime's timers are a millisecond coarse.
 //! What is due and finds no room waits, and its latency counts on. What has not been sent when the
 //! time for stragglers is over was never sent, and the run fails: nothing is left out silently.
 
 use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
 };
 
 use tokio::{
@@ -16,101 +14,90 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::{Clock, Source};
+use super::{Source, pacer::Pacer};
+use crate::plan::{Plan, Schedule};
 
 pub(super) fn spawn(
     loops: &mut JoinSet<()>,
+    pacer: &mut Pacer,
     source: &Arc<Source>,
-    clock: &Clock,
-    rate: f64,
+    plan: &Arc<Plan>,
     in_flight_max: usize,
 ) {
-    let schedule = Schedule { start: clock.start, end: clock.end, rate };
+    let stretches = |slot: &crate::plan::Slot| slot.stretches(source.place, &source.tenant);
+    let schedules: Vec<_> =
+        plan.slots.iter().map(|s| Schedule::new(&stretches(s), source.place)).collect();
+    let schedules = Arc::new(schedules);
     let wake = Arc::new(Notify::new());
-    let pacer = wake.clone();
-    thread::spawn(move || schedule.tick(&pacer));
-    loops.spawn(dispatch(source.clone(), *clock, schedule, in_flight_max, wake));
+    pacer.add(schedules.clone(), wake.clone());
+    let dispatcher = Dispatcher {
+        source: source.clone(),
+        plan: plan.clone(),
+        room: Arc::new(Semaphore::new(in_flight_max)),
+        wake,
+        operations: JoinSet::new(),
+    };
+    loops.spawn(dispatcher.run(schedules));
 }
 
-async fn dispatch(
+struct Dispatcher {
     source: Arc<Source>,
-    clock: Clock,
-    schedule: Schedule,
-    in_flight_max: usize,
+    plan: Arc<Plan>,
+    room: Arc<Semaphore>,
     wake: Arc<Notify>,
-) {
-    let room = Arc::new(Semaphore::new(in_flight_max));
-    let give_up = clock.end + clock.limit;
-    let mut batches = JoinSet::new();
-    for number in 0.. {
-        let due = schedule.due(number);
-        if due >= clock.end {
-            break;
-        }
-        while Instant::now() < due {
-            wake.notified().await;
-        }
-        let Ok(permit) = timeout_at(give_up.into(), room.clone().acquire_owned()).await else {
-            source.record.not_sent(schedule.count() - number);
-            break;
-        };
-        let source = source.clone();
-        batches.spawn(async move {
-            source.batch(number, due, &clock).await;
-            drop(permit);
-        });
-        while batches.try_join_next().is_some() {}
-    }
-    while batches.join_next().await.is_some() {}
+    operations: JoinSet<()>,
 }
 
-/// When batches are due: evenly, from the start to the end.
-#[derive(Debug, Clone, Copy)]
-struct Schedule {
-    start: Instant,
-    end: Instant,
-    rate: f64,
-}
-
-impl Schedule {
-    fn due(&self, number: u64) -> Instant {
-        self.start + Duration::from_secs_f64(number as f64 / self.rate)
+impl Dispatcher {
+    async fn run(mut self, schedules: Arc<Vec<Schedule>>) {
+        for (slot, schedule) in schedules.iter().enumerate() {
+            self.slot(slot, schedule).await;
+        }
+        while self.operations.join_next().await.is_some() {}
     }
 
-    /// How many are due before the end.
-    fn count(&self) -> u64 {
-        ((self.end - self.start).as_secs_f64() * self.rate).ceil() as u64
-    }
-
-    /// Wakes the dispatcher whenever a batch is due. Batches that are due within less than a system
-    /// can sleep come together.
-    fn tick(&self, dispatcher: &Notify) {
+    async fn slot(&mut self, slot: usize, schedule: &Schedule) {
+        let give_up = self.plan.give_up(slot);
         let mut number = 0;
-        while self.due(number) < self.end {
-            let now = Instant::now();
-            match self.due(number).checked_duration_since(now) {
-                Some(left) if !left.is_zero() => thread::sleep(left),
-                _ => {
-                    while self.due(number) <= now {
-                        number += 1;
-                    }
-                    dispatcher.notify_one();
-                }
+        // Since when this loop is not held up by want of room.
+        let mut free_since = self.plan.start;
+        while let Some(due) = schedule.due(number) {
+            while Instant::now() < due {
+                self.wake.notified().await;
             }
+            let permit = match self.room.clone().try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => {
+                    let waited = timeout_at(give_up.into(), self.room.clone().acquire_owned());
+                    let permit = waited.await.ok().and_then(Result::ok);
+                    free_since = Instant::now();
+                    permit
+                }
+            };
+            let Some(permit) = permit.filter(|_| Instant::now() < give_up) else {
+                self.source.record.not_sent(slot, self.measured(slot, schedule, number));
+                return;
+            };
+            let (source, plan) = (self.source.clone(), self.plan.clone());
+            // Relaxed: only that no number comes twice matters.
+            let id = source.links.numbers.fetch_add(1, Relaxed);
+            let could = due.max(free_since);
+            self.operations.spawn(async move {
+                if plan.measured_in(due).is_some() {
+                    source.generator.sent_late(could.elapsed());
+                }
+                source.operation(id, due, &plan).await;
+                drop(permit);
+            });
+            number += 1;
+            while self.operations.try_join_next().is_some() {}
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_due_lies_evenly_between_start_and_end() {
-        let start = Instant::now();
-        let s = Schedule { start, end: start + Duration::from_millis(250), rate: 100.0 };
-        assert_eq!(s.count(), 25);
-        assert_eq!(s.due(0), start);
-        assert!(s.due(24) < s.end && s.due(25) >= s.end);
+    /// How many that are due from this number on count.
+    fn measured(&self, slot: usize, schedule: &Schedule, from: u64) -> u64 {
+        let measure_from = self.plan.slots[slot].measure_from;
+        let counts = |n: &u64| schedule.due(*n).is_some_and(|due| due >= measure_from);
+        (from..schedule.count()).filter(counts).count() as u64
     }
 }

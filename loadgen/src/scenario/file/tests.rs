@@ -1,4 +1,5 @@
 use super::*;
+use crate::scenario::{Against, Check, Figure, Operation, Pace, Sizes};
 
 fn parse(text: &str) -> Result<Scenario, BadScenario> {
     toml::from_str::<ScenarioFile>(text).expect("TOML").parse(Overrides::default())
@@ -16,7 +17,7 @@ fn what_is_left_out_is_the_first_workload() {
     let s = parse("[[tenants]]\ncerts = \"c/acme\"").expect("fine");
     let t = &s.tenants[0];
     assert_eq!((s.addr.as_str(), s.server_name.as_str()), ("127.0.0.1:4433", "127.0.0.1"));
-    assert_eq!((t.name.as_str(), t.batch_items, t.pace), ("acme", 100, Pace::InFlight(64)));
+    assert_eq!((t.name.as_str(), t.batch_items.max(), t.pace), ("acme", 100, Pace::InFlight(64)));
     assert_eq!((t.recipe_of(7).1.check, t.payload_max()), (Check::Echo, 64));
 }
 
@@ -28,14 +29,14 @@ fn flags_go_before_the_file() {
     let flags =
         Overrides { duration: Some(SignedDuration::from_millis(1_500)), ..Overrides::default() };
     let s = file.parse(flags).expect("fine");
-    assert_eq!((s.server_name.as_str(), s.duration), ("::1", Duration::from_millis(1_500)));
+    assert_eq!((s.server_name.as_str(), s.measured()), ("::1", Duration::from_millis(1_500)));
 }
 
 #[test]
 fn a_rate_of_items_is_a_rate_of_batches() {
     let s = parse("[[tenants]]\ncerts = \"c\"\nbatch_items = 50\nitems_per_second = 1000")
         .expect("fine");
-    assert_eq!(s.tenants[0].pace, Pace::BatchesPerSecond { rate: 20.0, in_flight_max: 256 });
+    assert_eq!(s.tenants[0].pace, Pace::PerSecond { rate: 20.0, in_flight_max: 256 });
 }
 
 #[test]
@@ -56,12 +57,85 @@ fn mistakes_name_the_tenant_and_the_key() {
     refused("in_flight = 0", "in_flight");
     refused("batch_items = 2000000", "batch_items");
     refused("items_per_second = 1\nbatches_per_second = 1", "items_per_second");
-    refused("batches_per_second = -1", "rate");
+    refused("batches_per_second = -1", "batches_per_second");
     refused("recipe = \"a\"\nrecipes = []", "recipe");
     refused("recipes = []", "weight");
     refused("check = \"same\"", "check");
     refused("allow_errors = [\"OOPS\"]", "OOPS");
     refused("payload = \"x\"\npayload_bytes = 1", "payload");
+    refused("batch_items = \"0..5\"", "batch_items");
+    refused("hold = \"1s\"", "hold");
+    refused("connections_per_second = 5", "connections_per_second");
+    refused("operation = \"connect\"\nitems_per_second = 5", "items_per_second");
+    refused("operation = \"job\"\naudit_batches = 1000000", "audit_batches");
+    refused("in_flight = 4\nramp_from = 5\nramp_over = \"1s\"", "ramp_from");
+    refused("ramp_steps = 5", "ramp_over");
+    refused("ramp_over = \"1m\"", "longer than the phase");
+    refused("share = 0", "share");
+    refused("priority = 8", "priority");
+    refused("count = 2", "{n}");
+}
+
+#[test]
+fn wrong_values_of_the_file_itself_name_their_key() {
+    let tenants = "[[tenants]]\ncerts = \"a\"\n";
+    let refused = |text: &str, part: &str| {
+        let e = parse(&format!("{text}\n{tenants}")).expect_err("must be refused").to_string();
+        assert!(e.contains(part), "{e:?} does not say {part:?}");
+    };
+    refused("rounds = 0", "`rounds`");
+    refused("duration = \"0s\"", "`duration`");
+    refused("drain = \"-1s\"", "`drain`");
+    refused("p99_max_ms = 0.0", "`p99_max_ms`");
+    refused("[[phases]]\nname = \"x\"\n[[phases]]\nname = \"x\"", "twice");
+    refused("[[phases]]\nname = \"x\"\ntenants = [\"b\"]", "no tenant \"b\"");
+    refused("[[phases]]\nname = \"x\"\nload = 0", "`load`");
+    refused("[[goals]]\nfigure = \"p99\"\ntenant = \"b\"", "`goals.tenant`");
+    refused("[[goals]]\nfigure = \"p99\"\nto_phase = \"b\"", "`goals.to_phase`");
+    refused("[[goals]]\nfigure = \"jain\"\ntenant = \"a\"", "of all");
+}
+
+#[test]
+fn a_tenant_may_do_anything_at_its_own_pace() {
+    let s = parse(
+        "[[tenants]]\nname = \"t{n}\"\ncerts = \"c/{n}\"\ncount = 3\noperation = \"job\"\n\
+         batch_items = \"1..9\"\nitems_per_second = 50\nramp_from = 10\nramp_over = \"5s\"\n\
+         [[tenants]]\ncerts = \"storm\"\noperation = \"connect\"\nhold = \"2s\"\n\
+         connections_per_second = 7\npayload_bytes = \"1..2\"",
+    )
+    .expect("fine");
+    let names: Vec<_> = s.tenants.iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["t1", "t2", "t3", "storm"]);
+    let (job, storm) = (&s.tenants[2], &s.tenants[3]);
+    assert!(job.certs.ends_with("c/3"));
+    assert_eq!(job.operation, Operation::Job { audit: 32, purge: true });
+    // Five items a batch, in the mean.
+    assert_eq!((job.pace.full(), job.ramp.expect("a ramp").from), (10.0, 2.0));
+    assert_eq!(storm.operation, Operation::Connect { hold: Duration::from_secs(2) });
+    assert_eq!((storm.pace.full(), &storm.batch_items), (7.0, &Sizes::Fixed(1)));
+}
+
+#[test]
+fn every_later_phase_is_put_beside_the_first_unless_goals_say_otherwise() {
+    let text = "rounds = 3\n[[phases]]\nname = \"alone\"\ntenants = [\"b\"]\n\
+                [[phases]]\nname = \"beside\"\n[[tenants]]\ncerts = \"a\"\n\
+                [[tenants]]\ncerts = \"b\"\n";
+    let s = parse(text).expect("fine");
+    let names: Vec<_> = s.goals.iter().map(|g| g.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["b: p50 beside ÷ alone", "b: p99 beside ÷ alone", "b: succeeded_per_s beside ÷ alone"]
+    );
+    let goal = "[[goals]]\ntenant = \"b\"\nfigure = \"p99.9\"\nphase = \"beside\"\n\
+                to_value = 2\nmax = 1.1";
+    let s = parse(&format!("{text}{goal}")).expect("fine");
+    let g = &s.goals[0];
+    assert_eq!(
+        (g.figure, g.to, g.max, s.goals.len()),
+        (Figure::P999, Against::Value(2.0), Some(1.1), 1)
+    );
+    let e = parse(&format!("{text}{}", goal.replace("beside", "later"))).expect_err("no phase");
+    assert!(e.to_string().contains("\"alone\", \"beside\""), "{e}");
 }
 
 #[test]
