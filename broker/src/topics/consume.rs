@@ -105,6 +105,9 @@ impl Topics {
             let tail = state.tails.get(&topic.number).cloned().unwrap_or_default();
             (topic.number, topic.parts.len() as u32, tail)
         };
+        if let Some((bad, _)) = offsets.iter().find(|(of, _)| *of >= partitions) {
+            return Err(no_such_partition(*bad, partitions as usize));
+        }
         let all = match partition {
             Some(one) if one >= partitions => {
                 return Err(no_such_partition(one, partitions as usize));
@@ -157,12 +160,16 @@ impl Consuming {
         if let Some(failure) = self.shelf.gone() {
             return Err(failure);
         }
-        for _ in 0..self.cursors.len() {
+        let mut quiet = 0;
+        while quiet < self.cursors.len() {
             let turn = self.turn;
+            self.turn = (turn + 1) % self.cursors.len();
             let cursor = &mut self.cursors[turn];
             let place = (self.topic, cursor.partition);
-            if cursor.end.is_none_or(|end| cursor.at < end) {
+            // What was deleted is no reason to wait.
+            while cursor.end.is_none_or(|end| cursor.at < end) {
                 let read = reader::read(&self.shelf, place, cursor.at, page).await?;
+                let moved = read.next > cursor.at;
                 cursor.at = read.next.max(cursor.at);
                 let (partition, end) = (cursor.partition, cursor.end.unwrap_or(u64::MAX));
                 let within = read.messages.into_iter().filter(|found| found.offset < end);
@@ -174,13 +181,14 @@ impl Consuming {
                         body: found.body,
                     })
                     .collect();
-                self.turn = (turn + 1) % self.cursors.len();
                 if !got.is_empty() {
                     return Ok(got);
                 }
-                continue;
+                if !moved {
+                    break;
+                }
             }
-            self.turn = (turn + 1) % self.cursors.len();
+            quiet += 1;
         }
         Ok(Vec::new())
     }

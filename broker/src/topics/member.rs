@@ -141,7 +141,10 @@ impl Topics {
         if !known {
             let mut positions = Vec::with_capacity(partitions as usize);
             for partition in 0..partitions {
-                positions.push(position(shelf, (topic, partition), start).await?);
+                let place = (topic, partition);
+                let (_, next) = super::reader::ends(shelf, place)?;
+                // Beyond the end nothing is: what comes there would be passed unread.
+                positions.push(position(shelf, place, start).await?.min(next));
             }
             let create = |answer| {
                 let group = group.clone();

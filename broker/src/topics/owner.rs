@@ -16,7 +16,7 @@ use super::{
     load::{self, LoadError},
     service,
     shelf::{Command, Fate, Phase, Shelf, State},
-    staged::{Appending, Change, Staged, Then, What},
+    staged::{self, Appending, Change, Staged, Then, What},
     view::View,
 };
 use crate::{
@@ -177,6 +177,7 @@ impl Owner {
         let aside = self.put_aside().await?;
         let mut freed = false;
         if self.retain_at <= Instant::now() {
+            self.shelf.lock().forget_producers();
             let more = self.retain(now).await? | self.free_streams().await?;
             if !more {
                 let every = Duration::from_millis(self.inner.config.retention_interval_ms);
@@ -228,7 +229,7 @@ impl Owner {
         match appended {
             Ok(offsets) => self.check_places(batch, &offsets),
             Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
-                refuse(&mut batch.appends, &service::unavailable(&error));
+                refuse(&mut batch.appends, &self.shelf, &service::unavailable(&error));
             }
             Err(error) => return Err(service::unavailable(&error)),
         }
@@ -384,7 +385,7 @@ impl Owner {
 
     /// Nothing of a group is known to be kept: whoever waits for it is told.
     fn lose(&self, mut batch: Staged, failure: &Failure) {
-        refuse(&mut batch.appends, failure);
+        refuse(&mut batch.appends, &self.shelf, failure);
         for append in batch.appends.drain(..) {
             let (answer, fates) = append.settle();
             let _ = answer.send(fates);
@@ -410,20 +411,27 @@ impl Appending {
     }
 }
 
-/// What was to be kept is not.
-fn refuse(appends: &mut [Appending], failure: &Failure) {
+/// What was to be kept is not. What came again is there only if it was before.
+fn refuse(appends: &mut [Appending], shelf: &Shelf, failure: &Failure) {
+    let state = shelf.lock();
     for append in appends {
         append.messages.clear();
         let fates = std::mem::take(&mut append.fates);
         for fate in fates {
-            match fate {
-                Fate::Kept { sequence, count, duplicate: false, .. } => {
-                    let all = sequence..sequence.saturating_add(count.into());
-                    let refused =
-                        all.map(|s| Fate::Refused { sequence: s, failure: failure.clone() });
-                    append.fates.extend(refused);
+            let Fate::Kept { sequence, count, partition, offset, duplicate } = fate else {
+                append.fates.push(fate);
+                continue;
+            };
+            let next = state.parts.get(&(append.topic, partition)).map_or(0, |run| run.next);
+            for n in 0..u64::from(count) {
+                let (sequence, offset) = (sequence + n, offset + n);
+                if duplicate && offset < next {
+                    let told = (sequence, partition, offset);
+                    staged::tell_kept(&mut append.fates, told, true);
+                } else {
+                    let failure = failure.clone();
+                    append.fates.push(Fate::Refused { sequence, failure });
                 }
-                other => append.fates.push(other),
             }
         }
     }

@@ -31,6 +31,19 @@ pub(crate) struct Producing {
     pub last_sequence: Option<u64>,
 }
 
+impl Drop for Producing {
+    fn drop(&mut self) {
+        let Some(Producer { id, .. }) = self.producer else { return };
+        let mut state = self.shelf.lock();
+        if let Some(streams) = state.producing.get_mut(&(self.topic, id)) {
+            *streams -= 1;
+            if *streams == 0 {
+                state.producing.remove(&(self.topic, id));
+            }
+        }
+    }
+}
+
 /// A message that has its partition and its bytes.
 pub(crate) struct Ready(NewMessage);
 
@@ -74,6 +87,7 @@ impl Topics {
                 return Err(fenced(epoch, *newest));
             }
             *newest = epoch;
+            *state.producing.entry((number, id)).or_default() += 1;
             let places =
                 (0..partitions).filter_map(|partition| state.parts.get(&(number, partition)));
             let known = places.filter_map(|run| run.producers.get(&id));

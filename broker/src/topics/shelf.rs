@@ -62,6 +62,8 @@ pub(super) struct State {
     pub awake: HashSet<(u32, GroupName)>,
     /// The newest epoch of each producer of a topic.
     pub epochs: HashMap<(u32, [u8; 16]), u64>,
+    /// Streams of each producer of a topic.
+    pub producing: HashMap<(u32, [u8; 16]), usize>,
     /// Bytes of all messages that are kept.
     pub bytes: u64,
     pub recent: Recent,
@@ -270,6 +272,7 @@ impl Shelf {
             groups: HashMap::default(),
             awake: HashSet::default(),
             epochs: HashMap::default(),
+            producing: HashMap::default(),
             bytes: 0,
             recent: Recent { bytes_max: recent, ..Recent::default() },
             dirty: HashSet::default(),
@@ -443,6 +446,19 @@ impl State {
             let body = run.and_then(|run| run.recent.pop_front());
             self.recent.bytes -= body.map_or(0, |body| body.len());
         }
+    }
+
+    /// Forgets producers that have no stream, and of which no partition knows anything.
+    pub(super) fn forget_producers(&mut self) {
+        let State { epochs, producing, parts, topics, .. } = self;
+        epochs.retain(|key, _| {
+            let (topic, id) = key;
+            let partitions = topics.get(*topic).map_or(0, |topic| topic.parts.len() as u32);
+            producing.contains_key(key)
+                || (0..partitions).any(|p| {
+                    parts.get(&(*topic, p)).is_some_and(|run| run.producers.get(id).is_some())
+                })
+        });
     }
 
     /// Messages from a group's positions to the ends.

@@ -114,7 +114,8 @@ pub(in super::super) async fn serve_consumer(
         stream,
         got: VecDeque::new(),
         until: None,
-        input: true,
+        open: true,
+        stays: true,
         blocked: None,
     };
     let ended = drive.run().await;
@@ -159,7 +160,9 @@ struct Drive<'a> {
     /// Until when the tenant's rates let nothing more out.
     until: Option<Instant>,
     /// Whether the client's side is open.
-    input: bool,
+    open: bool,
+    /// Whether it is given more: a member whose side is over leaves.
+    stays: bool,
     /// Since when the reader has taken nothing of what waits for it.
     blocked: Option<Instant>,
 }
@@ -182,14 +185,17 @@ impl Drive<'_> {
             if let Err(failure) = self.heed() {
                 return Ended::Failed(failure);
             }
-            if self.input
-                && let Err(failure) = self.fill().await
-            {
+            // Before it is told: what is kept by then is told, too.
+            let over = self.source.is_over(self.stays);
+            self.tell_group();
+            if !self.stays {
+                // It gives back what it was not given, by leaving.
+                (self.got, self.until) = (VecDeque::new(), None);
+            } else if let Err(failure) = self.fill().await {
                 return Ended::Failed(failure);
             }
-            self.tell_group();
             let idle = self.got.is_empty() && self.stream.output.is_empty();
-            if idle && self.source.is_over(self.input) {
+            if idle && over {
                 return Ended::All;
             }
             let waits = !self.stream.output.is_empty();
@@ -212,9 +218,9 @@ impl Drive<'_> {
                 () = bell => {}
                 () = at(until), if until.is_some() => self.until = None,
                 () = at(stalls), if stalls.is_some() => return Ended::Gone,
-                input = vigil::read((recv, splitter)), if self.input => match input {
+                input = vigil::read((recv, splitter)), if self.open => match input {
                     Input::Bytes => {}
-                    Input::Fin => self.input = self.source.goes_on_without_input(),
+                    Input::Fin => (self.open, self.stays) = (false, !self.source.is_member()),
                     Input::Gone => return Ended::Gone,
                 },
                 _ = stopped => return Ended::Gone,
@@ -344,11 +350,6 @@ impl Source {
         matches!(self, Source::Member(..))
     }
 
-    /// Whether a client whose side is over is still there: a member is not.
-    fn goes_on_without_input(&self) -> bool {
-        !self.is_member()
-    }
-
     async fn next(&mut self) -> Result<Vec<Got>, Failure> {
         match self {
             Source::Alone(reader) => reader.next(PAGE).await,
@@ -356,12 +357,12 @@ impl Source {
         }
     }
 
-    /// Whether nothing more is to come; `input` is whether the client is there to acknowledge.
-    fn is_over(&self, input: bool) -> bool {
+    /// Whether nothing more is to come; `stays` is whether it is given more.
+    fn is_over(&self, stays: bool) -> bool {
         match self {
             Source::Alone(reader) => reader.is_over(),
             Source::Member(member, follow) => {
-                (!input || (!follow && member.is_done())) && member.is_kept()
+                (!stays || (!follow && member.is_done())) && member.is_kept()
             }
         }
     }

@@ -93,7 +93,9 @@ pub(in super::super) async fn serve_producer(
         pace: None,
         room: None,
         input: true,
+        open: true,
         count: 0,
+        handed_over: false,
         since: Instant::now(),
         failed: None,
     };
@@ -138,10 +140,14 @@ struct Drive<'a> {
     last: Option<u64>,
     pace: Option<(PaceTicket, Option<Hold>)>,
     room: Option<Room>,
-    /// Whether more is read.
+    /// Whether more is taken in.
     input: bool,
+    /// Whether the client's side is open.
+    open: bool,
     /// Messages that were read.
     count: u64,
+    /// Whether any was handed over.
+    handed_over: bool,
     /// When the last bytes came.
     since: Instant,
     /// Why the stream ends, if not by its own end.
@@ -159,6 +165,13 @@ impl Drive<'_> {
             if !self.input && self.read.is_empty() && self.under_way.is_empty() {
                 return Ok(());
             }
+            if self.takes() && self.stream.splitter.has_unread() {
+                // There may be more whole frames than one handful.
+                tokio::task::consume_budget().await;
+                if self.has_whole() {
+                    continue;
+                }
+            }
             let reads = self.reads();
             let within = reads && self.stream.splitter.buffered() > 0;
             let stalls = vigil.frame_due(self.since);
@@ -168,7 +181,7 @@ impl Drive<'_> {
                 fates = fates(&mut self.under_way) => self.tell(fates),
                 input = vigil::read((recv, splitter)), if reads => match input {
                     Input::Bytes => self.since = Instant::now(),
-                    Input::Fin => self.input = false,
+                    Input::Fin => self.open = false,
                     Input::Gone => return Err(Gone),
                 },
                 () = turn(&mut self.pace), if self.pace.is_some() && self.room.is_none() => {
@@ -191,8 +204,18 @@ impl Drive<'_> {
     }
 
     /// Whether there is room for more to come.
-    fn reads(&self) -> bool {
+    fn takes(&self) -> bool {
         self.input && self.has_room() && self.read.is_empty()
+    }
+
+    /// Whether bytes are read: once what came before is taken in.
+    fn reads(&mut self) -> bool {
+        self.takes() && self.open && !self.stream.splitter.buffers().is_empty()
+    }
+
+    /// Whether a whole frame, or one that is too large, waits to be taken in.
+    fn has_whole(&mut self) -> bool {
+        !matches!(self.stream.splitter.peek(), Ok(None))
     }
 
     fn has_room(&self) -> bool {
@@ -203,7 +226,9 @@ impl Drive<'_> {
 
     /// The stream ends: what was handed over is told first.
     fn fail(&mut self, failure: Failure) {
-        self.failed.get_or_insert(failure);
+        // What was handed over is kept, whatever came after it.
+        let side_effect_free = failure.side_effect_free && !self.handed_over;
+        self.failed.get_or_insert(Failure { side_effect_free, ..failure });
         (self.input, self.pace, self.room) = (false, None, None);
         self.read.clear();
     }
@@ -218,7 +243,11 @@ impl Drive<'_> {
         while self.read.len() < HANDFUL && bytes < HANDFUL_BYTES && self.input {
             let frame = match self.stream.splitter.peek() {
                 Err(e) => return self.fail(too_large(e)),
-                Ok(None) => break,
+                Ok(None) => {
+                    // All that came is taken in: without a seal, too, that is the end.
+                    self.input = self.open;
+                    break;
+                }
                 Ok(Some(frame)) => frame,
             };
             let taken = match ClientFrame::decode(frame) {
@@ -230,7 +259,8 @@ impl Drive<'_> {
                 }
                 Ok(ClientFrame::Seal { items }) => {
                     let message = format!("the seal says {items} messages, {} came", self.count);
-                    return self.fail(Failure::validation("items", message));
+                    let failure = Failure::validation("items", message);
+                    return self.fail(failure.detail("read", self.count));
                 }
                 Ok(other) => {
                     let name = other.name();
@@ -341,7 +371,7 @@ impl Drive<'_> {
     /// Hands over what is charged and has room.
     fn append(&mut self, room: BytesPermit) {
         let ready: Vec<Ready> = self.read.drain(..self.charged).map(|(ready, _)| ready).collect();
-        self.charged = 0;
+        (self.charged, self.handed_over) = (0, true);
         let (messages, bytes) = (ready.len(), ready.iter().map(Ready::stored_len).sum());
         let last = ready.last().map(Ready::sequence);
         self.messages += messages;

@@ -104,6 +104,8 @@ impl<'a> Vigil<'a> {
         if let Some(at) = state.draining.filter(|_| before.draining.is_none()) {
             let message = "the broker is shutting down: come back when it is there again";
             notice(NoticeKind::Draining, at, message);
+            // It would never come to an end by itself.
+            return Some(Failure::new(Code::Draining, "the broker is shutting down"));
         }
         if let Some(at) = state.expiring.filter(|_| before.expiring.is_none()) {
             let message = "the certificate is about to expire: connect again with a new one";
