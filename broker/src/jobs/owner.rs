@@ -29,7 +29,7 @@ use crate::{
         At, AttemptError, Cancel, Due, Event, How, Jobs, State as JobState,
         plant::{self, Bug},
     },
-    store::{CommitError, Fence, Offset, Record},
+    store::{CommitError, Fence, Kind, Offset, Record, Space},
     tenancy::{Changes, Permit, Quota, State as Standing},
 };
 
@@ -172,11 +172,8 @@ impl Owner {
     async fn work(&mut self) -> End {
         let mut idle_since = Instant::now();
         loop {
-            if self.inner.stop.is_cancelled() {
-                return End::Gone(super::stopped());
-            }
-            if self.shelf.tenant.state() == Standing::Deleted {
-                return End::Gone(service::no_such_tenant());
+            if let Some(failure) = self.is_over() {
+                return End::Gone(failure);
             }
             let mut group = self.decide();
             if !group.is_empty() {
@@ -184,8 +181,8 @@ impl Owner {
                     self.lose(group, &failure);
                     return End::Gone(failure);
                 }
-                if self.pages.turn(&self.shelf, &self.fence, self.next).await
-                    && let Err(failure) = self.move_the_oldest().await
+                if let Some(span_min) = self.pages.turn(&self.shelf, &self.fence, self.next).await
+                    && let Err(failure) = self.move_the_oldest(span_min).await
                 {
                     return End::Gone(failure);
                 }
@@ -360,18 +357,20 @@ impl Owner {
         // Asked for in this order, and mostly one sync for both.
         let (changed, submitted) =
             tokio::join!(self.keep(changes), scope.commit(&self.fence, submissions));
-        let changed = changed.map_err(|e| service::unavailable(&e))?;
-        let mut happened = Vec::with_capacity(changed.len() + group.submissions.len());
-        happened.extend(group.changes.drain(..).zip(changed));
+        let mut happened = Vec::with_capacity(group.changes.len() + group.submissions.len());
         match submitted {
             Ok(offsets) => happened.extend(group.submissions.drain(..).zip(offsets)),
             Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
+                self.pages.make_room();
                 self.refuse(group, &service::unavailable(&error));
             }
             Err(error) => return Err(service::unavailable(&error)),
         }
+        // What is new may be kept where a change is not.
+        let kept = changed.map(|changed| happened.extend(group.changes.drain(..).zip(changed)));
         happened.sort_by_key(|(_, offset)| *offset);
         self.apply(happened, epoch);
+        kept?;
         for (answer, count) in group.answers.drain(..) {
             let _ = answer.send(Ok(count));
         }
@@ -393,10 +392,9 @@ impl Owner {
     }
 
     /// Keeps what the oldest records keep once more, at the end, so that those can go: a job that
-    /// stays for long must not keep everything that came after it.
-    async fn move_the_oldest(&mut self) -> Result<(), Failure> {
+    /// stays for long must not keep everything that came after it. Without room they stay.
+    async fn move_the_oldest(&mut self, span_min: u64) -> Result<(), Failure> {
         const AT_ONCE: usize = 512;
-        let span_min = self.inner.config.checkpoint_events.saturating_mul(4);
         let oldest = self.shelf.lock().jobs.to_move(self.next, span_min, AT_ONCE);
         let mut group = Group::default();
         for (from, job) in oldest {
@@ -411,17 +409,51 @@ impl Owner {
                 }
             }
         }
-        if group.is_empty() { Ok(()) } else { self.commit(&mut group).await }
+        if group.is_empty() {
+            return Ok(());
+        }
+        let records = group.changes.iter().map(|entry| entry.record.clone()).collect();
+        match self.shelf.scope.commit_from_reserve(&self.fence, records).await {
+            Ok(offsets) => {
+                let epoch = self.shelf.lock().epoch;
+                self.apply(group.changes.into_iter().zip(offsets).collect(), epoch);
+                Ok(())
+            }
+            Err(CommitError::Full { .. } | CommitError::TooLarge { .. }) => Ok(()),
+            Err(error) => Err(service::unavailable(&error)),
+        }
     }
 
-    /// Commits what must find room: on a full disk, again and again.
-    async fn keep(&self, records: Vec<Record>) -> Result<Vec<Offset>, CommitError> {
+    /// Commits what must find room: on a full disk again and again, as long as there is anybody to
+    /// do it for.
+    async fn keep(&self, records: Vec<Record>) -> Result<Vec<Offset>, Failure> {
+        // What only takes away has the last of the room: it leads to more.
+        let takes_away = |r: &Record| matches!(r.kind, Kind::JobRemoved | Kind::BatchRemoved);
+        let space =
+            if records.iter().all(takes_away) { Space::LastReserve } else { Space::Reserve };
         loop {
-            let kept = self.shelf.scope.commit_from_reserve(&self.fence, records.clone()).await;
-            let Err(CommitError::Full { reason }) = kept else { return kept };
+            let kept = self.shelf.scope.commit_in(space, &self.fence, records.clone()).await;
+            let Err(CommitError::Full { reason }) = kept else {
+                return kept.map_err(|error| service::unavailable(&error));
+            };
             tracing::warn!(tenant = %self.shelf.tenant.id(), reason, "no room to note what jobs do");
-            sleep(FULL_WAIT).await;
+            tokio::select! {
+                () = self.inner.stop.cancelled() => {}
+                () = sleep(FULL_WAIT) => {}
+            }
+            if let Some(failure) = self.is_over() {
+                return Err(failure);
+            }
         }
+    }
+
+    /// Why nothing more is done, if that is so.
+    fn is_over(&self) -> Option<Failure> {
+        if self.inner.stop.is_cancelled() {
+            return Some(super::stopped());
+        }
+        let deleted = self.shelf.tenant.state() == Standing::Deleted;
+        deleted.then(service::no_such_tenant)
     }
 
     fn refuse(&self, group: &mut Group, failure: &Failure) {

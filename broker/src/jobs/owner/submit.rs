@@ -86,7 +86,11 @@ impl Owner {
             }
             Err(Refused::ItemTaken(job)) => {
                 let message = "the batch has this item with another payload or recipe";
-                Failure::new(Code::Conflict, message).detail("field", "id").detail("job", job)
+                let failure = Failure::new(Code::Conflict, message).detail("field", "id");
+                let failure = failure.detail("job", job);
+                let waker = submit.inbox.put(Note::Contradicts { item, failure });
+                self.wake_later(waker);
+                return None;
             }
             Err(Refused::Sealed) => Failure::new(Code::Conflict, "the batch is sealed"),
         };

@@ -93,6 +93,34 @@ async fn an_end_that_finds_no_room_waits_for_it() {
 }
 
 #[tokio::test]
+async fn who_waits_for_room_stops_with_the_broker_and_with_the_tenant() {
+    for deleted in [false, true] {
+        let (store, faults) = Store::memory_with_faults();
+        let rig = Rig::start(&store).await;
+        let job = rig.accepted(0, "hang", "").await;
+        faults.full_to_the_last();
+        let (jobs, tenant) = (rig.jobs.clone(), rig.tenants[0].clone());
+        let cancelled =
+            tokio::spawn(async move { jobs.act(&tenant, Chosen::One(job), Deed::CancelAll).await });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let code = if deleted {
+            rig.registry.delete_now("acme", None).await.expect("deleted");
+            Code::NotFound
+        } else {
+            rig.jobs.stop_now();
+            Code::Draining
+        };
+        let done = soon("an answer", cancelled).await.expect("told").expect("no panic");
+        assert_eq!(done.expect_err("it is not cancelled").code, code);
+        rig.jobs.stop_now();
+        rig.jobs.0.owners.close();
+        soon("the end of the owner", rig.jobs.0.owners.wait()).await.expect("it ends");
+    }
+}
+
+#[tokio::test]
 async fn of_a_failed_sync_the_outcome_is_unknown_and_nothing_is_acknowledged() {
     for durable in [false, true] {
         let (store, faults) = Store::memory_with_faults();

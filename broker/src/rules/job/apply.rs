@@ -44,6 +44,12 @@ impl Jobs {
                 self.change(*job, |job| {
                     (job.state, job.code, job.ended) = (*state, *code, Some(*at));
                     (job.finished, job.result, job.due) = (number, result, None);
+                    if let Some(progress) =
+                        job.progress.as_mut().filter(|_| *state == State::Succeeded)
+                    {
+                        // A success ends at its total, whatever was reported last.
+                        progress.done = progress.done.max(progress.total);
+                    }
                     error.iter().for_each(|error| job.note(error.clone()));
                 });
             }
@@ -75,9 +81,11 @@ impl Jobs {
                     batch.last_item = batch.last_item.max(*last_item);
                 }
             }
-            Event::BatchEnded { batch: id, at } => {
+            Event::BatchEnded { batch: id, at, counts } => {
                 if let Some(batch) = self.batches.get_mut(id) {
                     batch.ended = Some((*at, number));
+                    let counts = counts.clone().unwrap_or_else(|| batch.counts());
+                    batch.counts.get_or_insert(counts);
                     batch.frames.insert(number, What::Summary);
                     let forget = at.saturating_add(self.keep.job_ms);
                     self.queue.at(forget, Due::ForgetBatch(*id));
