@@ -465,7 +465,7 @@ impl Run {
         if ending.gives_up_jobs() {
             self.jobs.cancel(false);
         }
-        self.drop_checks(ending, sink);
+        self.end_checks(ending, sink);
         self.room = None;
         self.unplaced.clear();
         self.granted.clear();

@@ -29,15 +29,14 @@ use crate::{
         At, AttemptError, Cancel, Due, Event, How, Jobs, State as JobState,
         plant::{self, Bug},
     },
-    store::{CommitError, Fence, Kind, Offset, Record, Space},
+    store::{CommitError, Fence, Offset, Record},
     tenancy::{Changes, Permit, Quota, State as Standing},
 };
 
 mod act;
+mod room;
 mod submit;
 
-/// How long a group that finds no room on the disk waits before it is tried again.
-const FULL_WAIT: Duration = Duration::from_millis(500);
 /// How often it is looked whether a recipe that is not there, or not served, has come.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long an owner without anything to own stays.
@@ -138,6 +137,9 @@ impl Owner {
             unsealed.into_iter().for_each(|id| state.jobs.left(id, Some(now)));
             let unended = state.jobs.batches().filter(|(_, b)| b.durable && b.ended.is_none());
             settle.extend(unended.map(|(id, _)| id));
+            let over = state.jobs.batches().filter(|(_, b)| b.durable && b.ended.is_some());
+            let over: Vec<BatchId> = over.map(|(id, _)| id).collect();
+            over.into_iter().for_each(|id| state.jobs.forget_if_empty(id));
             let ran = state.jobs.after(None).filter(|job| job.state == JobState::Running);
             lost.extend(ran.map(|job| (job.id, job.attempts)));
         }
@@ -355,8 +357,10 @@ impl Owner {
         let submissions: Vec<Record> = records(&group.submissions);
         let scope = self.shelf.scope.clone();
         // Asked for in this order, and mostly one sync for both.
-        let (changed, submitted) =
-            tokio::join!(self.keep(changes), scope.commit(&self.fence, submissions));
+        let (changed, submitted) = tokio::join!(
+            scope.commit_in(room::of(&changes), &self.fence, changes.clone()),
+            scope.commit(&self.fence, submissions)
+        );
         let mut happened = Vec::with_capacity(group.changes.len() + group.submissions.len());
         match submitted {
             Ok(offsets) => happened.extend(group.submissions.drain(..).zip(offsets)),
@@ -366,11 +370,20 @@ impl Owner {
             }
             Err(error) => return Err(service::unavailable(&error)),
         }
-        // What is new may be kept where a change is not.
-        let kept = changed.map(|changed| happened.extend(group.changes.drain(..).zip(changed)));
+        let full = match changed {
+            Ok(offsets) => {
+                happened.extend(group.changes.drain(..).zip(offsets));
+                false
+            }
+            Err(CommitError::Full { .. }) => true,
+            Err(error) => return Err(service::unavailable(&error)),
+        };
         happened.sort_by_key(|(_, offset)| *offset);
         self.apply(happened, epoch);
-        kept?;
+        if full {
+            let offsets = self.keep(changes).await?;
+            self.apply(group.changes.drain(..).zip(offsets).collect(), epoch);
+        }
         for (answer, count) in group.answers.drain(..) {
             let _ = answer.send(Ok(count));
         }
@@ -389,71 +402,6 @@ impl Owner {
                 .into_iter()
                 .for_each(Waker::wake);
         }
-    }
-
-    /// Keeps what the oldest records keep once more, at the end, so that those can go: a job that
-    /// stays for long must not keep everything that came after it. Without room they stay.
-    async fn move_the_oldest(&mut self, span_min: u64) -> Result<(), Failure> {
-        const AT_ONCE: usize = 512;
-        let oldest = self.shelf.lock().jobs.to_move(self.next, span_min, AT_ONCE);
-        let mut group = Group::default();
-        for (from, job) in oldest {
-            if !group.has_room() {
-                break;
-            }
-            match service::read_kept(&self.shelf.scope, from).await {
-                Ok(body) => group.moved(Event::Moved { job, from }, &body),
-                Err(error) => {
-                    tracing::error!(tenant = %self.shelf.tenant.id(), %job, error, "not moved");
-                    break;
-                }
-            }
-        }
-        if group.is_empty() {
-            return Ok(());
-        }
-        let records = group.changes.iter().map(|entry| entry.record.clone()).collect();
-        match self.shelf.scope.commit_from_reserve(&self.fence, records).await {
-            Ok(offsets) => {
-                let epoch = self.shelf.lock().epoch;
-                self.apply(group.changes.into_iter().zip(offsets).collect(), epoch);
-                Ok(())
-            }
-            Err(CommitError::Full { .. } | CommitError::TooLarge { .. }) => Ok(()),
-            Err(error) => Err(service::unavailable(&error)),
-        }
-    }
-
-    /// Commits what must find room: on a full disk again and again, as long as there is anybody to
-    /// do it for.
-    async fn keep(&self, records: Vec<Record>) -> Result<Vec<Offset>, Failure> {
-        // What only takes away has the last of the room: it leads to more.
-        let takes_away = |r: &Record| matches!(r.kind, Kind::JobRemoved | Kind::BatchRemoved);
-        let space =
-            if records.iter().all(takes_away) { Space::LastReserve } else { Space::Reserve };
-        loop {
-            let kept = self.shelf.scope.commit_in(space, &self.fence, records.clone()).await;
-            let Err(CommitError::Full { reason }) = kept else {
-                return kept.map_err(|error| service::unavailable(&error));
-            };
-            tracing::warn!(tenant = %self.shelf.tenant.id(), reason, "no room to note what jobs do");
-            tokio::select! {
-                () = self.inner.stop.cancelled() => {}
-                () = sleep(FULL_WAIT) => {}
-            }
-            if let Some(failure) = self.is_over() {
-                return Err(failure);
-            }
-        }
-    }
-
-    /// Why nothing more is done, if that is so.
-    fn is_over(&self) -> Option<Failure> {
-        if self.inner.stop.is_cancelled() {
-            return Some(super::stopped());
-        }
-        let deleted = self.shelf.tenant.state() == Standing::Deleted;
-        deleted.then(service::no_such_tenant)
     }
 
     fn refuse(&self, group: &mut Group, failure: &Failure) {

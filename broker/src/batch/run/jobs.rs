@@ -109,8 +109,12 @@ impl OfBatch {
 }
 
 impl Drop for OfBatch {
-    /// Who leaves before all is answered has sealed it all the same.
+    /// Who leaves before all is answered has handed it over, and sealed, all the same.
     fn drop(&mut self) {
+        for (at, new) in self.checks.take() {
+            // Nobody is there to be told of a refusal.
+            let _ = self.lines[at].1.submit(new);
+        }
         self.seal_now();
     }
 }
@@ -135,7 +139,7 @@ impl Run {
     ) -> Offered {
         let len = r.payload.len();
         let is_checked = entry.checks_on_pool(len);
-        if is_checked && self.jobs.checks.is_full() {
+        if self.jobs.checks.is_full() {
             return Offered::Full;
         }
         let Some(room) = self.reserve(tenant, len + ITEM_BYTES) else { return Offered::Full };
@@ -321,10 +325,18 @@ impl Run {
         progress
     }
 
-    /// Gives up what was not handed over yet.
-    pub(super) fn drop_checks(&mut self, ending: Ending, sink: &mut impl Sink) {
+    /// Nothing more is checked. What is not given up is handed over all the same, as everything
+    /// that came before the end: its recipe checks it again in any case.
+    pub(super) fn end_checks(&mut self, ending: Ending, sink: &mut impl Sink) {
         for (at, new) in self.jobs.checks.take() {
-            self.job_refused(new.item, at, ending.never_started(), sink);
+            let item = new.item;
+            let handed_over = match ending.gives_up_jobs() {
+                true => Err(ending.never_started()),
+                false => self.jobs.lines[at].1.submit(new),
+            };
+            if let Err(failure) = handed_over {
+                self.job_refused(item, at, failure, sink);
+            }
         }
         self.jobs.seal_if_answered();
     }

@@ -180,6 +180,39 @@ async fn a_summary_says_for_ever_what_it_said_first() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_over_is_kept_as_long_as_it_has_jobs() {
+    let config = Config { seal_ttl_ms: 10, ..Config::default() };
+    let store = Store::memory();
+    let rig = Rig::with(&store, &config).await;
+    let (empty, full) = (BatchId::random(), BatchId::random());
+    for (id, items) in [(empty, 0), (full, 1)] {
+        let mut door = Door::open(&rig, id).await;
+        (0..items).for_each(|item| door.offer(item, "echo", "x"));
+        door.seal();
+        assert_eq!(door.ends().await.1.total, items);
+    }
+    gone(&rig, empty).await;
+    rig.stop().await;
+    let rig = Rig::with(&store, &config).await;
+    assert_eq!(summary(&rig, full).await.total, 1);
+    let all = Which { batch: Some(full), ..Which::default() };
+    let purged = rig.jobs.act(&rig.tenants[0], Chosen::All(all), Deed::Purge).await;
+    assert_eq!(purged.expect("done"), 1);
+    gone(&rig, full).await;
+}
+
+/// Waits until a batch is forgotten.
+async fn gone(rig: &Rig, batch: BatchId) {
+    let shelf = rig.jobs.0.shelf(&rig.tenants[0]);
+    let forgotten = async {
+        while shelf.lock().jobs.batch(batch).is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the end of a batch", forgotten).await.expect("it is forgotten");
+}
+
+#[tokio::test]
 async fn a_long_payload_is_held_against_its_schema_before_it_is_a_job() {
     let rig = Rig::start(&Store::memory()).await;
     let id = BatchId::random();
@@ -202,6 +235,25 @@ async fn a_long_payload_is_held_against_its_schema_before_it_is_a_job() {
     assert_eq!(told.failed, [(Code::ValidationError.number(), 2)]);
     let listed = rig.jobs.list(&rig.tenants[0], &Which::default(), None, 10).await;
     assert_eq!(listed.expect("a list").jobs.len(), 2);
+}
+
+#[tokio::test]
+async fn who_leaves_while_a_payload_is_checked_has_handed_it_over() {
+    let rig = Rig::start(&Store::memory()).await;
+    let good = format!("{{\"n\":1,\"pad\":\"{}\"}}", "x".repeat(20_000));
+    for leaves in [false, true] {
+        let id = BatchId::random();
+        let mut door = Door::open(&rig, id).await;
+        door.offer(1, "typed", &good);
+        door.offer(2, "echo", "x");
+        if leaves {
+            door.run.cancel_all(Ending::LEFT, &mut door.heard);
+        }
+        door.seal();
+        drop(door);
+        let told = summary(&rig, id).await;
+        assert_eq!((told.total, told.succeeded), (2, 2));
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ pub struct Keep {
     pub job_ms: u64,
     /// What an idempotency key names.
     pub key_ms: u64,
-    /// Durable batches that nobody is connected to and that are not sealed.
+    /// Durable batches that nobody is connected to and that are not sealed, and those that are over
+    /// and have no jobs.
     pub unsealed_ms: u64,
 }
 
