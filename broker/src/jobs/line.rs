@@ -185,7 +185,9 @@ impl Reader {
             Note::Over(batch) => {
                 self.over = true;
                 let state = self.shelf.lock();
-                summary(&state, batch).map(|summary| Told::Over(Box::new(summary)))
+                // Forgotten, when it was read so late.
+                let gone = || Told::Lost(service::no_such_batch());
+                Some(summary(&state, batch).map_or_else(gone, |s| Told::Over(Box::new(s))))
             }
             Note::Lost(failure) => {
                 self.over = true;

@@ -86,7 +86,7 @@ fn catalog(hanging: &Arc<AtomicUsize>) -> Catalog {
         timeout: Some(Duration::from_secs(60)),
         ..Spec::default()
     };
-    let schema = Some(serde_json::json!({"type": "object", "required": ["n"]}));
+    let schema = r#"{"type": "object", "required": ["n"]}"#.parse().ok();
     let typed = Spec { encoding: Encoding::Json, schema, ..tries(9) };
     Catalog::builder()
         .inline("echo", tries(9), Echo)
