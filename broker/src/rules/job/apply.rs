@@ -94,7 +94,12 @@ impl Jobs {
             }
             Event::BatchRemoved { batch } => {
                 self.leave_batch_alone(*batch);
-                self.batches.remove(batch);
+                match self.batches.get_mut(batch) {
+                    // A view knows jobs already of one that was opened later under the same id:
+                    // what was said of the earlier one goes, and what follows says the rest.
+                    Some(later) if later.jobs > 0 => later.begin_again(),
+                    _ => _ = self.batches.remove(batch),
+                }
             }
         }
     }

@@ -118,6 +118,15 @@ impl Batch {
         self.counts.clone().unwrap_or_else(now)
     }
 
+    /// Forgets all but its jobs.
+    pub(super) fn begin_again(&mut self) {
+        if let Some((_, number)) = self.ended.take() {
+            self.frames.remove(&number);
+        }
+        (self.sealed, self.counts) = (None, None);
+        self.last_item = self.items.last_key_value().map(|(item, _)| *item);
+    }
+
     /// Whether all of it is over. What is not durable is over whenever nothing of it is open.
     pub fn is_over(&self) -> bool {
         if self.durable { self.ended.is_some() } else { self.open == 0 }
