@@ -51,7 +51,7 @@ pub(crate) use open_ids::{Holder, OpenId, OpenIds};
 pub(crate) use outcome::{Failure, Head, Outcome, Sink, Unheard};
 pub(crate) use pool::{Pool, RunError};
 pub(crate) use remote::{Begun, Call, Phase, Remote, Task};
-pub(crate) use run::{Engine, Offered, Run, Terms, Whose, foreign};
+pub(crate) use run::{Engine, Offered, Over, Run, Said, Terms, Whose, foreign};
 pub(crate) use slots::{Claim, Group, Look, Mailbox, Slot, Slots};
 pub(crate) use turns::{HANDFUL, TURN, Turn, Turns};
 pub(crate) use validate::{check_frugal, parse_schema};

@@ -1,9 +1,10 @@
-//! The pages under docs/: their commands exist, their keys exist, and they leave nothing out.
+//! The pages under docs/: their commands exist, their keys exist, and they leave nothing out. And the
+//! example of jobs in the README.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use tollgate_protocol::close::CloseCode;
-use tollgate_tests::process::run;
+use tollgate_tests::process::{Served, binary, run, run_with};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -86,6 +87,31 @@ fn every_key_that_a_page_names_exists() {
         checked += 1;
     }
     assert!(checked > 15, "keys were found: {checked}");
+}
+
+#[test]
+fn the_example_of_jobs_in_the_readme_runs() {
+    if Command::new("jq").arg("--version").output().is_err() {
+        println!("not tried: there is no jq here");
+        return;
+    }
+    let readme = page("../README.md");
+    let section = readme.split("## Hand over work that takes hours").nth(1).expect("the section");
+    let block = section.split("```").nth(1).and_then(|b| b.strip_prefix("sh\n")).expect("a block");
+    assert!(block.contains("20000"), "it takes long: {block}");
+    let served = Served::start(&[]);
+    let certs = served.issue(&["--tenant", "acme"]);
+    fs::rename(served.dir.path().join(certs), served.dir.path().join("certs/acme")).expect("moved");
+    let path = binary().parent().expect("a folder").display().to_string();
+    let script = format!("set -eu; PATH=\"{path}:$PATH\"\n{}", block.replace("20000", "200"));
+    let mut bash = Command::new("bash");
+    bash.current_dir(served.dir.path()).args(["-o", "pipefail", "-c", &script]);
+    bash.env("TOLLGATE_ADDR", served.addr.to_string());
+    bash.env("TOLLGATE_API", format!("http://{}", served.http()));
+    let ran = run_with(&mut bash, "").ends_with(0);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines.iter().any(|l| l.contains("\"ms\":200")), "the result: {lines:?}");
+    assert!(lines.iter().any(|l| l.starts_with("1 job: 1 ")), "the list: {lines:?}");
 }
 
 #[test]

@@ -71,6 +71,13 @@ pub(crate) enum Told {
         /// Why.
         failure: Failure,
     },
+    /// The batch has the item with another payload or recipe: that one stands, and is counted.
+    Contradicts {
+        /// Which item.
+        item: u64,
+        /// What is said against the new one.
+        failure: Failure,
+    },
     /// A job has come so far.
     Progress(Report),
     /// A job is over.
@@ -118,9 +125,9 @@ pub(crate) trait Line: Send {
     /// Gives up the jobs of the batch: those that do not run, or all.
     fn cancel(&mut self, all: bool);
 
-    /// Nothing more comes into a durable batch: what ended it, the last item read, and what was
-    /// refused of it, by code.
-    fn seal(&mut self, ended: Ended, last_item: Option<u64>, refused: &[(u16, u64)]);
+    /// Nothing more comes into a durable batch: what ended it, the last item read, and how items
+    /// ended that are no jobs of its own, by code.
+    fn seal(&mut self, ended: Ended, last_item: Option<u64>, elsewhere: &[(u16, u64)]);
 
     /// The next of what becomes of them.
     fn poll(&mut self, cx: &mut Poller<'_>) -> Poll<Told>;

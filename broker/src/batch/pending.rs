@@ -18,7 +18,7 @@ use super::{
     Reply,
     catalog::Entry,
     outcome::{Failure, Outcome},
-    pool::RunError,
+    pool::{RunError, no_thread},
     recipe::RecipeFuture,
     remote::{Call, Phase},
     slots::Slot,
@@ -202,13 +202,6 @@ impl Future for Pending {
         }
         Poll::Pending
     }
-}
-
-/// The pool of blocking threads has no room for another item of the tenant.
-fn no_thread() -> Failure {
-    let message = "too many items of the tenant wait for a thread that may block";
-    Failure::never_started(Code::Overloaded, message)
-        .detail("config_key", "batch.blocking_queue_max")
 }
 
 fn timed_out(item: &Item) -> Failure {

@@ -456,6 +456,13 @@ pub(super) fn never_ran(entry: &Entry) -> Failure {
     Failure { retryable: true, ..failure }
 }
 
+/// The pool of blocking threads has no room for another item of the tenant.
+pub(super) fn no_thread() -> Failure {
+    let message = "too many items of the tenant wait for a thread that may block";
+    Failure::never_started(Code::Overloaded, message)
+        .detail("config_key", "batch.blocking_queue_max")
+}
+
 fn stopped() -> Error {
     Error::with_code(Code::Cancelled, "stopped before it was done")
 }

@@ -43,13 +43,16 @@ use crate::{
     tenancy::{Book, BytesPermit, State, Tenant},
 };
 
+mod checks;
 mod inline;
 mod jobs;
+mod over;
 mod refusals;
 mod results;
 mod start;
 mod told;
 
+pub(crate) use over::{Over, Said};
 pub(super) use refusals::bounded;
 pub(crate) use refusals::foreign;
 use refusals::{too_many_items, unknown};
@@ -310,7 +313,8 @@ impl Run {
         sink: &mut impl Sink,
     ) -> Offered {
         let len = request.payload.len();
-        // A long payload with a schema is checked on the pool, before its recipe is started.
+        // A long payload with a schema is checked on the pool, before its recipe is started, or
+        // it becomes a job.
         if !entry.checks_on_pool(len)
             && let Err(e) = super::validate::check(entry, request.payload)
         {
@@ -461,6 +465,7 @@ impl Run {
         if ending.gives_up_jobs() {
             self.jobs.cancel(false);
         }
+        self.end_checks(ending, sink);
         self.room = None;
         self.unplaced.clear();
         self.granted.clear();

@@ -4,11 +4,12 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
 use futures::{StreamExt, stream::FuturesUnordered};
+use tollgate_certs::inspect;
 use tollgate_client::{Client, ClientCredentials, ConnectError};
 
 use super::{
@@ -52,6 +53,17 @@ impl Args {
                 .connect()
         });
         client.await.with_context(|| format!("cannot connect to {}", self.addr))
+    }
+}
+
+impl Args {
+    /// The tenant whose certificate it is, if it is one's.
+    pub(super) fn own_tenant(&self) -> Option<String> {
+        let pem = std::fs::read(self.certs.join("cert.pem")).ok()?;
+        let id = inspect(&pem, SystemTime::now()).ok()?.spiffe_id?;
+        let mut path = id.strip_prefix("spiffe://")?.split('/').skip(1);
+        let of_tenant = path.next() == Some("tenant");
+        path.next().filter(|_| of_tenant).map(str::to_owned)
     }
 }
 

@@ -13,7 +13,8 @@ pub struct Config {
     pub job_ttl_ms: u64,
     /// How long an idempotency key names its job, in milliseconds: 24 h.
     pub key_ttl_ms: u64,
-    /// How long a durable batch that was not sealed waits for its client, in milliseconds: 60 s.
+    /// How long a durable batch that was not sealed waits for its client, and one that is over and
+    /// has no jobs is kept, in milliseconds: 60 s.
     pub seal_ttl_ms: u64,
     /// Jobs of one recipe of one tenant that are on their way at once: 256.
     pub in_flight_max: usize,

@@ -23,6 +23,8 @@ pub(super) enum Note {
     Accepted(Accepted),
     /// An item did not become one.
     Refused { item: u64, failure: Failure },
+    /// An item contradicts the one that the batch has.
+    Contradicts { item: u64, failure: Failure },
     /// A job has come further; `item` is what the reader knows it by.
     Progress { item: u64, job: JobId },
     /// A job is over.

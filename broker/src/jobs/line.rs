@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     batch::{Accepted, Failure, Line, NewJob, Of, Report, Told},
-    rules::job::{Cancel, Frame, How, JOB_BYTES, What, Which},
+    rules::job::{Cancel, Counts, Frame, How, JOB_BYTES, What, Which},
     tenancy::{Quota, Refusal},
 };
 
@@ -166,6 +166,7 @@ impl Reader {
         match note {
             Note::Accepted(accepted) => Some(Told::Accepted(accepted)),
             Note::Refused { item, failure } => Some(Told::Refused { item, failure }),
+            Note::Contradicts { item, failure } => Some(Told::Contradicts { item, failure }),
             Note::Progress { item, job } => self.progress(item, job).map(Told::Progress),
             Note::Ended { item, job } => {
                 self.ended(item, job);
@@ -184,7 +185,9 @@ impl Reader {
             Note::Over(batch) => {
                 self.over = true;
                 let state = self.shelf.lock();
-                summary(&state, batch).map(|summary| Told::Over(Box::new(summary)))
+                // Forgotten, when it was read so late.
+                let gone = || Told::Lost(service::no_such_batch());
+                Some(summary(&state, batch).map_or_else(gone, |s| Told::Over(Box::new(s))))
             }
             Note::Lost(failure) => {
                 self.over = true;
@@ -293,11 +296,15 @@ fn note_of(state: &State, frame: &Frame, follows: Follows) -> Option<Note> {
 fn summary(state: &State, id: BatchId) -> Option<Summary<'static>> {
     let batch = state.jobs.batch(id)?;
     let ((at, sequence), sealed) = (batch.ended?, batch.sealed.as_ref()?);
-    let mut failed: Vec<(u16, u64)> = sealed.refused.clone();
-    let mut succeeded = 0;
-    for &(code, n) in &batch.codes {
+    let (mut failed, mut succeeded) = (sealed.refused.clone(), 0);
+    if let Ok(at) = failed.binary_search_by_key(&0, |f| f.0) {
+        // Of other batches' jobs.
+        succeeded = failed.remove(at).1;
+    }
+    let Counts { codes, bytes_in, bytes_out } = batch.counts();
+    for (code, n) in codes {
         match (code, failed.binary_search_by_key(&code, |f| f.0)) {
-            (0, _) => succeeded = n,
+            (0, _) => succeeded += n,
             (_, Ok(at)) => failed[at].1 += n,
             (_, Err(at)) => failed.insert(at, (code, n)),
         }
@@ -315,8 +322,8 @@ fn summary(state: &State, id: BatchId) -> Option<Summary<'static>> {
         failed,
         last_id_read: batch.last_item,
         duration_us: at.saturating_sub(batch.opened).saturating_mul(1_000),
-        bytes_in: batch.bytes_in,
-        bytes_out: batch.bytes_out,
+        bytes_in,
+        bytes_out,
         throttled_us: 0,
         number: Number { epoch: state.epoch, sequence },
         extensions: Extensions::EMPTY,

@@ -34,10 +34,9 @@ use crate::{
 };
 
 mod act;
+mod room;
 mod submit;
 
-/// How long a group that finds no room on the disk waits before it is tried again.
-const FULL_WAIT: Duration = Duration::from_millis(500);
 /// How often it is looked whether a recipe that is not there, or not served, has come.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long an owner without anything to own stays.
@@ -138,6 +137,9 @@ impl Owner {
             unsealed.into_iter().for_each(|id| state.jobs.left(id, Some(now)));
             let unended = state.jobs.batches().filter(|(_, b)| b.durable && b.ended.is_none());
             settle.extend(unended.map(|(id, _)| id));
+            let over = state.jobs.batches().filter(|(_, b)| b.durable && b.ended.is_some());
+            let over: Vec<BatchId> = over.map(|(id, _)| id).collect();
+            over.into_iter().for_each(|id| state.jobs.forget_if_empty(id));
             let ran = state.jobs.after(None).filter(|job| job.state == JobState::Running);
             lost.extend(ran.map(|job| (job.id, job.attempts)));
         }
@@ -172,11 +174,8 @@ impl Owner {
     async fn work(&mut self) -> End {
         let mut idle_since = Instant::now();
         loop {
-            if self.inner.stop.is_cancelled() {
-                return End::Gone(super::stopped());
-            }
-            if self.shelf.tenant.state() == Standing::Deleted {
-                return End::Gone(service::no_such_tenant());
+            if let Some(failure) = self.is_over() {
+                return End::Gone(failure);
             }
             let mut group = self.decide();
             if !group.is_empty() {
@@ -184,8 +183,8 @@ impl Owner {
                     self.lose(group, &failure);
                     return End::Gone(failure);
                 }
-                if self.pages.turn(&self.shelf, &self.fence, self.next).await
-                    && let Err(failure) = self.move_the_oldest().await
+                if let Some(span_min) = self.pages.turn(&self.shelf, &self.fence, self.next).await
+                    && let Err(failure) = self.move_the_oldest(span_min).await
                 {
                     return End::Gone(failure);
                 }
@@ -358,20 +357,33 @@ impl Owner {
         let submissions: Vec<Record> = records(&group.submissions);
         let scope = self.shelf.scope.clone();
         // Asked for in this order, and mostly one sync for both.
-        let (changed, submitted) =
-            tokio::join!(self.keep(changes), scope.commit(&self.fence, submissions));
-        let changed = changed.map_err(|e| service::unavailable(&e))?;
-        let mut happened = Vec::with_capacity(changed.len() + group.submissions.len());
-        happened.extend(group.changes.drain(..).zip(changed));
+        let (changed, submitted) = tokio::join!(
+            scope.commit_in(room::of(&changes), &self.fence, changes.clone()),
+            scope.commit(&self.fence, submissions)
+        );
+        let mut happened = Vec::with_capacity(group.changes.len() + group.submissions.len());
         match submitted {
             Ok(offsets) => happened.extend(group.submissions.drain(..).zip(offsets)),
             Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
+                self.pages.make_room();
                 self.refuse(group, &service::unavailable(&error));
             }
             Err(error) => return Err(service::unavailable(&error)),
         }
+        let full = match changed {
+            Ok(offsets) => {
+                happened.extend(group.changes.drain(..).zip(offsets));
+                false
+            }
+            Err(CommitError::Full { .. }) => true,
+            Err(error) => return Err(service::unavailable(&error)),
+        };
         happened.sort_by_key(|(_, offset)| *offset);
         self.apply(happened, epoch);
+        if full {
+            let offsets = self.keep(changes).await?;
+            self.apply(group.changes.drain(..).zip(offsets).collect(), epoch);
+        }
         for (answer, count) in group.answers.drain(..) {
             let _ = answer.send(Ok(count));
         }
@@ -389,38 +401,6 @@ impl Owner {
                 .put(super::inbox::Note::Accepted(accepted))
                 .into_iter()
                 .for_each(Waker::wake);
-        }
-    }
-
-    /// Keeps what the oldest records keep once more, at the end, so that those can go: a job that
-    /// stays for long must not keep everything that came after it.
-    async fn move_the_oldest(&mut self) -> Result<(), Failure> {
-        const AT_ONCE: usize = 512;
-        let span_min = self.inner.config.checkpoint_events.saturating_mul(4);
-        let oldest = self.shelf.lock().jobs.to_move(self.next, span_min, AT_ONCE);
-        let mut group = Group::default();
-        for (from, job) in oldest {
-            if !group.has_room() {
-                break;
-            }
-            match service::read_kept(&self.shelf.scope, from).await {
-                Ok(body) => group.moved(Event::Moved { job, from }, &body),
-                Err(error) => {
-                    tracing::error!(tenant = %self.shelf.tenant.id(), %job, error, "not moved");
-                    break;
-                }
-            }
-        }
-        if group.is_empty() { Ok(()) } else { self.commit(&mut group).await }
-    }
-
-    /// Commits what must find room: on a full disk, again and again.
-    async fn keep(&self, records: Vec<Record>) -> Result<Vec<Offset>, CommitError> {
-        loop {
-            let kept = self.shelf.scope.commit_from_reserve(&self.fence, records.clone()).await;
-            let Err(CommitError::Full { reason }) = kept else { return kept };
-            tracing::warn!(tenant = %self.shelf.tenant.id(), reason, "no room to note what jobs do");
-            sleep(FULL_WAIT).await;
         }
     }
 

@@ -19,6 +19,11 @@ use crate::{
 /// Jobs of one step of a checkpoint.
 const STEP: usize = if cfg!(test) { 3 } else { 4_096 };
 
+/// Records, in events from one checkpoint to the next, from which on it is worth moving the oldest.
+const SPAN_FOR_EACH: u64 = 4;
+/// Likewise, in records, when there is no room for anything else.
+const FULL_SPAN_MIN: u64 = 64;
+
 /// What the view does not know yet.
 pub(super) struct Pages {
     /// The events before this are in the view.
@@ -27,6 +32,10 @@ pub(super) struct Pages {
     every: u64,
     /// The next checkpoint is due after this many events.
     due: u64,
+    /// Something was refused for want of room since the last checkpoint.
+    full: bool,
+    /// What was let go of last.
+    trimmed: u64,
     jobs: HashSet<JobId>,
     batches: HashSet<BatchId>,
 }
@@ -35,7 +44,8 @@ impl Pages {
     /// The events before `viewed` are in the view; a checkpoint is due after every so many.
     pub(super) fn new(viewed: u64, every: u64) -> Pages {
         let due = viewed + every;
-        Pages { viewed, every, due, jobs: HashSet::default(), batches: HashSet::default() }
+        let (jobs, batches) = (HashSet::default(), HashSet::default());
+        Pages { viewed, every, due, full: false, trimmed: 0, jobs, batches }
     }
 
     /// Notes what events are about.
@@ -55,14 +65,23 @@ impl Pages {
         }
     }
 
-    /// Brings the view up to date once it has fallen behind, and lets go of the records that are
-    /// spent. What fails is tried again later: a view only saves time. True when there was a
-    /// checkpoint.
-    pub(super) async fn turn(&mut self, shelf: &Shelf, fence: &Fence, next: u64) -> bool {
-        if next < self.due {
-            return false;
-        }
-        self.due = next + self.every;
+    /// The disk is full: what can be let go of is, with the next turn.
+    pub(super) fn make_room(&mut self) {
+        self.full = true;
+    }
+
+    /// Brings the view up to date once it has fallen behind, or room is needed, and lets go of the
+    /// records that are spent. What fails is tried again later: a view only saves time. After a
+    /// checkpoint, how many records there must be for it to be worth moving the oldest.
+    pub(super) async fn turn(&mut self, shelf: &Shelf, fence: &Fence, next: u64) -> Option<u64> {
+        let span_min = if self.helps(shelf, next) {
+            FULL_SPAN_MIN
+        } else if next >= self.due {
+            self.every.saturating_mul(SPAN_FOR_EACH)
+        } else {
+            return None;
+        };
+        (self.full, self.due) = (false, next + self.every);
         let (changes, spent) = self.changes(shelf);
         let scope = &shelf.scope;
         // A job that is in the view and not yet in the stream's part before `upto` is only ahead.
@@ -72,16 +91,30 @@ impl Pages {
             let kept = scope.checkpoint(fence, JOBS, Offset(upto), step.to_vec()).await;
             if let Err(error) = kept {
                 tracing::warn!(tenant = %shelf.tenant.id(), %error, "jobs: no checkpoint");
-                return false;
+                return None;
             }
         }
         self.viewed = next;
         self.jobs.clear();
         self.batches.clear();
-        if let Err(error) = scope.trim(fence, JOBS, Offset(spent.unwrap_or(next))).await {
-            tracing::warn!(tenant = %shelf.tenant.id(), %error, "jobs: records were not trimmed");
+        let spent = spent.unwrap_or(next);
+        match scope.trim(fence, JOBS, Offset(spent)).await {
+            Ok(()) => self.trimmed = spent,
+            Err(error) => {
+                tracing::warn!(tenant = %shelf.tenant.id(), %error, "jobs: records were not trimmed");
+            }
         }
-        true
+        Some(span_min)
+    }
+
+    /// Whether room is needed, and a checkpoint now may make some.
+    fn helps(&self, shelf: &Shelf, next: u64) -> bool {
+        if !self.full {
+            return false;
+        }
+        let state = shelf.lock();
+        let spent = state.jobs.spent_before().unwrap_or(next);
+        spent > self.trimmed || !state.jobs.to_move(next, FULL_SPAN_MIN, 1).is_empty()
     }
 
     fn changes(&self, shelf: &Shelf) -> (Vec<Change>, Option<u64>) {

@@ -17,7 +17,7 @@ use tollgate_protocol::{
 
 use crate::{
     rules::job::{
-        AttemptError, Batch, Body, Event, How, Job, Progress, Sealed, State, Submitted,
+        AttemptError, Batch, Body, Counts, Event, How, Job, Progress, Sealed, State, Submitted,
         plant::{self, Bug},
     },
     store::{Kind, Record, Stored, Stream},
@@ -150,6 +150,24 @@ struct SealedV1 {
     refused: Vec<(u16, u64)>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct BatchEndedV2 {
+    batch: [u8; 16],
+    at: u64,
+    counts: Option<CountsV1>,
+}
+
+/// Codes and how many, bytes of payloads, bytes of results.
+type CountsV1 = (Vec<(u16, u64)>, u64, u64);
+
+fn counts_v1(counts: Option<&Counts>) -> Option<CountsV1> {
+    counts.map(|c| (c.codes.clone(), c.bytes_in, c.bytes_out))
+}
+
+fn counts(kept: Option<CountsV1>) -> Option<Counts> {
+    kept.map(|(codes, bytes_in, bytes_out)| Counts { codes, bytes_in, bytes_out })
+}
+
 impl<'a> From<&'a AttemptError> for ErrorV1<'a> {
     fn from(e: &'a AttemptError) -> Self {
         ErrorV1 { attempt: e.attempt, at: e.at, code: e.code, message: &e.message }
@@ -222,7 +240,11 @@ pub(super) fn record(event: &Event, beside: &Beside<'_>, bytes: &[u8]) -> Record
             let head = SealedV1 { batch: batch.0, at: *at, how, last_item, refused };
             (Kind::BatchSealed, head_of(&head, 0))
         }
-        Event::BatchEnded { batch, at } => (Kind::BatchEnded, about(batch.0, *at)),
+        Event::BatchEnded { batch, at, counts } => {
+            let counts = counts_v1(counts.as_ref());
+            let head = BatchEndedV2 { batch: batch.0, at: *at, counts };
+            (Kind::BatchEnded, head_of(&head, 0))
+        }
         Event::BatchRemoved { batch } => (Kind::BatchRemoved, about(batch.0, 0)),
     };
     body.extend_from_slice(bytes);
@@ -255,7 +277,7 @@ pub(super) fn epoch(stored: &Stored) -> Option<u64> {
 /// # Errors
 /// [`BadRecord`].
 pub(super) fn event(stored: &Stored) -> Result<Event, BadRecord> {
-    if stored.layout != 1 {
+    if !(1..=stored.kind.layout()).contains(&stored.layout) {
         return Err(BadRecord::Layout(stored.layout));
     }
     let body = &stored.body[..];
@@ -324,9 +346,13 @@ pub(super) fn event(stored: &Stored) -> Result<Event, BadRecord> {
             let (last_item, refused) = (s.last_item, s.refused);
             Event::BatchSealed { batch, at: s.at, how, last_item, refused }
         }
-        Kind::BatchEnded => {
+        Kind::BatchEnded if stored.layout == 1 => {
             let a: AboutV1 = postcard::from_bytes(body)?;
-            Event::BatchEnded { batch: BatchId(a.id), at: a.at }
+            Event::BatchEnded { batch: BatchId(a.id), at: a.at, counts: None }
+        }
+        Kind::BatchEnded => {
+            let e: BatchEndedV2 = postcard::from_bytes(body)?;
+            Event::BatchEnded { batch: BatchId(e.batch), at: e.at, counts: counts(e.counts) }
         }
         Kind::BatchRemoved => {
             Event::BatchRemoved { batch: BatchId(postcard::from_bytes::<AboutV1>(body)?.id) }
@@ -422,12 +448,20 @@ struct BatchV1 {
     last_item: Option<u64>,
 }
 
+/// Likewise, with what its jobs came to.
+#[derive(Serialize, Deserialize)]
+struct BatchV2 {
+    first: BatchV1,
+    counts: Option<CountsV1>,
+}
+
 /// Keys of the view: batches come before jobs, which belong to them.
 const BATCH_KEY: u8 = b'b';
 const EPOCH_KEY: u8 = b'e';
 const JOB_KEY: u8 = b'j';
-/// The layout of the view's values.
-const VIEW_LAYOUT: u8 = 1;
+/// The layouts of the view's values, as they are written.
+const JOB_LAYOUT: u8 = 1;
+const BATCH_LAYOUT: u8 = 2;
 
 pub(super) fn job_key(id: JobId) -> Vec<u8> {
     [&[JOB_KEY], &id.0[..]].concat()
@@ -462,11 +496,11 @@ pub(super) fn job_value(job: &Job) -> Vec<u8> {
         errors: job.errors.iter().map(ErrorV1::from).collect(),
         progress: job.progress.as_ref().map(|p| (p.done, p.total, p.at, &*p.message)),
     };
-    with_layout(&head)
+    with_layout(JOB_LAYOUT, &head)
 }
 
 pub(super) fn batch_value(batch: &Batch) -> Vec<u8> {
-    with_layout(&BatchV1 {
+    let first = BatchV1 {
         fail_fast: batch.fail_fast,
         opened: batch.opened,
         sealed: batch
@@ -476,12 +510,13 @@ pub(super) fn batch_value(batch: &Batch) -> Vec<u8> {
             .map(|s| (s.at, s.how.number(), s.refused.clone())),
         ended: batch.ended,
         last_item: batch.last_item,
-    })
+    };
+    let counts = counts_v1(batch.counts.as_ref());
+    with_layout(BATCH_LAYOUT, &BatchV2 { first, counts })
 }
 
-fn with_layout(head: &impl Serialize) -> Vec<u8> {
-    let layout = vec![VIEW_LAYOUT];
-    postcard::to_extend(head, layout).expect("writing to memory does not fail")
+fn with_layout(layout: u8, head: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(head, vec![layout]).expect("writing to memory does not fail")
 }
 
 /// A pair of the view.
@@ -509,13 +544,16 @@ pub(super) fn kept(key: &[u8], value: &[u8]) -> Result<Kept, BadRecord> {
     }
     let id = id.try_into().map_err(|_| bad("key", key.len()))?;
     let (&layout, value) = value.split_first().ok_or(bad("value", 0))?;
-    if layout != VIEW_LAYOUT {
-        return Err(BadRecord::Layout(layout));
-    }
-    match class {
-        JOB_KEY => job(JobId(id), value).map(|job| Kept::Job(Box::new(job))),
-        BATCH_KEY => {
-            let b: BatchV1 = postcard::from_bytes(value)?;
+    match (class, layout) {
+        (JOB_KEY, JOB_LAYOUT) => job(JobId(id), value).map(|job| Kept::Job(Box::new(job))),
+        (BATCH_KEY, 1 | BATCH_LAYOUT) => {
+            let (b, came_to): (BatchV1, _) = match layout {
+                1 => (postcard::from_bytes(value)?, None),
+                _ => {
+                    let b: BatchV2 = postcard::from_bytes(value)?;
+                    (b.first, counts(b.counts))
+                }
+            };
             let sealed = match b.sealed {
                 Some((at, number, refused)) => Some(Sealed { at, how: how(number)?, refused }),
                 None => None,
@@ -523,9 +561,11 @@ pub(super) fn kept(key: &[u8], value: &[u8]) -> Result<Kept, BadRecord> {
             let mut batch = Batch::default();
             (batch.durable, batch.fail_fast, batch.opened) = (true, b.fail_fast, b.opened);
             (batch.sealed, batch.ended, batch.last_item) = (sealed, b.ended, b.last_item);
+            batch.counts = came_to;
             Ok(Kept::Batch(BatchId(id), Box::new(batch)))
         }
-        other => Err(BadRecord::Value { field: "key", value: other.into() }),
+        (JOB_KEY | BATCH_KEY, layout) => Err(BadRecord::Layout(layout)),
+        (other, _) => Err(BadRecord::Value { field: "key", value: other.into() }),
     }
 }
 

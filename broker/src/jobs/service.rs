@@ -35,12 +35,15 @@ pub(super) fn no_such_tenant() -> Failure {
     Failure::new(Code::NotFound, "the tenant is not there any more")
 }
 
+/// What is said when there is no room.
+pub(super) fn full() -> Failure {
+    Failure::never_started(Code::StorageFull, "there is no room on the broker's disk")
+}
+
 /// What is said when something could not be kept.
 pub(super) fn unavailable(error: &CommitError) -> Failure {
     match error {
-        CommitError::Full { .. } => {
-            Failure::never_started(Code::StorageFull, "there is no room on the broker's disk")
-        }
+        CommitError::Full { .. } => full(),
         CommitError::TooLarge { .. } => {
             Failure::never_started(Code::PayloadTooLarge, "the item is too large to be kept")
         }

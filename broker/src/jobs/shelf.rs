@@ -330,7 +330,7 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    fn new(max: usize) -> Recent {
+    pub(super) fn new(max: usize) -> Recent {
         Recent { max, bytes: 0, order: VecDeque::new(), by_number: HashMap::default() }
     }
 

@@ -27,7 +27,7 @@ mod queue;
 mod tests;
 
 pub use decide::{Attempt, Cancel, Refused, Submitting};
-pub use jobs::{Batch, Frame, JOB_BYTES, Jobs, Keep, Sealed, What, Which};
+pub use jobs::{Batch, Counts, Frame, JOB_BYTES, Jobs, Keep, Sealed, What, Which};
 pub use queue::Due;
 
 /// Milliseconds since the Unix epoch.
@@ -301,7 +301,8 @@ pub enum Event {
         how: How,
         /// The last item that was read.
         last_item: Option<u64>,
-        /// Items that were refused and never became jobs: codes and how many, in rising order.
+        /// Items that are no jobs of its own, because they were refused or another batch's jobs:
+        /// how they ended (0: success) and how many, in rising order.
         refused: Vec<(u16, u64)>,
     },
     /// Every job of a sealed batch is over.
@@ -310,6 +311,8 @@ pub enum Event {
         batch: BatchId,
         /// When.
         at: At,
+        /// What its jobs came to. None in what was stored before that was kept.
+        counts: Option<Counts>,
     },
     /// A durable batch is forgotten.
     BatchRemoved {

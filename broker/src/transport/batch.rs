@@ -17,7 +17,7 @@ use super::{
     stream::{End, Stream, error_frame, refuse_critical, varint},
 };
 use crate::{
-    batch::{Ending, Failure, Holder, OpenId, Run, Terms, Whose, foreign},
+    batch::{self, Ending, Failure, Holder, OpenId, Run, Terms, Whose, foreign},
     tenancy::{Permit, State, Tenant},
 };
 
@@ -143,9 +143,11 @@ pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) 
     let (mut stream, run) = drive.into_parts();
     // What it held is given back before its id: nothing is held for a batch that is not open.
     match &over {
-        Over::Ended(ended) => stream.output.frame(&BrokerFrame::Summary(run.summary(*ended))),
-        Over::Failed(_) => run.fails(),
-        Over::Detached => {
+        Over::Heard(batch::Over::Ended(ended)) => {
+            stream.output.frame(&BrokerFrame::Summary(run.summary(*ended)));
+        }
+        Over::Heard(batch::Over::Failed(_)) => run.fails(),
+        Over::Heard(batch::Over::Detached) => {
             stream.output.frame(&BrokerFrame::End);
             drop(run);
         }
@@ -153,9 +155,9 @@ pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) 
     }
     drop(permits);
     match over {
-        Over::Ended(ended) => stream.finish(completed(ended)).await,
-        Over::Detached => stream.finish(End::Completed).await,
-        Over::Failed(failure) => {
+        Over::Heard(batch::Over::Ended(ended)) => stream.finish(completed(ended)).await,
+        Over::Heard(batch::Over::Detached) => stream.finish(End::Completed).await,
+        Over::Heard(batch::Over::Failed(failure)) => {
             error_frame(&mut stream.output, &failure);
             stream.finish(End::Unfinished).await
         }

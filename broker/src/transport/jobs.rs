@@ -373,7 +373,7 @@ impl Following<'_> {
                 self.stream.is_final = true;
             }
             // The result is not there any more: the others may be.
-            Told::Refused { .. } => {}
+            Told::Refused { .. } | Told::Contradicts { .. } => {}
             Told::Lost(failure) => return Err(failure),
         }
         Ok(())

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
+use tollgate_protocol::Code;
 
 use super::Job;
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     client::Client,
     error::{BatchError, JobError},
     event::{Event, JobAccepted},
+    item::Failure,
     request::Request,
 };
 
@@ -102,28 +104,53 @@ impl Submit {
         self
     }
 
+    /// Sends it, and once more when its batch was sealed and has nothing of it: when it was sent for
+    /// nothing, or is a job of another batch, by its key.
     async fn send(self) -> Result<Job, JobError> {
+        /// Each takes a connection that is lost at the wrong moment.
+        const TRIES_MAX: u32 = 8;
         let Submit { client, request, batch, tenant } = self;
         let request = request?;
-        let mut batch = batch.open().await?;
-        batch.send(request).await?;
-        // Said at once: when the job is safe, there is nothing left to wait for.
-        batch.say_detach()?;
-        let accepted = loop {
-            match batch.next().await.unwrap_or(Err(BatchError::Cut))? {
-                Event::JobAccepted(accepted) => break accepted,
-                Event::Result(result) => {
-                    return Err(match result.outcome {
-                        Err(failure) => JobError::Failed(failure),
-                        // An item of a durable batch is a job before it has a result.
-                        Ok(_) => JobError::Forgotten,
-                    });
-                }
-                _ => {}
+        let mut tries = 1;
+        loop {
+            let sent = send(client.clone(), request.clone(), batch.clone(), tenant.clone()).await;
+            match sent {
+                Err(JobError::Failed(f)) if is_not_known(&f) && tries < TRIES_MAX => tries += 1,
+                sent => return sent,
             }
-        };
-        Ok(Job { tenant, ..job(client, &accepted) })
+        }
     }
+}
+
+/// Whether it is sure that nothing came of an item, for no reason of its own.
+fn is_not_known(failure: &Failure) -> bool {
+    failure.code() == Some(Code::Conflict) && failure.retryable && failure.side_effect_free
+}
+
+async fn send(
+    client: Client,
+    request: Request,
+    batch: BatchBuilder,
+    tenant: Option<Arc<str>>,
+) -> Result<Job, JobError> {
+    let mut batch = batch.open().await?;
+    batch.send(request).await?;
+    // Said at once: when the job is safe, there is nothing left to wait for.
+    batch.say_detach()?;
+    let accepted = loop {
+        match batch.next().await.unwrap_or(Err(BatchError::Cut))? {
+            Event::JobAccepted(accepted) => break accepted,
+            Event::Result(result) => {
+                return Err(match result.outcome {
+                    Err(failure) => JobError::Failed(failure),
+                    // An item of a durable batch is a job before it has a result.
+                    Ok(_) => JobError::Forgotten,
+                });
+            }
+            _ => {}
+        }
+    };
+    Ok(Job { tenant, ..job(client, &accepted) })
 }
 
 fn job(client: Client, accepted: &JobAccepted) -> Job {

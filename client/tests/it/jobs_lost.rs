@@ -250,6 +250,42 @@ async fn a_batch_that_was_sealed_meanwhile_is_read_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_job_whose_batch_was_sealed_without_it_is_submitted_again() {
+    in_time(async {
+        let broker = broker(|stream, mut peer| async move {
+            match (stream, &peer.open) {
+                // By its key it was another batch's job, and the answer is lost.
+                (0, Some(_)) => {
+                    peer.say(&[accepted()]).await;
+                    peer.requests().await;
+                    let _ = peer.send.finish();
+                }
+                (1, Some(_)) => {
+                    peer.say(&[error(Code::Conflict)]).await;
+                    let _ = peer.send.finish();
+                }
+                (_, None) => peer.end(Counts::default()).await,
+                _ => {
+                    peer.say(&[accepted()]).await;
+                    peer.requests().await;
+                    let BrokerFrame::JobAccepted(job) = job_accepted(0, 900) else {
+                        unreachable!("it is")
+                    };
+                    let existing = JobAccepted { job_id: job_id(77), existing: true, ..job };
+                    peer.say(&[BrokerFrame::JobAccepted(existing), BrokerFrame::End]).await;
+                    let _ = peer.send.finish();
+                }
+            }
+        });
+        let client = broker.connect().await;
+        let job = client.submit_bytes("delay", "1").idempotency_key("k").await.expect("accepted");
+        assert!(job.existing());
+        assert_eq!(job.id(), job_id(77));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn records_that_are_gone_are_an_error_and_never_a_success() {
     in_time(async {
         let broker = broker(|stream, mut peer| async move {

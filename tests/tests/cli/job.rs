@@ -7,7 +7,9 @@ use super::{exit, says};
 /// Submits a job and leaves; its id.
 fn submitted(served: &Served, certs: &str, recipe: &str, payload: &str) -> String {
     let args = ["batch", "run", "--recipe", recipe, "--payload", payload, "--durable", "--detach"];
-    let batch = served.run(certs, &args).ends_with(exit::OK).stdout;
+    let ran = served.run(certs, &args).ends_with(exit::OK);
+    let batch = ran.stdout.clone();
+    says(&ran, &[&format!("tollgate job list --tenant acme --batch {}", batch.trim())]);
     let args = ["job", "list", "--tenant", "acme", "--batch", batch.trim(), "--output", "json"];
     let page = served.operate(&args).ends_with(exit::OK).json();
     page["items"][0]["id"].as_str().expect("a job").to_owned()

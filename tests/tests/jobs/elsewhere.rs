@@ -1,6 +1,6 @@
 //! Jobs of recipes that run elsewhere: on workers that come late, die, or are slow to answer.
 
-use tollgate_client::{Code, JobState};
+use tollgate_client::{Code, JobFilter, JobState};
 use tollgate_protocol::work::RecipeSpec;
 use tollgate_tests::{Rig, SOON, eventually};
 
@@ -33,6 +33,26 @@ async fn a_worker_that_dies_costs_an_attempt_and_the_job_goes_to_another() {
     assert_eq!((result.attempts, result.payload().map(|p| &p[..])), (2, Some(&b"done"[..])));
     let errors = job.info().await.expect("kept").errors;
     assert_eq!(errors.iter().map(|e| e.code()).collect::<Vec<_>>(), [Some(Code::WorkerLost)]);
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_payload_that_the_workers_schema_refuses_is_no_job() {
+    let rig = Rig::start().await;
+    let client = rig.client("acme").await;
+    let mut worker = rig.worker(None, 1).await;
+    let mut typed = spec();
+    typed.encoding = tollgate_protocol::describe::Encoding::Json;
+    typed.schema = Some(r#"{"type":"object","required":["n"]}"#);
+    worker.register(typed).await;
+    let refused = client.submit_bytes("w", "{}").await.expect_err("there is no n");
+    assert_eq!(refused.code(), Some(Code::ValidationError));
+    let none = client.jobs().list(&JobFilter::new()).await.expect("a list");
+    assert!(none.is_empty(), "{none:?}");
+    let job = client.submit_bytes("w", r#"{"n":1}"#).await.expect("accepted");
+    let call = worker.call().await;
+    worker.answer(call.lease, b"done").await;
+    assert!(job.result_within(SOON).await.expect("over").is_success());
     rig.idle().await;
 }
 

@@ -1,6 +1,6 @@
 //! Idempotency: one key, one job.
 
-use tollgate_client::{Code, JobFilter};
+use tollgate_client::{Code, JobFilter, Request};
 use tollgate_tests::SOON;
 
 use crate::staged;
@@ -42,4 +42,21 @@ async fn many_at_once_with_one_key_are_one_job() {
         assert!(job.expect("accepted").result_within(SOON).await.expect("over").is_success());
     }
     assert_eq!(stage.seen().started.len(), 1, "it ran once");
+}
+
+#[tokio::test]
+async fn a_durable_batch_with_another_batchs_job_ends_as_any_other() {
+    let (_rig, _stage, client) = staged().await;
+    let first = client.submit_bytes("echo", "a").idempotency_key("k").await.expect("accepted");
+    let items = [
+        Request::new("echo", "a").idempotency_key("k"),
+        Request::new("echo", "b"),
+        Request::new("echo", "c").idempotency_key("k"),
+    ];
+    let result = client.batch().durable().execute(items).await.expect("it ends");
+    assert_eq!((result.len(), result.successes().count()), (3, 2));
+    assert_eq!(result.get(0).and_then(|r| r.payload()).map(|p| &p[..]), Some(&b"a"[..]));
+    let refused = result.get(2).and_then(|r| r.failure()).expect("another payload");
+    assert_eq!(refused.code(), Some(Code::Conflict));
+    assert!(first.info().await.expect("kept").is_over());
 }

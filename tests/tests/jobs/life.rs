@@ -245,6 +245,31 @@ async fn quotas_of_jobs_hold_exactly_and_are_given_back() {
 }
 
 #[tokio::test]
+async fn storage_of_jobs_is_full_at_its_quota_and_purging_makes_room() {
+    use tollgate_broker::tenancy::{Limit, Settings};
+    let (rig, stage, client) = staged().await;
+    // Two jobs of 4 bytes.
+    let set = |s: &mut Settings| s.overrides.storage_bytes = Some(Limit::at_most(2 * (256 + 4)));
+    rig.broker.tenants().update("acme", None, set).await.expect("there is one");
+    let first = client.submit_bytes("hang", "1234").await.expect("the first");
+    let second = client.submit_bytes("hang", "1234").await.expect("at the limit");
+    for payload in ["", "1234"] {
+        let refused = client.submit_bytes("hang", payload).await.expect_err("over");
+        assert_eq!(refused.code(), Some(Code::StorageFull));
+        let quota = refused.failure().and_then(|f| f.quota.clone()).expect("it says which");
+        assert_eq!((&*quota.quota, quota.limit), ("storage_bytes", 520));
+    }
+    stage.running(2).await;
+    assert!(second.cancel().await.expect("there"));
+    second.result_within(SOON).await.expect("over").outcome.expect_err("cancelled");
+    let kept = client.submit_bytes("hang", "1234").await.expect_err("what is over is kept");
+    assert_eq!(kept.code(), Some(Code::StorageFull));
+    assert_eq!(client.jobs().purge(second.id()).await.expect("purged"), 1);
+    client.submit_bytes("hang", "1234").await.expect("there is room again");
+    assert!(first.cancel().await.expect("there"));
+}
+
+#[tokio::test]
 async fn jobs_of_a_suspended_tenant_wait_and_those_of_a_deleted_one_are_stopped() {
     let (rig, stage, client) = staged().await;
     let tenants = rig.broker.tenants();

@@ -281,7 +281,7 @@ impl Run {
         self.pending.push(pending);
     }
 
-    fn pool_turn(&self, tenant: &Tenant) -> pool::Turn {
+    pub(super) fn pool_turn(&self, tenant: &Tenant) -> pool::Turn {
         let priority = self.terms.priority;
         pool::Turn { tenant: tenant.index(), weight: tenant.weight(), priority }
     }

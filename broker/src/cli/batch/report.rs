@@ -39,13 +39,20 @@ pub(super) struct Report {
     summary: Option<Summary>,
     took: Duration,
     /// The batch that is not waited for, and how many of its items are kept.
-    detached: Option<String>,
+    detached: Option<Detached>,
     kept: u64,
 }
 
+/// A batch that is not waited for.
+pub(super) struct Detached {
+    pub id: String,
+    /// Whose it is.
+    pub tenant: Option<String>,
+}
+
 impl Report {
-    /// With the id of the batch if it is detached from.
-    pub(super) fn new(output: Output, detached: Option<String>) -> Report {
+    /// With what batch it is, if it is detached from.
+    pub(super) fn new(output: Output, detached: Option<Detached>) -> Report {
         let bar = output::watched().then(|| {
             let bar = ProgressBar::new(0);
             let style = "{spinner} {wide_bar} {pos}/{len} {msg}";
@@ -180,7 +187,8 @@ impl Report {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        if let Some(id) = self.detached.as_ref().filter(|_| self.summary.is_none()) {
+        let detached = self.detached.as_ref().filter(|_| self.summary.is_none());
+        if let Some(Detached { id, tenant }) = detached {
             let kept = format::count(self.kept, "item");
             match self.output {
                 Output::Table => output::line(format_args!("{id}"))?,
@@ -188,7 +196,12 @@ impl Report {
                     "event": "detached", "batch_id": id, "kept": self.kept, "failed": &self.failed,
                 }))?,
             }
-            output::note(format_args!("{kept} kept; tollgate job list --batch {id} shows them"));
+            let tenant = tenant.as_deref().unwrap_or("TENANT");
+            let list = format!("tollgate job list --tenant {tenant} --batch {id}");
+            match self.kept {
+                0 => output::note(format_args!("nothing is kept")),
+                _ => output::note(format_args!("{kept} kept; {list} shows them")),
+            }
             let whole = self.failed.is_empty() && self.sources.is_empty();
             return Ok(if whole { Exit::Ok } else { Exit::Failure });
         }

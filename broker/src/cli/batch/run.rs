@@ -11,7 +11,7 @@ use tollgate_client::{
 
 use super::{
     items::{Item, Items, Sources},
-    report::Report,
+    report::{Detached, Report},
 };
 use crate::cli::{
     block_on, connect,
@@ -130,7 +130,11 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
         let client = args.connect.client().await?;
         let batch = args.terms.apply(client.batch()).open().await?;
         let id = batch.id().to_string();
-        let report = RefCell::new(Report::new(output, args.terms.detach.then_some(id)));
+        let detached = args.terms.detach.then(|| {
+            let tenant = args.terms.tenant.clone().or_else(|| args.connect.own_tenant());
+            Detached { id, tenant }
+        });
+        let report = RefCell::new(Report::new(output, detached));
         let (sender, events) = batch.split();
         let ends = Ends::default();
         let interrupted = interrupted(ends.clone());

@@ -32,7 +32,7 @@ use super::{
     timers::Times,
 };
 use crate::{
-    batch::{Ending, Failure, HANDFUL, Halt, Lane, OpenId, Run, Sink, TURN, Turn, Whose},
+    batch::{self, Ending, Failure, HANDFUL, Halt, Lane, OpenId, Run, Sink, TURN, Turn, Whose},
     broker::{Drain, Services},
     tenancy::{Changes, Kind, PaceTicket, Permit, Stop, Tenant},
 };
@@ -51,16 +51,12 @@ pub(super) struct Opened {
     pub expires: Option<SystemTime>,
 }
 
-/// How a batch is over.
+/// How the stream of a batch is over.
 pub(super) enum Over {
-    /// Every item read has its result: a summary follows.
-    Ended(Ended),
-    /// The batch failed as a whole: an error follows.
-    Failed(Failure),
+    /// Its last word is to be said.
+    Heard(batch::Over),
     /// Nobody reads the results.
     ReaderGone,
-    /// Everything is kept, and that is all that the client wants to know.
-    Detached,
 }
 
 /// What the body can still bring.
@@ -195,16 +191,16 @@ impl Drive {
         let Drive { run, mut output, mut results, permits, batch_id, .. } = self;
         // What it held is given back before its id: nothing is held for a batch that is not open.
         match &over {
-            Over::Ended(ended) => output.summary(&run.summary(*ended)),
-            Over::Failed(_) => run.fails(),
-            Over::Detached | Over::ReaderGone => drop(run),
+            Over::Heard(batch::Over::Ended(ended)) => output.summary(&run.summary(*ended)),
+            Over::Heard(batch::Over::Failed(_)) => run.fails(),
+            Over::Heard(batch::Over::Detached) | Over::ReaderGone => drop(run),
         }
         // And before the last line, so that a client at its limit can open the next one at once.
         drop(permits);
         match over {
-            Over::Ended(_) => {}
-            Over::Failed(failure) => output.error(&failure),
-            Over::Detached => output.detached(batch_id),
+            Over::Heard(batch::Over::Ended(_)) => {}
+            Over::Heard(batch::Over::Failed(failure)) => output.error(&failure),
+            Over::Heard(batch::Over::Detached) => output.detached(batch_id),
             Over::ReaderGone => return,
         }
         let room = poll_fn(|cx| results.poll_reserve(cx)).await;

@@ -6,41 +6,16 @@ use super::{
     drive::{Drive, Input, Over},
     output::FULL_BYTES,
 };
-use crate::batch::{Ending, Failure, Unheard};
+use crate::batch::{Ending, Failure, Said, Unheard};
 
 impl Drive {
     /// Whether everything has been said but the last line, and what waits is paid for.
     pub(super) fn over(&mut self) -> Option<Over> {
-        let ending = self.run.ending();
-        let ends = self.sealed || self.detached || ending.is_some() || self.failed.is_some();
-        if !(ends || self.run.jobs_lost().is_some())
-            || !self.run.is_idle_but_for_jobs()
-            || self.output.len() > FULL_BYTES
-            || !self.pay()
-        {
-            return None;
-        }
-        if let Some(failure) = self.failed.take() {
-            return Some(Over::Failed(failure));
-        }
-        if let Some(lost) = self.run.jobs_lost() {
-            return Some(Over::Failed(lost.clone()));
-        }
-        let goes_on = self.run.has_jobs() || self.run.awaits_summary();
-        if goes_on && ending == Some(Ended::Draining) {
-            return Some(Over::Failed(Failure::jobs_go_on()));
-        }
-        if self.detached && self.run.jobs_are_kept() {
-            return Some(Over::Detached);
-        }
-        if goes_on {
-            return None;
-        }
-        match ending {
-            Some(ended) => Some(Over::Ended(ended)),
-            None if self.sealed => Some(Over::Ended(Ended::Sealed)),
-            None => None,
-        }
+        let (sealed, detached) = (self.sealed, self.detached);
+        let said = Said { sealed, detached, failed: self.failed.as_ref() };
+        let over = self.run.over(said)?;
+        let written = self.output.len() <= FULL_BYTES && self.pay();
+        written.then_some(Over::Heard(over))
     }
 
     /// The batch failed as a whole: what runs is stopped.

@@ -320,7 +320,7 @@ fn tell(output: &mut Output, told: Told) {
         }
         Told::Over(summary) => output.summary(&summary),
         // The result is not there any more: the others may be.
-        Told::Refused { .. } | Told::Lost(_) => {}
+        Told::Refused { .. } | Told::Contradicts { .. } | Told::Lost(_) => {}
     }
 }
 

@@ -86,7 +86,11 @@ impl Owner {
             }
             Err(Refused::ItemTaken(job)) => {
                 let message = "the batch has this item with another payload or recipe";
-                Failure::new(Code::Conflict, message).detail("field", "id").detail("job", job)
+                let failure = Failure::new(Code::Conflict, message).detail("field", "id");
+                let failure = failure.detail("job", job);
+                let waker = submit.inbox.put(Note::Contradicts { item, failure });
+                self.wake_later(waker);
+                return None;
             }
             Err(Refused::Sealed) => Failure::new(Code::Conflict, "the batch is sealed"),
         };
@@ -108,15 +112,14 @@ impl State {
         let waker = if told { None } else { inbox.put(Note::Accepted(accepted)) };
         let mut wakers: Vec<_> = waker.into_iter().collect();
         let item = accepted.item;
-        match self.jobs.get(job) {
-            Some(known) if known.state.is_over() => {
-                wakers.extend(inbox.put(Note::Ended { item, job }));
-            }
-            Some(_) => self.watch(job, inbox, item),
+        let known = self.jobs.get(job).map(|known| (known.state.is_over(), known.batch));
+        match known {
+            Some((true, _)) => wakers.extend(inbox.put(Note::Ended { item, job })),
+            Some((false, _)) => self.watch(job, inbox, item),
             None => {}
         }
         if !accepted.existing
-            && let Some(batch) = self.jobs.get(job).map(|known| known.batch)
+            && let Some((_, batch)) = known
             && let Some(watchers) = self.batch_watchers.get_mut(&batch)
         {
             watchers.retain(|inbox| !inbox.is_closed());

@@ -222,7 +222,9 @@ impl Model {
                     self.batches.insert(batch.0, (tenant, Some(summary.number)));
                     over = true;
                 }
-                Told::Refused { failure, .. } | Told::Lost(failure) => {
+                Told::Refused { failure, .. }
+                | Told::Contradicts { failure, .. }
+                | Told::Lost(failure) => {
                     return lost("told", &failure).map(|()| None);
                 }
                 Told::Progress(_) => {}

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     batch::Told,
     rules::job::State,
-    store::{Simulated, Store},
+    store::{Simulated, Space, Store},
 };
 
 /// What a submission is refused with.
@@ -90,6 +90,61 @@ async fn an_end_that_finds_no_room_waits_for_it() {
     let done = soon("a cancellation", cancelled).await.expect("told").expect("no panic");
     assert_eq!(done.expect("it is cancelled"), 1);
     assert_eq!(state(&rig, job).await, State::Cancelled);
+}
+
+#[tokio::test]
+async fn while_an_end_waits_for_room_jobs_are_purged_and_new_ones_are_refused() {
+    let (store, faults) = Store::memory_with_faults();
+    let rig = Rig::start(&store).await;
+    let over = rig.accepted(0, "echo", "").await;
+    rig.ended(0, over).await.expect("over");
+    let job = rig.accepted(0, "hang", "").await;
+    faults.used(Space::Reserve);
+    let (jobs, tenant) = (rig.jobs.clone(), rig.tenants[0].clone());
+    let cancelled =
+        tokio::spawn(async move { jobs.act(&tenant, Chosen::One(job), Deed::CancelAll).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!cancelled.is_finished(), "it is not told before it is kept");
+    let failure = refused(&rig, "new").await;
+    assert_eq!(failure.code, Code::StorageFull, "{failure:?}");
+    let purged = rig.jobs.act(&rig.tenants[0], Chosen::One(over), Deed::Purge);
+    assert_eq!(soon("a purge", purged).await.expect("told").expect("done"), 1);
+    assert!(!cancelled.is_finished() && !state(&rig, job).await.is_over());
+    faults.full(false);
+    let done = soon("a cancellation", cancelled).await.expect("told").expect("no panic");
+    assert_eq!(done.expect("it is cancelled"), 1);
+    let job = rig.accepted(0, "echo", "room").await;
+    assert!(rig.ended(0, job).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_waits_for_room_stops_with_the_broker_and_with_the_tenant() {
+    for deleted in [false, true] {
+        let (store, faults) = Store::memory_with_faults();
+        let rig = Rig::start(&store).await;
+        let job = rig.accepted(0, "hang", "").await;
+        faults.full_to_the_last();
+        let (jobs, tenant) = (rig.jobs.clone(), rig.tenants[0].clone());
+        let cancelled =
+            tokio::spawn(async move { jobs.act(&tenant, Chosen::One(job), Deed::CancelAll).await });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let code = if deleted {
+            rig.registry.delete_now("acme", None).await.expect("deleted");
+            Code::NotFound
+        } else {
+            rig.jobs.stop_now();
+            Code::Draining
+        };
+        let done = soon("an answer", cancelled).await.expect("told").expect("no panic");
+        assert_eq!(done.expect_err("it is not cancelled").code, code);
+        rig.jobs.stop_now();
+        rig.jobs.0.owners.close();
+        soon("the end of the owner", rig.jobs.0.owners.wait()).await.expect("it ends");
+    }
 }
 
 #[tokio::test]

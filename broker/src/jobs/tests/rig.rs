@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use tollgate_protocol::{
     PairsBuf,
+    describe::Encoding,
     id::{BatchId, JobId, RecipeName},
 };
 
@@ -33,6 +34,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 pub struct Rig {
     pub jobs: Jobs,
+    pub registry: Registry,
     pub tenants: [Arc<Tenant>; 2],
     /// Attempts of `hang` that run now.
     pub hanging: Arc<AtomicUsize>,
@@ -84,8 +86,11 @@ fn catalog(hanging: &Arc<AtomicUsize>) -> Catalog {
         timeout: Some(Duration::from_secs(60)),
         ..Spec::default()
     };
+    let schema = r#"{"type": "object", "required": ["n"]}"#.parse().ok();
+    let typed = Spec { encoding: Encoding::Json, schema, ..tries(9) };
     Catalog::builder()
         .inline("echo", tries(9), Echo)
+        .inline("typed", typed, Echo)
         .inline("flaky", tries(9), Fails(1))
         .inline("never", tries(9), Fails(u32::MAX))
         .inline("dies", tries(2), Fails(1_000))
@@ -132,7 +137,7 @@ impl Rig {
         };
         let jobs = Jobs::new(config, store, &registry, &engine, Events::default());
         let tenants = tenants.try_into().unwrap_or_else(|_| unreachable!("there are two"));
-        Rig { jobs, tenants, hanging }
+        Rig { jobs, registry, tenants, hanging }
     }
 
     /// Ends it, so that nobody has the store.

@@ -44,6 +44,12 @@ impl Jobs {
                 self.change(*job, |job| {
                     (job.state, job.code, job.ended) = (*state, *code, Some(*at));
                     (job.finished, job.result, job.due) = (number, result, None);
+                    if let Some(progress) =
+                        job.progress.as_mut().filter(|_| *state == State::Succeeded)
+                    {
+                        // A success ends at its total, whatever was reported last.
+                        progress.done = progress.done.max(progress.total);
+                    }
                     error.iter().for_each(|error| job.note(error.clone()));
                 });
             }
@@ -68,24 +74,32 @@ impl Jobs {
             }
             Event::Removed { job } => self.removed(*job),
             Event::BatchSealed { batch, at, how, last_item, refused } => {
-                self.leave_batch_alone(*batch);
+                self.leave_unsealed(*batch);
                 if let Some(batch) = self.batches.get_mut(batch) {
                     let (at, how, refused) = (*at, *how, refused.clone());
                     batch.sealed = Some(Sealed { at, how, refused });
                     batch.last_item = batch.last_item.max(*last_item);
                 }
             }
-            Event::BatchEnded { batch: id, at } => {
+            Event::BatchEnded { batch: id, at, counts } => {
                 if let Some(batch) = self.batches.get_mut(id) {
                     batch.ended = Some((*at, number));
+                    let counts = counts.clone().unwrap_or_else(|| batch.counts());
+                    batch.counts.get_or_insert(counts);
                     batch.frames.insert(number, What::Summary);
                     let forget = at.saturating_add(self.keep.job_ms);
                     self.queue.at(forget, Due::ForgetBatch(*id));
                 }
+                self.forget_if_empty(*id);
             }
             Event::BatchRemoved { batch } => {
                 self.leave_batch_alone(*batch);
-                self.batches.remove(batch);
+                match self.batches.get_mut(batch) {
+                    // A view knows jobs already of one that was opened later under the same id:
+                    // what was said of the earlier one goes, and what follows says the rest.
+                    Some(later) if later.jobs > 0 => later.begin_again(),
+                    _ => _ = self.batches.remove(batch),
+                }
             }
         }
     }
@@ -120,7 +134,10 @@ impl Jobs {
 
     /// Adds a job as it was kept.
     pub fn insert(&mut self, job: Job) {
-        self.removed(job.id);
+        // Names rise: mostly it is the newest, and known to be new without being looked for.
+        if self.jobs.last_key_value().is_some_and(|(last, _)| *last >= job.id) {
+            self.removed(job.id);
+        }
         let batch = self
             .batches
             .entry(job.batch)
@@ -171,6 +188,19 @@ impl Jobs {
             if batch.jobs == 0 && !batch.durable {
                 self.batches.remove(&job.batch);
             }
+        }
+        self.forget_if_empty(job.batch);
+    }
+
+    /// A durable batch that is over and has no jobs, or none any more, is not kept for as long as
+    /// they would be: whoever opens many of nothing must not fill the memory with them.
+    pub fn forget_if_empty(&mut self, id: BatchId) {
+        let Some(batch) = self.batches.get(&id).filter(|b| b.durable && b.jobs == 0) else {
+            return;
+        };
+        if let Some((at, _)) = batch.ended {
+            let forget = at.saturating_add(self.keep.unsealed_ms);
+            self.queue.at(forget, Due::ForgetBatch(id));
         }
     }
 
@@ -266,7 +296,7 @@ impl Jobs {
 
     /// Nobody is connected to a durable batch since `at`, or somebody is again.
     pub fn left(&mut self, id: BatchId, at: Option<At>) {
-        self.leave_batch_alone(id);
+        self.leave_unsealed(id);
         let unsealed_ms = self.keep.unsealed_ms;
         let Some(batch) = self.batches.get_mut(&id) else { return };
         if batch.durable && batch.sealed.is_none() {
@@ -277,14 +307,21 @@ impl Jobs {
         }
     }
 
-    /// Forgets the timers of a batch.
-    fn leave_batch_alone(&mut self, id: BatchId) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
-        if let Some(at) = batch.left.take() {
+    /// Nothing seals a batch any more for want of its client.
+    fn leave_unsealed(&mut self, id: BatchId) {
+        let at = self.batches.get_mut(&id).and_then(|batch| batch.left.take());
+        if let Some(at) = at {
             self.queue.not_at(at.saturating_add(self.keep.unsealed_ms), Due::Seal(id));
         }
-        if let Some((at, _)) = batch.ended {
-            self.queue.not_at(at.saturating_add(self.keep.job_ms), Due::ForgetBatch(id));
+    }
+
+    /// Forgets the timers of a batch.
+    fn leave_batch_alone(&mut self, id: BatchId) {
+        self.leave_unsealed(id);
+        if let Some((at, _)) = self.batches.get(&id).and_then(|batch| batch.ended) {
+            for keep in [self.keep.job_ms, self.keep.unsealed_ms] {
+                self.queue.not_at(at.saturating_add(keep), Due::ForgetBatch(id));
+            }
         }
     }
 }

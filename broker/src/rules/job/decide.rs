@@ -213,7 +213,8 @@ impl Jobs {
     pub fn end_batch(&self, id: BatchId, now: At) -> Option<Event> {
         let batch = self.batches.get(&id)?;
         let over = batch.durable && batch.sealed.is_some() && batch.open == 0;
-        (over && batch.ended.is_none()).then_some(Event::BatchEnded { batch: id, at: now })
+        let counts = Some(batch.counts());
+        (over && batch.ended.is_none()).then_some(Event::BatchEnded { batch: id, at: now, counts })
     }
 
     /// Forgets a durable batch that is over and has no jobs left.

@@ -20,7 +20,8 @@ pub struct Keep {
     pub job_ms: u64,
     /// What an idempotency key names.
     pub key_ms: u64,
-    /// Durable batches that nobody is connected to and that are not sealed.
+    /// Durable batches that nobody is connected to and that are not sealed, and those that are over
+    /// and have no jobs.
     pub unsealed_ms: u64,
 }
 
@@ -60,6 +61,8 @@ pub struct Batch {
     pub sealed: Option<Sealed>,
     /// When it was over, and the number of its summary.
     pub ended: Option<(At, Sequence)>,
+    /// What its jobs had come to when it was over: they may be replayed or forgotten since.
+    pub counts: Option<Counts>,
     /// The last item that became a job; once it is sealed, the last that was read.
     pub last_item: Option<u64>,
     /// Its jobs that are not over.
@@ -80,6 +83,17 @@ pub struct Batch {
     pub(super) left: Option<At>,
 }
 
+/// What the jobs of a batch came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Codes (0: success) and how many, in rising order.
+    pub codes: Vec<(u16, u64)>,
+    /// Bytes of their payloads.
+    pub bytes_in: u64,
+    /// Bytes of their results.
+    pub bytes_out: u64,
+}
+
 /// How a durable batch was sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
@@ -87,7 +101,7 @@ pub struct Sealed {
     pub at: At,
     /// What did it.
     pub how: How,
-    /// Items that were refused: codes and how many.
+    /// Items that are no jobs of its own: how they ended, and how many.
     pub refused: Vec<(u16, u64)>,
 }
 
@@ -95,6 +109,22 @@ impl Batch {
     /// The job that an item of a durable batch became.
     pub fn job_of(&self, item: u64) -> Option<JobId> {
         self.items.get(&item).copied()
+    }
+
+    /// What its jobs came to: as it was when the batch was over, if it is.
+    pub fn counts(&self) -> Counts {
+        let Batch { codes, bytes_in, bytes_out, .. } = self;
+        let now = || Counts { codes: codes.clone(), bytes_in: *bytes_in, bytes_out: *bytes_out };
+        self.counts.clone().unwrap_or_else(now)
+    }
+
+    /// Forgets all but its jobs.
+    pub(super) fn begin_again(&mut self) {
+        if let Some((_, number)) = self.ended.take() {
+            self.frames.remove(&number);
+        }
+        (self.sealed, self.counts) = (None, None);
+        self.last_item = self.items.last_key_value().map(|(item, _)| *item);
     }
 
     /// Whether all of it is over. What is not durable is over whenever nothing of it is open.

@@ -413,6 +413,7 @@ impl Life {
                     let mut kept = super::Batch { opened: batch.opened, ..Default::default() };
                     (kept.durable, kept.fail_fast) = (true, batch.fail_fast);
                     (kept.sealed, kept.ended) = (batch.sealed.clone(), batch.ended);
+                    kept.counts = batch.counts.clone();
                     kept.last_item = batch.last_item;
                     again.insert_batch(id, kept);
                 }

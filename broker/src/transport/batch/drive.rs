@@ -32,18 +32,14 @@ use super::{
     intake::Pace,
 };
 use crate::{
-    batch::{Ending, Failure, Run, Turn, Unheard},
+    batch::{self, Ending, Failure, Run, Said, Sink, Turn, Unheard},
     tenancy::Kind,
 };
 
-/// How a batch is over.
+/// How the stream of a batch is over.
 pub(super) enum Over {
-    /// Every item read has its result: a summary follows.
-    Ended(Ended),
-    /// The batch failed as a whole: an error follows.
-    Failed(Failure),
-    /// The client wants to hear no more, and its jobs go on.
-    Detached,
+    /// Its last word is to be said.
+    Heard(batch::Over),
     /// Nobody reads the results.
     ReaderGone,
     /// The connection is gone.
@@ -178,36 +174,11 @@ impl<'a> Drive<'a> {
     /// Whether everything has been said but the final frame, and what is not yet written is little
     /// and paid for.
     fn over(&mut self) -> Option<Over> {
-        let ending = self.run.ending();
-        let ends = self.sealed || self.detached || ending.is_some() || self.failed.is_some();
-        if !(ends || self.run.jobs_lost().is_some())
-            || !self.run.is_idle_but_for_jobs()
-            || self.stream.output.len() > LAST_WRITE_BYTES
-            || !self.pay()
-        {
-            return None;
-        }
-        if let Some(failure) = self.failed.take() {
-            return Some(Over::Failed(failure));
-        }
-        if let Some(lost) = self.run.jobs_lost() {
-            return Some(Over::Failed(lost.clone()));
-        }
-        let goes_on = self.run.has_jobs() || self.run.awaits_summary();
-        if goes_on && ending == Some(Ended::Draining) {
-            return Some(Over::Failed(Failure::jobs_go_on()));
-        }
-        if self.detached && self.run.jobs_are_kept() {
-            return Some(Over::Detached);
-        }
-        if goes_on {
-            return None;
-        }
-        match ending {
-            Some(ended) => Some(Over::Ended(ended)),
-            None if self.sealed => Some(Over::Ended(Ended::Sealed)),
-            None => None,
-        }
+        let (sealed, detached) = (self.sealed, self.detached);
+        let said = Said { sealed, detached, failed: self.failed.as_ref() };
+        let over = self.run.over(said)?;
+        let written = self.stream.output.len() <= LAST_WRITE_BYTES && self.pay();
+        written.then_some(Over::Heard(over))
     }
 
     /// The batch failed as a whole: what runs is stopped.
@@ -364,7 +335,7 @@ impl<'a> Drive<'a> {
         }
         for report in self.run.reports(cx) {
             self.last_report = now;
-            crate::batch::Sink::progress(&mut self.stream.output, &report);
+            self.stream.output.progress(&report);
         }
     }
 
