@@ -15,10 +15,6 @@
 mod support;
 
 use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -26,10 +22,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use support::{Outcome, Server, arg, text};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+use support::{
+    Outcome, Server, arg,
+    nats::{Load, Nats, Sent},
+    syncs, text,
 };
 use tollgate_certs::Identity;
 use tollgate_client::{Client, Event, JobFilter, JobState, Request};
@@ -51,9 +47,12 @@ async fn run() -> Outcome<()> {
         let server = server().await?;
         let jobs = submits(&server, clients, time, u64::MAX).await?;
         drop(server);
-        let syncs = syncs(time.min(Duration::from_secs(2)))?;
+        let syncs = syncs(time.min(Duration::from_secs(2)), 4_096)?;
         let nats = match Nats::start() {
-            Ok(nats) => Some(nats.publishes(clients, time).await?),
+            Ok(nats) => {
+                let load = Load { clients, outstanding: OUTSTANDING, payload: PAYLOAD, time };
+                Some(nats.publishes(load).await?)
+            }
             Err(why) => {
                 eprintln!("no nats-server: {why}");
                 None
@@ -141,8 +140,6 @@ async fn submits(server: &Server, clients: u64, time: Duration, max: u64) -> Out
     Ok(Rate { count: counted, elapsed, latencies })
 }
 
-type Sent<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 async fn one(
     client: Client,
     max: u64,
@@ -184,19 +181,6 @@ async fn one(
     Ok(latencies)
 }
 
-/// How many syncs of 4 KiB the disk does a second.
-fn syncs(time: Duration) -> Outcome<f64> {
-    let dir = tempfile::tempdir()?;
-    let mut file = fs::File::create(dir.path().join("raw"))?;
-    let (begin, mut syncs) = (Instant::now(), 0);
-    while begin.elapsed() < time {
-        file.write_all(&[0x5a; 4_096])?;
-        file.sync_data()?;
-        syncs += 1;
-    }
-    Ok(f64::from(syncs) / begin.elapsed().as_secs_f64())
-}
-
 /// How long a process needs until it takes requests, and until it knows its jobs.
 async fn recover(jobs: u64) -> Outcome<()> {
     let server = server().await?;
@@ -223,146 +207,4 @@ async fn recover(jobs: u64) -> Outcome<()> {
         before / 1024
     );
     Ok(())
-}
-
-/// A `nats-server` with a stream in files.
-struct Nats {
-    child: Child,
-    addr: std::net::SocketAddr,
-    _dir: tempfile::TempDir,
-}
-
-impl Nats {
-    fn start() -> Outcome<Nats> {
-        let dir = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let conf = dir.path().join("nats.conf");
-        let store = dir.path().join("js");
-        fs::write(&conf, nats_conf(port, &store))?;
-        let child = Command::new("nats-server")
-            .arg("-c")
-            .arg(&conf)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        Ok(Nats { child, addr: port, _dir: dir })
-    }
-
-    async fn connect(&self) -> Sent<Wire> {
-        let begin = Instant::now();
-        let stream = loop {
-            match TcpStream::connect(self.addr).await {
-                Ok(stream) => break stream,
-                Err(e) if begin.elapsed() > Duration::from_secs(10) => return Err(e.into()),
-                // It is starting.
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
-        stream.set_nodelay(true)?;
-        let mut wire = Wire { stream: BufReader::new(stream), line: String::new() };
-        wire.say("CONNECT {\"verbose\":false,\"pedantic\":false}\r\nSUB inbox 1\r\n").await?;
-        Ok(wire)
-    }
-
-    async fn publishes(&self, clients: u64, time: Duration) -> Outcome<f64> {
-        let mut admin = self.connect().await.map_err(|e| e.to_string())?;
-        let config = "{\"name\":\"jobs\",\"subjects\":[\"jobs\"],\"storage\":\"file\"}";
-        let len = config.len();
-        let create = format!("PUB $JS.API.STREAM.CREATE.jobs inbox {len}\r\n{config}\r\n");
-        admin.say(&create).await.map_err(|e| e.to_string())?;
-        let answer = admin.message().await.map_err(|e| e.to_string())?;
-        if answer.contains("\"error\"") {
-            return Err(format!("no stream: {answer}").into());
-        }
-        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut wires = Vec::new();
-        for n in 0..clients {
-            let mut wire = self.connect().await.map_err(|e| e.to_string())?;
-            // Acknowledgements go to whoever listens: each has a subject of its own.
-            let own = format!("UNSUB 1\r\nSUB acks.{n} 2\r\n");
-            wire.say(&own).await.map_err(|e| e.to_string())?;
-            wires.push(wire);
-        }
-        let begin = Instant::now();
-        let mut tasks = Vec::new();
-        for (n, mut wire) in wires.into_iter().enumerate() {
-            let (stop, count) = (stop.clone(), count.clone());
-            tasks.push(tokio::spawn(async move {
-                let payload = "z".repeat(PAYLOAD);
-                let publish = format!("PUB jobs acks.{n} {PAYLOAD}\r\n{payload}\r\n");
-                let mut outstanding = 0;
-                while !stop.load(Relaxed) || outstanding > 0 {
-                    if !stop.load(Relaxed) && outstanding < OUTSTANDING {
-                        let more = (OUTSTANDING - outstanding) as usize;
-                        wire.say(&publish.repeat(more)).await?;
-                        outstanding = OUTSTANDING;
-                    }
-                    loop {
-                        let ack = wire.message().await?;
-                        if ack.contains("\"error\"") {
-                            return Err(format!("refused: {ack}").into());
-                        }
-                        outstanding -= 1;
-                        count.fetch_add(1, Relaxed);
-                        if wire.stream.buffer().is_empty() || outstanding == 0 {
-                            break;
-                        }
-                    }
-                }
-                Sent::Ok(())
-            }));
-        }
-        tokio::time::sleep(time).await;
-        let (count, elapsed) = (count.load(Relaxed), begin.elapsed());
-        stop.store(true, Relaxed);
-        for task in tasks {
-            task.await?.map_err(|e| e.to_string())?;
-        }
-        Ok(count as f64 / elapsed.as_secs_f64())
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn nats_conf(addr: std::net::SocketAddr, store: &Path) -> String {
-    let store = store.display();
-    format!("listen: \"{addr}\"\njetstream {{ store_dir: \"{store}\", max_file: 20GB }}\n")
-}
-
-/// A connection that speaks just enough of the protocol of NATS.
-struct Wire {
-    stream: BufReader<TcpStream>,
-    line: String,
-}
-
-impl Wire {
-    async fn say(&mut self, text: &str) -> Sent<()> {
-        Ok(self.stream.get_mut().write_all(text.as_bytes()).await?)
-    }
-
-    /// The payload of the next message.
-    async fn message(&mut self) -> Sent<String> {
-        loop {
-            self.line.clear();
-            if self.stream.read_line(&mut self.line).await? == 0 {
-                return Err("nats-server is gone".into());
-            }
-            if self.line.starts_with("PING") {
-                self.say("PONG\r\n").await?;
-            } else if self.line.starts_with("-ERR") {
-                return Err(self.line.clone().into());
-            } else if self.line.starts_with("MSG") {
-                self.line.clear();
-                self.stream.read_line(&mut self.line).await?;
-                return Ok(self.line.clone());
-            }
-        }
-    }
 }

@@ -19,6 +19,8 @@ mod job;
 mod live;
 #[path = "cli/tenant.rs"]
 mod tenant;
+#[path = "cli/topic.rs"]
+mod topic;
 #[path = "cli/tree.rs"]
 mod tree;
 #[path = "cli/worker.rs"]

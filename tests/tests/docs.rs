@@ -1,22 +1,23 @@
 //! The pages under docs/: their commands exist, their keys exist, and they leave nothing out. And the
-//! example of jobs in the README.
+//! examples of jobs and of topics in the README.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use tollgate_protocol::close::CloseCode;
-use tollgate_tests::process::{Served, binary, run, run_with};
+use tollgate_tests::process::{Ran, Served, binary, run, run_with};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "best-practices.md",
     "troubleshooting.md",
     "http-api.md",
     "jobs.md",
     "load-testing.md",
+    "topics.md",
     "upstreams.md",
     "workers.md",
 ];
@@ -89,29 +90,59 @@ fn every_key_that_a_page_names_exists() {
     assert!(checked > 15, "keys were found: {checked}");
 }
 
+/// The first block of shell of a section of the README.
+fn readme(section: &str) -> String {
+    let readme = page("../README.md");
+    let section = readme.split(&format!("## {section}\n")).nth(1).expect("the section");
+    let block = section.split("```").nth(1).and_then(|b| b.strip_prefix("sh\n"));
+    block.expect("a block").to_owned()
+}
+
+/// Runs a script as the README has it, beside a broker with the certificate of `acme`.
+fn example(served: &Served, script: &str) -> Ran {
+    let certs = served.issue(&["--tenant", "acme"]);
+    fs::rename(served.dir.path().join(certs), served.dir.path().join("certs/acme")).expect("moved");
+    let path = binary().parent().expect("a folder").display().to_string();
+    let script = format!("set -eu; PATH=\"{path}:$PATH\"\n{script}");
+    let mut bash = Command::new("bash");
+    bash.current_dir(served.dir.path()).args(["-o", "pipefail", "-c", &script]);
+    bash.env("TOLLGATE_ADDR", served.addr.to_string());
+    bash.env("TOLLGATE_API", format!("http://{}", served.http()));
+    run_with(&mut bash, "").ends_with(0)
+}
+
 #[test]
 fn the_example_of_jobs_in_the_readme_runs() {
     if Command::new("jq").arg("--version").output().is_err() {
         println!("not tried: there is no jq here");
         return;
     }
-    let readme = page("../README.md");
-    let section = readme.split("## Hand over work that takes hours").nth(1).expect("the section");
-    let block = section.split("```").nth(1).and_then(|b| b.strip_prefix("sh\n")).expect("a block");
+    let block = readme("Hand over work that takes hours");
     assert!(block.contains("20000"), "it takes long: {block}");
     let served = Served::start(&[]);
-    let certs = served.issue(&["--tenant", "acme"]);
-    fs::rename(served.dir.path().join(certs), served.dir.path().join("certs/acme")).expect("moved");
-    let path = binary().parent().expect("a folder").display().to_string();
-    let script = format!("set -eu; PATH=\"{path}:$PATH\"\n{}", block.replace("20000", "200"));
-    let mut bash = Command::new("bash");
-    bash.current_dir(served.dir.path()).args(["-o", "pipefail", "-c", &script]);
-    bash.env("TOLLGATE_ADDR", served.addr.to_string());
-    bash.env("TOLLGATE_API", format!("http://{}", served.http()));
-    let ran = run_with(&mut bash, "").ends_with(0);
+    let ran = example(&served, &block.replace("20000", "200"));
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert!(lines.iter().any(|l| l.contains("\"ms\":200")), "the result: {lines:?}");
     assert!(lines.iter().any(|l| l.starts_with("1 job: 1 ")), "the list: {lines:?}");
+}
+
+#[test]
+fn the_example_of_topics_in_the_readme_runs() {
+    let block = readme("Keep events");
+    assert!(block.contains("curl -s localhost:8080/"), "it asks the API: {block}");
+    let served = Served::start(&[]);
+    let api = format!("curl -sS --fail --noproxy '*' {}/", served.http());
+    let ran = example(&served, &block.replace("curl -s localhost:8080/", &api));
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    let shown = |text: &str| lines.iter().filter(|l| l.contains(text)).count();
+    assert_eq!(shown("appended 2 messages"), 1, "{lines:?}");
+    // Once without a group, once as its member.
+    assert_eq!(shown("customer-7  {\"total\": 12}"), 2, "{lines:?}");
+    assert_eq!(shown("customer-7  {\"total\": 30}"), 2, "{lines:?}");
+    let lag: Vec<&str> =
+        lines.iter().filter_map(|l| l.strip_prefix("lag")).map(str::trim).collect();
+    assert_eq!(lag, ["0"], "{lines:?}");
+    assert_eq!(shown("\"recipe\":\"sha256\""), 1, "the binding: {lines:?}");
 }
 
 #[test]

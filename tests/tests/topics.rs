@@ -5,6 +5,8 @@
 mod asked;
 #[path = "topics/bounds.rs"]
 mod bounds;
+#[path = "topics/doors.rs"]
+mod doors;
 #[path = "topics/groups.rs"]
 mod groups;
 #[path = "topics/produced.rs"]

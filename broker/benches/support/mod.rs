@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each benchmark that has this module uses a part of it")]
 
+pub mod nats;
+
 use std::{
     error::Error,
     ffi::{OsStr, OsString},
@@ -133,4 +135,19 @@ pub fn spread(mut figures: Vec<f64>) -> (f64, f64, f64) {
     let n = figures.len();
     let middle = (figures[n / 2] + figures[(n - 1) / 2]) / 2.0;
     (middle, figures[0], figures[n - 1])
+}
+
+/// How many writes of so many bytes, each synced, the disk does a second.
+pub fn syncs(time: Duration, bytes: usize) -> Outcome<f64> {
+    use std::io::Write;
+    let block = vec![0x5a; bytes];
+    let dir = tempfile::tempdir()?;
+    let mut file = fs::File::create(dir.path().join("raw"))?;
+    let (begin, mut syncs) = (std::time::Instant::now(), 0);
+    while begin.elapsed() < time {
+        file.write_all(&block)?;
+        file.sync_data()?;
+        syncs += 1;
+    }
+    Ok(f64::from(syncs) / begin.elapsed().as_secs_f64())
 }

@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use tollgate_client::{
-    BatchError, CallError, CloseCode, Code, ConnectError, DescribeError, Disconnected,
+    BatchError, CallError, CloseCode, Code, ConnectError, DescribeError, Disconnected, TopicError,
 };
 
 use super::{

@@ -148,6 +148,7 @@ async fn partition_of(scope: &Scope, part: &Part, producers: Producers) -> Resul
     if let Some(known) = known {
         (run.bytes, run.last) = (known.bytes, known.last());
         from = view.upto().0.max(part.base);
+        run.viewed = from - part.base;
     }
     let ends = scope.ends(stream).await?;
     run.next = ends.next.0.max(from) - part.base;
@@ -170,5 +171,8 @@ async fn partition_of(scope: &Scope, part: &Part, producers: Producers) -> Resul
             }
         }
     }
+    // Messages are let go only once the view knows them, so nothing of them is missing here.
+    debug_assert!(run.bytes >= part.gone, "{} of {} bytes are gone", part.gone, run.bytes);
+    run.bytes = run.bytes.max(part.gone);
     Ok(run)
 }

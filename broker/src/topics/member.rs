@@ -142,7 +142,7 @@ impl Topics {
             let mut positions = Vec::with_capacity(partitions as usize);
             for partition in 0..partitions {
                 let place = (topic, partition);
-                let (_, next) = super::reader::ends(shelf, place)?;
+                let (_, next) = reader::ends(shelf, place)?;
                 // Beyond the end nothing is: what comes there would be passed unread.
                 positions.push(position(shelf, place, start).await?.min(next));
             }

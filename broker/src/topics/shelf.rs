@@ -83,6 +83,8 @@ pub(super) struct Run {
     pub dirty: HashSet<[u8; 16]>,
     /// Messages since its view was brought up to date.
     pub since: u64,
+    /// The messages before this are in its view.
+    pub viewed: u64,
     /// When the oldest message that is kept was appended, and which one that is, once it was looked
     /// up.
     pub oldest: Option<(u64, At)>,
@@ -114,6 +116,7 @@ impl Run {
             producers,
             dirty: HashSet::default(),
             since: 0,
+            viewed: 0,
             oldest: None,
             recent: VecDeque::new(),
         }

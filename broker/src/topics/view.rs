@@ -96,13 +96,39 @@ impl View {
         for (place, kept) in join_all(kept).await {
             if let Err(error) = kept {
                 tracing::warn!(tenant = %shelf.tenant.id(), %error, "topics: no checkpoint");
-                // All of its producers are written again next time.
-                if let Some(run) = shelf.lock().parts.get_mut(&place) {
-                    run.since += behind;
-                    run.dirty.extend(run.producers.iter().map(|(id, _)| *id));
-                }
+                self::behind(shelf, place, behind);
             }
         }
+    }
+}
+
+/// Brings the view of a partition up to date, unless it knows all before this offset: then those may
+/// be let go. Whether it does.
+pub(super) async fn knows(shelf: &Shelf, fence: &Fence, place: Place, before: u64) -> bool {
+    let late = {
+        let mut state = shelf.lock();
+        match state.parts.get(&place) {
+            Some(run) if run.viewed >= before => return true,
+            _ => partition(&mut state, place),
+        }
+    };
+    let Some((_, stream, upto, changes)) = late else { return false };
+    match shelf.scope.checkpoint(fence, stream, upto, changes).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(tenant = %shelf.tenant.id(), %error, "topics: no checkpoint");
+            behind(shelf, place, 1);
+            false
+        }
+    }
+}
+
+/// The view of a partition was not brought up to date: all of it is written again next time.
+fn behind(shelf: &Shelf, place: Place, since: u64) {
+    if let Some(run) = shelf.lock().parts.get_mut(&place) {
+        run.since += since;
+        run.viewed = 0;
+        run.dirty.extend(run.producers.iter().map(|(id, _)| *id));
     }
 }
 
@@ -135,7 +161,7 @@ fn partition(
 ) -> Option<(Place, Stream, Offset, Vec<store::Change>)> {
     let part = state.topics.get(place.0)?.parts.get(place.1 as usize)?.clone();
     let run = state.parts.get_mut(&place)?;
-    run.since = 0;
+    (run.since, run.viewed) = (0, run.next);
     let kept = PartitionV1 {
         number: part.number,
         bytes: run.bytes,

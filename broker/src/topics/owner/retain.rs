@@ -5,6 +5,7 @@ use super::{
         message,
         shelf::Place,
         staged::{Staged, Then},
+        view,
     },
     Owner,
 };
@@ -134,8 +135,10 @@ impl Owner {
             batch.change(Event::Trimmed { topic, partition, first, gone }, Then::Nothing);
             self.commit(&mut batch).await?;
             let before = Offset(cut.base + cut.first);
-            if let Err(error) = self.shelf.scope.trim(&self.fence, cut.stream, before).await {
-                // Tried again with the next ones: nobody reads them.
+            // What does not work goes with the next ones: nobody reads them.
+            if view::knows(&self.shelf, &self.fence, cut.place, cut.first).await
+                && let Err(error) = self.shelf.scope.trim(&self.fence, cut.stream, before).await
+            {
                 tracing::warn!(tenant = %self.shelf.tenant.id(), %error, "messages were not let go");
             }
         }

@@ -1,0 +1,80 @@
+//! `tollgate topic`, `group`, `produce` and `consume`: what they print, ask and end with.
+
+use std::fs;
+
+use tollgate_tests::process::{Ran, Served, run_with};
+
+use super::{exit, says};
+
+fn acme(served: &Served, args: &[&str]) -> Ran {
+    served.operate(&[args, &["--tenant", "acme"]].concat())
+}
+
+#[test]
+fn messages_go_in_and_come_out() {
+    let served = Served::start(&[]);
+    let certs = served.issue(&["--tenant", "acme"]);
+    let made = acme(&served, &["topic", "create", "orders", "--partitions", "2"]);
+    assert_eq!(made.ends_with(exit::OK).stdout.trim(), "created orders");
+    says(&acme(&served, &["topic", "create", "orders"]).ends_with(exit::FAILURE), &["CONFLICT"]);
+    let args = ["produce", "orders", "--message", "hello", "--message", "world", "--key", "k"];
+    let produced = served.run(&certs, &args).ends_with(exit::OK).stdout;
+    assert!(produced.starts_with("appended 2 messages"), "{produced}");
+    let mut command = served.command(&certs);
+    command.args(["produce", "orders", "--input", "-", "--key-separator", "|", "--output", "json"]);
+    let lines = run_with(&mut command, "a|{\"n\":1}\nb|two\n").ends_with(exit::OK).json_lines();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line["offset"].is_u64()), "{lines:?}");
+    let args = ["consume", "orders", "--from", "earliest", "--until-end", "--output", "json"];
+    let messages = served.run(&certs, &args).ends_with(exit::OK).json_lines();
+    assert_eq!(messages.len(), 4);
+    let with =
+        |key: &str, value: serde_json::Value| messages.iter().any(|message| message[key] == value);
+    assert!(with("payload", serde_json::json!({ "n": 1 })), "{messages:?}");
+    assert!(with("payload_text", "two".into()) && with("key", "b".into()), "{messages:?}");
+    let args = ["consume", "orders", "--from", "earliest", "--until-end"];
+    let table = served.run(&certs, &args).ends_with(exit::OK).stdout;
+    assert!(table.contains("k  hello"), "{table}");
+    let shown = acme(&served, &["topic", "show", "orders"]).ends_with(exit::OK).stdout;
+    assert!(shown.contains("PARTITION") && shown.contains("as the quota says"), "{shown}");
+    let listed = acme(&served, &["topic", "list"]).ends_with(exit::OK).stdout;
+    assert!(listed.contains("orders") && listed.contains("MESSAGES"), "{listed}");
+    let args = ["topic", "update", "orders", "--retain-for", "12h", "--retain-bytes", "1000000"];
+    let kept = acme(&served, &args).ends_with(exit::OK).stdout;
+    assert!(kept.contains("a partition"), "{kept}");
+    let refused = acme(&served, &["topic", "delete", "orders"]).ends_with(exit::USAGE);
+    says(&refused, &["nothing was done", "--yes"]);
+    acme(&served, &["topic", "delete", "orders", "--yes"]).ends_with(exit::OK);
+    says(&acme(&served, &["topic", "show", "orders"]).ends_with(exit::FAILURE), &["NOT_FOUND"]);
+    let gone = served.run(&certs, &["produce", "orders", "--message", "x"]);
+    says(&gone.ends_with(exit::FAILURE), &["there is no such topic"]);
+}
+
+#[test]
+fn a_group_goes_on_where_it_was() {
+    let served = Served::start(&[]);
+    let certs = served.issue(&["--tenant", "acme"]);
+    acme(&served, &["topic", "create", "t"]).ends_with(exit::OK);
+    let file = served.dir.path().join("lines.txt");
+    fs::write(&file, "1\n2\n3\n4\n").expect("written");
+    let path = file.to_str().expect("UTF-8");
+    served.run(&certs, &["produce", "t", "--input", path]).ends_with(exit::OK);
+    let consume = |more: &[&str]| {
+        let args = ["consume", "t", "--group", "g", "--from", "earliest", "--output", "json"];
+        let ran = served.run(&certs, &[&args[..], more].concat()).ends_with(exit::OK);
+        ran.json_lines().iter().map(|m| m["payload"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(consume(&["--limit", "3"]), [1, 2, 3]);
+    let shown = acme(&served, &["group", "show", "t", "g"]).ends_with(exit::OK).stdout;
+    assert!(shown.contains("POSITION") && shown.contains("lag"), "{shown}");
+    assert_eq!(consume(&["--until-end"]), [4]);
+    let args = ["group", "reset", "t", "g", "--offset", "1"];
+    acme(&served, &args).ends_with(exit::OK);
+    assert_eq!(consume(&["--until-end"]), [2, 3, 4]);
+    let listed = acme(&served, &["group", "list"]).ends_with(exit::OK).stdout;
+    assert!(listed.contains("LAG"), "{listed}");
+    let refused = acme(&served, &["group", "delete", "t", "g"]).ends_with(exit::USAGE);
+    says(&refused, &["--yes"]);
+    acme(&served, &["group", "delete", "t", "g", "--yes"]).ends_with(exit::OK);
+    says(&acme(&served, &["group", "show", "t", "g"]).ends_with(exit::FAILURE), &["NOT_FOUND"]);
+}
