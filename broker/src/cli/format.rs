@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A duration in three digits or so: `850 µs`, `12.3 ms`, `1.24 s`, `2 min 5 s`.
+/// A duration in three digits or so: `850 µs`, `12.3 ms`, `1.24 s`, `2 min 5 s`, `3 h 20 min`.
 pub(super) fn duration(d: Duration) -> String {
     let us = d.as_micros();
     match us {
@@ -11,7 +11,13 @@ pub(super) fn duration(d: Duration) -> String {
         10_000..100_000 => format!("{:.1} ms", us as f64 / 1e3),
         100_000..1_000_000 => format!("{:.0} ms", us as f64 / 1e3),
         1_000_000..60_000_000 => format!("{:.2} s", d.as_secs_f64()),
-        _ => format!("{} min {} s", d.as_secs() / 60, d.as_secs() % 60),
+        60_000_000..3_600_000_000 => {
+            format!("{} min {} s", d.as_secs() / 60, d.as_secs() % 60)
+        }
+        _ => match (d.as_secs() / 3_600, d.as_secs() / 60 % 60) {
+            (hours, 0) => format!("{hours} h"),
+            (hours, minutes) => format!("{hours} h {minutes} min"),
+        },
     }
 }
 

@@ -175,7 +175,10 @@ struct Reader {
 /// How a message came to its end.
 enum End {
     Done(Got),
-    Dead(Got, Failure),
+    /// After so many attempts.
+    Dead(Got, Failure, u32),
+    /// It is not this reader's to do any more: it is as if it had not been taken.
+    Back(Got),
 }
 
 impl Reader {
@@ -199,10 +202,7 @@ impl Reader {
 
     /// What it is bound to, while it is and may be read.
     fn recipe(&self) -> Option<RecipeName> {
-        let may = self.shelf.tenant.state() == Standing::Active && !self.inner.is_draining();
-        let state = self.shelf.lock();
-        let mut bindings = state.topics.bindings(self.key.0).filter(|_| may);
-        bindings.find(|(name, _)| **name == self.key.1).map(|(_, binding)| binding.recipe.clone())
+        bound_to(&self.inner, &self.shelf, &self.key)
     }
 
     async fn work(&mut self) {
@@ -226,7 +226,9 @@ impl Reader {
                 && running.len() < workers
             {
                 if self.taken.is_empty() {
-                    match self.member.next(PAGE).await {
+                    // No more than can begin: what is taken is under way.
+                    let count_max = (workers - running.len()).min(PAGE.count_max);
+                    match self.member.next(Page { count_max, ..PAGE }).await {
                         Ok(taken) => self.taken.extend(taken),
                         // The topic is gone, or the topics are.
                         Err(_) => return,
@@ -244,8 +246,13 @@ impl Reader {
                 }
                 let Some(got) = self.taken.pop_front() else { break };
                 self.inner.tallies.delivered(1);
-                let (inner, shelf) = (self.inner.clone(), self.shelf.clone());
-                running.push(Box::pin(attempts(inner, shelf, recipe.clone(), got)));
+                let bound = Bound {
+                    inner: self.inner.clone(),
+                    shelf: self.shelf.clone(),
+                    key: self.key.clone(),
+                    recipe: recipe.clone(),
+                };
+                running.push(Box::pin(bound.attempts(got)));
                 busy_at = Instant::now();
             }
             if running.is_empty() && self.taken.is_empty() && busy_at.elapsed() >= idle_after {
@@ -270,63 +277,86 @@ impl Reader {
     fn settle(&self, end: End) {
         match end {
             End::Done(got) => self.member.ack(got.partition, got.offset, got.offset),
-            End::Dead(got, failure) => {
+            End::Back(got) => self.member.give_back(got.partition, got.offset),
+            End::Dead(got, failure, attempts) => {
                 let topic = &self.topic;
                 let recipe = self.recipe();
                 let tenant = self.shelf.tenant.id();
                 let code = failure.code;
                 tracing::warn!(%tenant, %topic, offset = got.offset, %code, "a dead letter");
                 let recipe = recipe.as_ref().map(RecipeName::as_str);
-                self.member.put_aside(topic, &got, &failure, recipe);
+                self.member.put_aside(topic, &got, (&failure, recipe), attempts);
             }
         }
     }
 }
 
-/// Runs a message's attempts, as many as its recipe says.
-async fn attempts(inner: Arc<Inner>, shelf: Arc<Shelf>, recipe: RecipeName, got: Got) -> End {
-    let (metadata, payload) = match Message::parse(&got.body) {
-        Ok(message) => (message.headers.to_buf(), got.body.slice_ref(message.payload)),
-        Err(error) => {
-            let message = format!("the message can not be read: {error}");
-            return End::Dead(got, Failure::new(Code::InternalError, message));
+/// The recipe that a topic is bound to under a name, while it may be read for it.
+fn bound_to(inner: &Inner, shelf: &Shelf, (topic, name): &(u32, GroupName)) -> Option<RecipeName> {
+    let may = shelf.tenant.state() == Standing::Active && !inner.is_draining();
+    let state = shelf.lock();
+    let mut bindings = state.topics.bindings(*topic).filter(|_| may);
+    bindings.find(|(known, _)| *known == name).map(|(_, binding)| binding.recipe.clone())
+}
+
+/// What the messages under way need to know.
+struct Bound {
+    inner: Arc<Inner>,
+    shelf: Arc<Shelf>,
+    key: (u32, GroupName),
+    recipe: RecipeName,
+}
+
+impl Bound {
+    /// Runs a message's attempts, as many as its recipe says, as long as it is bound to it.
+    async fn attempts(self, got: Got) -> End {
+        let (metadata, payload) = match Message::parse(&got.body) {
+            Ok(message) => (message.headers.to_buf(), got.body.slice_ref(message.payload)),
+            Err(error) => {
+                let message = format!("the message can not be read: {error}");
+                return End::Dead(got, Failure::new(Code::InternalError, message), 0);
+            }
+        };
+        let Bound { inner, shelf, key, recipe } = self;
+        let mut attempt = 0;
+        loop {
+            if bound_to(&inner, &shelf, &key).as_ref() != Some(&recipe) {
+                return End::Back(got);
+            }
+            let index = shelf.tenant.index();
+            let Some(entry) = inner.engine.directory.find(index, recipe.as_str()) else {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            };
+            attempt += 1;
+            let retry = entry.spec().retry;
+            let alone = Alone {
+                tenant: shelf.tenant.clone(),
+                timeout: entry.timeout,
+                entry,
+                item: got.offset,
+                attempt,
+                priority: tollgate_protocol::limits::PRIORITY_DEFAULT,
+                metadata: metadata.clone(),
+                payload: payload.clone(),
+                begun: Arc::new(|| {}),
+                gate: None,
+            };
+            let watch = Watch::new(BatchId(message_id(&got)), None);
+            let ran = inner.engine.run_alone(alone, &watch).await;
+            let failure = match ran.outcome {
+                Ok(_) => return End::Done(got),
+                Err(failure) => failure,
+            };
+            if !failure.is_transient() || attempt >= retry.attempts_max {
+                return End::Dead(got, failure, attempt);
+            }
+            let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+            let backoff =
+                Backoff { first_ms: ms(retry.first), factor: retry.factor, cap_ms: ms(retry.cap) };
+            let random = super::service::random();
+            tokio::time::sleep(Duration::from_millis(backoff.wait_ms(attempt, random))).await;
         }
-    };
-    let mut attempt = 0;
-    loop {
-        let index = shelf.tenant.index();
-        let Some(entry) = inner.engine.directory.find(index, recipe.as_str()) else {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            continue;
-        };
-        attempt += 1;
-        let retry = entry.spec().retry;
-        let alone = Alone {
-            tenant: shelf.tenant.clone(),
-            timeout: entry.timeout,
-            entry,
-            item: got.offset,
-            attempt,
-            priority: tollgate_protocol::limits::PRIORITY_DEFAULT,
-            metadata: metadata.clone(),
-            payload: payload.clone(),
-            begun: Arc::new(|| {}),
-            gate: None,
-        };
-        let watch = Watch::new(BatchId(message_id(&got)), None);
-        let ran = inner.engine.run_alone(alone, &watch).await;
-        let failure = match ran.outcome {
-            Ok(_) => return End::Done(got),
-            Err(failure) => failure,
-        };
-        if !failure.is_transient() || attempt >= retry.attempts_max {
-            return End::Dead(got, failure);
-        }
-        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let backoff =
-            Backoff { first_ms: ms(retry.first), factor: retry.factor, cap_ms: ms(retry.cap) };
-        let random = super::service::random();
-        tokio::time::sleep(Duration::from_millis(backoff.wait_ms(attempt, random))).await;
     }
 }
 

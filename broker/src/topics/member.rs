@@ -303,16 +303,20 @@ impl Member {
         self.shelf.bell.notify_one();
     }
 
-    /// It can not do a message: that goes to the topic's dead letters.
+    /// It can not do a message, after so many attempts: that goes to the topic's dead letters. One
+    /// that is among dead letters stays where it is, and is passed.
     pub(super) fn put_aside(
         &self,
         name: &TopicName,
         got: &Got,
-        failure: &Failure,
-        recipe: Option<&str>,
+        (failure, recipe): (&Failure, Option<&str>),
+        deliveries: u32,
     ) {
         let (topic, partition, offset) = (self.topic, got.partition, got.offset);
-        let (group, deliveries) = (self.group.clone(), got.deliveries);
+        if name.as_str().ends_with(DEAD) {
+            return self.ack(partition, offset, offset);
+        }
+        let group = self.group.clone();
         let had = self.with_group(|group, id| group.put_aside(id, partition, offset));
         if had != Some(true) {
             return;
@@ -325,7 +329,7 @@ impl Member {
     }
 
     /// It was given a message that it could not be told now: as if it had not been.
-    fn give_back(&self, partition: u32, offset: u64) {
+    pub(super) fn give_back(&self, partition: u32, offset: u64) {
         self.with_group(|group, id| group.give_back(id, partition, offset));
     }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     batch::Failure,
     rules::topic::{
-        At, Event, Producers,
+        At, Producers,
         plant::{self, Bug},
     },
     store::{CommitError, Fence, Offset, Record},
@@ -284,10 +284,7 @@ impl Owner {
         for Change { what, then, record } in changes {
             match what {
                 What::Event(event) => {
-                    let lost = matches!(event, Event::Acked { .. }) && plant::is(Bug::PositionBack);
-                    if !lost {
-                        state.apply(&event, || self.inner.producers());
-                    }
+                    state.apply(&event, || self.inner.producers());
                 }
                 What::Message { place, at } => {
                     state.appended(place, record.body, at);

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tollgate_protocol::id::{GroupName, NameError, RecipeName, TopicName};
 
 use crate::{
-    rules::topic::{Binding, Done, Event, Part, Producer, Retention, Topic, id::Last},
+    rules::topic::{
+        Binding, Done, Event, Part, Producer, Retention, Topic,
+        id::Last,
+        plant::{self, Bug},
+    },
     store::{Kind, Record, Stored, Stream},
 };
 
@@ -133,7 +137,11 @@ pub(super) fn record(event: &Event) -> Record {
                 topic: *topic,
                 group: group.to_string(),
                 partition: *partition,
-                ranges: deltas(ranges.iter().copied()),
+                ranges: if plant::is(Bug::PositionBack) {
+                    Vec::new()
+                } else {
+                    deltas(ranges.iter().copied())
+                },
             };
             (Kind::GroupAcked, bytes(&v1))
         }
@@ -252,10 +260,10 @@ impl Key {
         };
         match self {
             Key::Counters => vec![b'c'],
-            Key::Topic(topic) => [&[b't'], &topic.to_be_bytes()[..]].concat(),
+            Key::Topic(topic) => [&b"t"[..], &topic.to_be_bytes()].concat(),
             Key::Group(topic, name) => named(b'g', *topic, name),
             Key::Binding(topic, name) => named(b'b', *topic, name),
-            Key::Stream(stream) => [&[b's'], &stream.to_be_bytes()[..]].concat(),
+            Key::Stream(stream) => [&b"s"[..], &stream.to_be_bytes()].concat(),
         }
     }
 

@@ -66,7 +66,7 @@ async fn an_empty_frame_is_not_a_clients() {
 
 #[tokio::test]
 async fn an_unknown_variant_is_malformed() {
-    for variant in [&[15][..], &[16], &[127], &[200, 1], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
+    for variant in [&[18][..], &[19], &[127], &[200, 1], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
         check_first(&framed(variant), MALFORMED, ("field", "frame")).await;
     }
     check_within(&framed(&[99, 1, 2, 3]), MALFORMED, ("field", "frame")).await;

@@ -14,7 +14,10 @@ struct Http {
 impl Http {
     fn of(rig: &Rig) -> Http {
         let base = format!("http://{}/api/v1", rig.broker.http_addr().expect("HTTP is on"));
-        Http { base, client: reqwest::Client::new() }
+        // The default of a process can be set once; whichever test comes first does it.
+        let _ = tollgate_certs::crypto::provider().as_ref().clone().install_default();
+        let client = reqwest::Client::builder().build().expect("a client");
+        Http { base, client }
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {

@@ -70,9 +70,9 @@ async fn what_was_not_acknowledged_goes_to_who_is_left() {
     // Told once it is kept.
     let committed = async {
         loop {
-            match first.next_event().await.expect("more").expect("an event") {
-                ConsumerEvent::Committed { position: 3, .. } => break,
-                _ => {}
+            let event = first.next_event().await.expect("more").expect("an event");
+            if matches!(event, ConsumerEvent::Committed { position: 3, .. }) {
+                break;
             }
         }
     };

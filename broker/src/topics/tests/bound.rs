@@ -88,6 +88,46 @@ async fn messages_become_items_and_what_fails_becomes_a_dead_letter() {
 }
 
 #[tokio::test]
+async fn a_binding_to_a_recipe_that_is_not_there_can_be_taken_back() {
+    let store = Store::memory();
+    let rig = Rig::start(&store).await;
+    let (acme, t) = (rig.tenants[0].clone(), name("t"));
+    rig.topics.create(&acme, &t, 1, Retention::default()).await.expect("made");
+    rig.append(0, &t, None, &messages(&["a", "b"])).await.expect("kept");
+    let none = RecipeName::parse("no.such").expect("a name");
+    rig.topics.bind(&acme, &t, &group(), &none, Start::Earliest).await.expect("bound");
+    until("it waits for its recipe", &rig, |b| b.in_flight > 0).await;
+    rig.topics.unbind(&acme, &t, &group()).await.expect("taken back");
+    rig.topics.bind(&acme, &t, &group(), &recipe(), Start::Earliest).await.expect("bound");
+    let mut seen = noted(&rig, 2).await;
+    seen.sort();
+    assert_eq!(seen, ["a", "b"], "the other recipe does them");
+}
+
+#[tokio::test]
+async fn dead_letters_have_none_of_their_own() {
+    let store = Store::memory();
+    let rig = Rig::start(&store).await;
+    let (acme, t) = (rig.tenants[0].clone(), name("t"));
+    rig.topics.create(&acme, &t, 1, Retention::default()).await.expect("made");
+    rig.append(0, &t, None, &messages(&["bad"])).await.expect("kept");
+    rig.topics.bind(&acme, &t, &group(), &recipe(), Start::Earliest).await.expect("bound");
+    noted(&rig, 3).await;
+    until("it is put aside", &rig, |b| b.lag == 0).await;
+    let dead = name("t.dead");
+    rig.topics.bind(&acme, &dead, &group(), &recipe(), Start::Earliest).await.expect("bound");
+    noted(&rig, 6).await;
+    let passed = async {
+        while rig.topics.binding(&acme, &dead, &group()).await.expect("bound").lag > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    soon("a dead letter", passed).await.expect("it is passed");
+    assert_eq!(rig.all(0, &dead).await.expect("there").len(), 1, "and stays where it is");
+    assert!(rig.topics.get(&acme, &name("t.dead.dead")).await.is_err());
+}
+
+#[tokio::test]
 async fn a_suspended_tenants_messages_wait_and_workers_change_at_once() {
     let store = Store::memory();
     let rig = Rig::start(&store).await;

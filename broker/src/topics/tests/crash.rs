@@ -105,10 +105,14 @@ fn steps(seed: u64) -> Vec<(usize, Step)> {
             7..10 => Step::Group { take: 1 + dice.below(6), skip: dice.below(4) },
             10 => Step::DeleteMessage(dice.below(100)),
             11 => Step::Keep(60 + dice.below(150) as u64),
-            12 => Step::Delete,
-            _ => Step::Create { partitions: 1 + dice.below(2) as u32 },
+            _ => Step::Delete,
         };
         all.push((tenant, step));
+        if matches!(step, Step::Delete) {
+            // What it held is used again.
+            all.push((tenant, Step::Create { partitions: 1 + dice.below(2) as u32 }));
+            all.push((tenant, Step::Append { count: 2, named: false }));
+        }
     }
     all
 }
@@ -358,7 +362,9 @@ impl Model {
                 _ => {}
             }
             let all = rig.all(tenant, &topic).await.map_err(|f| format!("{f:?}"))?;
-            self.check_messages(tenant, &all, info.as_ref().ok_or("there")?)?;
+            // Again, and after: the oldest go on going.
+            let info = rig.topics.get(who, &topic).await.map_err(|f| format!("{f:?}"))?;
+            self.check_messages(tenant, &all, &info)?;
             self.check_group(rig, tenant, &all).await?;
             self.goes_on(rig, tenant).await?;
             let page = rig.topics.messages(who, &topic, None, 1_000).await;
