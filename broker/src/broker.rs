@@ -311,8 +311,7 @@ impl Broker {
             tokio::spawn(alerts),
             tokio::spawn(forget_recipes(services.workers.clone())),
             tokio::spawn(audit(services.clone())),
-            tokio::spawn(resume_jobs(services.jobs.clone())),
-            tokio::spawn(resume_topics(services.topics.clone())),
+            tokio::spawn(resume(services.clone())),
         ];
         let endpoint = tokio::spawn(endpoint.run(services.clone()));
         Ok(Broker { services, local_addr, certificates, endpoint, watchers, http, authority })
@@ -515,13 +514,9 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
     Ok(opened.expect("opening the store does not panic")?)
 }
 
-/// Jobs of an earlier process go on.
-async fn resume_jobs(jobs: Jobs) {
-    jobs.resume().await;
-}
-
-async fn resume_topics(topics: Topics) {
-    topics.resume().await;
+/// Jobs, bindings and what else an earlier process left goes on.
+async fn resume(services: Arc<Services>) {
+    tokio::join!(services.jobs.resume(), services.topics.resume());
 }
 
 /// Forgets recipes of workers that are long gone, again and again.
@@ -537,7 +532,6 @@ async fn forget_recipes(workers: Workers) {
 /// Compares what is counted with what there is, again and again.
 async fn audit(services: Arc<Services>) {
     let (tenants, events) = (services.tenants.clone(), services.events.clone());
-    let interval_ms = services.config.tenancy.audit_interval_ms;
     let recount = || {
         let (connections, gateways) = services.live.count();
         let (batches, mixed_batches) = services.open_ids.count();
@@ -556,7 +550,7 @@ async fn audit(services: Arc<Services>) {
             gateways,
         }
     };
-    audit::watch(tenants, events, interval_ms, recount).await;
+    audit::watch(tenants, events, services.config.tenancy.audit_interval_ms, recount).await;
 }
 
 fn engine(

@@ -558,30 +558,6 @@ pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut
     end(out, start, payload_len);
 }
 
-/// Appends a delivery with its length prefix but without the bytes of its payload, which must
-/// follow.
-#[inline]
-pub fn encode_delivery_head(delivery: &Delivery<'_>, payload_len: usize, out: &mut Vec<u8>) {
-    let start = begin(out);
-    out.push(24);
-    delivery.put_head(out);
-    put_u64(out, payload_len as u64);
-    end(out, start, payload_len);
-}
-
-/// Appends a message with its length prefix but without the bytes of its payload, which must
-/// follow: for a sender that hands a large payload over apart.
-#[inline]
-pub fn encode_message_head(message: &Message<'_>, payload_len: usize, out: &mut Vec<u8>) {
-    let start = begin(out);
-    out.push(15);
-    Message { payload: &[], ..*message }.put(out);
-    // The empty payload is one length byte, 0: put the real length in its place.
-    out.pop();
-    put_u64(out, payload_len as u64);
-    end(out, start, payload_len);
-}
-
 /// Appends a result with its length prefix whose body was encoded before, by
 /// [`encode_failure_body`]: for a sender that says the same of many items. `body` is not looked at.
 #[inline]

@@ -22,12 +22,13 @@ pub mod work;
 pub use code::Code;
 pub use codec::{DecodeError, Problem};
 pub use frame::{
-    BrokerFrame, ClientFrame, Frame, Operation, encode, encode_delivery_head, encode_failure_body,
-    encode_message_head, encode_request_head, encode_result_as, encode_result_head,
+    BrokerFrame, ClientFrame, Frame, Operation, encode, encode_failure_body, encode_request_head,
+    encode_result_as, encode_result_head,
 };
 pub use pairs::truncate;
 pub use pairs::{Extension, Extensions, ExtensionsBuf, Pairs, PairsBuf};
 pub use splitter::{FrameTooLarge, Run, Splitter};
+pub use topic::{encode_delivery_head, encode_message_head};
 pub use work::{DispatchFrame, WorkerFrame, encode_answer_head, encode_dispatch_head};
 
 /// The ALPN protocol name of this version of the protocol.

@@ -3,6 +3,7 @@
 mod ask;
 mod consume;
 mod group;
+mod head;
 mod info;
 mod produce;
 
@@ -11,6 +12,7 @@ pub use consume::{
     Ack, Assigned, Committed, ConsumeAccepted, ConsumeOpen, Delivery, Nack, StartAt,
 };
 pub use group::{GroupAction, GroupAsk, GroupInfo, GroupPartition};
+pub use head::{encode_delivery_head, encode_message_head};
 pub use info::{Listed, PartitionInfo, TopicInfo};
 pub use produce::{
     Acks, Message, ProduceAccepted, ProduceFailed, ProduceOpen, Produced, Producer, Received,

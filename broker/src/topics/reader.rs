@@ -77,6 +77,12 @@ pub(super) async fn read(
     let state = shelf.lock();
     let topic = state.topics.get(place.0).ok_or_else(no_such_topic)?;
     let part = &topic.parts[place.1 as usize];
+    if stored.is_empty() && from < lies.next && part.first <= from {
+        // Silence here would look like the end, and be waited at without end.
+        let tenant = shelf.tenant.id();
+        tracing::error!(%tenant, topic = %topic.name, from, next = lies.next, "messages are missing");
+        return Err(Failure::new(Code::StoreUnavailable, "the messages can not be read"));
+    }
     let mut read = Read { messages: Vec::with_capacity(stored.len()), next: from };
     for stored in stored {
         let offset = stored.offset.0 - lies.base;

@@ -383,7 +383,12 @@ impl State {
                 self.dirty.insert(Key::Group(*topic, group.clone()));
             }
             Event::Bound { topic, name, .. } | Event::Unbound { topic, name } => {
-                self.dirty.insert(Key::Binding(*topic, name.clone()));
+                let key = (*topic, name.clone());
+                if let Some(live) = self.groups.get(&key) {
+                    // Its reader may have to leave.
+                    live.bell.notify_waiters();
+                }
+                self.dirty.insert(Key::Binding(key.0, key.1));
             }
         }
         self.topics.apply(event);
