@@ -27,7 +27,7 @@ use super::{
     auth::Caller,
     extract::{Body, Named, Query},
     page,
-    problem::{Answer, Problem},
+    problem::{Answer, Document, Problem},
     time::rfc3339,
     topics::topic_name,
 };
@@ -87,7 +87,11 @@ struct Appended {
 /// Answered once it is on stable storage.
 #[utoipa::path(post, path = "/api/v1/messages/{id}", tag = "messages",
     params(("id" = String, Path, description = "The tenant")), request_body = NewMessage,
-    responses((status = 201, description = "Where it is", body = Appended)))]
+    responses((status = 201, description = "Where it is", body = Appended),
+        (status = 429, description = "A quota is used up", body = Document,
+            content_type = "application/problem+json"),
+        (status = 507, description = "The storage is full", body = Document,
+            content_type = "application/problem+json")))]
 async fn append(
     State(api): State<Api>,
     Named(id): Named,
@@ -256,7 +260,9 @@ struct Messages {
 ///
 /// Each once, however many come and go meanwhile. A page holds about 1 MiB at most.
 #[utoipa::path(get, path = "/api/v1/messages", tag = "messages", params(Params),
-    responses((status = 200, description = "A page of messages", body = Messages)))]
+    responses((status = 200, description = "A page of messages", body = Messages),
+        (status = 404, description = "There is no such message, topic or tenant", body = Document,
+            content_type = "application/problem+json")))]
 async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -287,7 +293,9 @@ struct Of {
 /// By its id, whichever topic it is of.
 #[utoipa::path(get, path = "/api/v1/messages/{id}", tag = "messages",
     params(("id" = String, Path, description = "The message"), Of),
-    responses((status = 200, description = "The message", body = Message)))]
+    responses((status = 200, description = "The message", body = Message),
+        (status = 404, description = "There is no such message, topic or tenant", body = Document,
+            content_type = "application/problem+json")))]
 async fn show(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -304,7 +312,9 @@ async fn show(
 /// Nobody reads it any more. Its bytes are given back once all before it are gone.
 #[utoipa::path(delete, path = "/api/v1/messages/{id}", tag = "messages",
     params(("id" = String, Path, description = "The message"), Of),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "It is gone"),
+        (status = 404, description = "There is no such message, topic or tenant", body = Document,
+            content_type = "application/problem+json")))]
 async fn delete(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,

@@ -198,6 +198,10 @@ fn one() -> u32 {
     params(("id" = String, Path, description = "The tenant")), request_body = NewTopic,
     responses((status = 201, description = "The topic", body = Topic),
         (status = 409, description = "There is one of that name", body = Document,
+            content_type = "application/problem+json"),
+        (status = 429, description = "A quota is used up", body = Document,
+            content_type = "application/problem+json"),
+        (status = 507, description = "The storage is full", body = Document,
             content_type = "application/problem+json")))]
 async fn create(
     State(api): State<Api>,
@@ -241,7 +245,11 @@ struct TopicChange {
     params(("id" = String, Path, description = "The tenant"),
         ("topic" = String, Path, description = "The topic")),
     request_body = TopicChange,
-    responses((status = 200, description = "The topic as it is now", body = Topic)))]
+    responses((status = 200, description = "The topic as it is now", body = Topic),
+        (status = 429, description = "A quota is used up", body = Document,
+            content_type = "application/problem+json"),
+        (status = 507, description = "The storage is full", body = Document,
+            content_type = "application/problem+json")))]
 async fn update(
     State(api): State<Api>,
     Both(id, topic): Both,

@@ -144,7 +144,11 @@ enum FromWhere {
     params(("id" = String, Path, description = "The tenant")), request_body = NewBinding,
     responses((status = 201, description = "The binding", body = Binding),
         (status = 409, description = "There is one of that name, to another recipe",
-            body = Document, content_type = "application/problem+json")))]
+            body = Document, content_type = "application/problem+json"),
+        (status = 429, description = "A quota is used up", body = Document,
+            content_type = "application/problem+json"),
+        (status = 507, description = "The storage is full", body = Document,
+            content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(api): State<Api>,
     Named(id): Named,
