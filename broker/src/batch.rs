@@ -37,6 +37,7 @@ pub use context::{Context, InlineContext};
 pub use error::Error;
 pub use hooks::{HookOutcome, HookRequest, Hooks};
 pub use pool::{Config as PoolConfig, Stats as PoolStats};
+pub(crate) use recipe::jitter;
 pub use recipe::{Inline, Recipe, Retry, Spec};
 pub use reply::Reply;
 

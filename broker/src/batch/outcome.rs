@@ -11,7 +11,10 @@ use tollgate_protocol::{
 };
 
 use super::{Error, Reply, context::Report, durable::Accepted, error};
-use crate::tenancy::{Quota, Refusal, Stop};
+use crate::{
+    store::CommitError,
+    tenancy::{Quota, Refusal, Stop},
+};
 
 /// Why an item or a whole batch failed.
 #[derive(Debug, Clone)]
@@ -48,6 +51,32 @@ impl Failure {
     /// A value of the client's is wrong: which, and how.
     pub(crate) fn validation(field: &str, message: impl Into<Cow<'static, str>>) -> Self {
         Failure::new(Code::ValidationError, message).detail("field", field)
+    }
+
+    /// The tenant was deleted meanwhile.
+    pub(crate) fn no_such_tenant() -> Self {
+        Failure::new(Code::NotFound, "the tenant is not there any more")
+    }
+
+    /// There is no room for what is new.
+    pub(crate) fn disk_full() -> Self {
+        Failure::never_started(Code::StorageFull, "there is no room on the broker's disk")
+    }
+
+    /// Something could not be kept.
+    pub(crate) fn not_kept(error: &CommitError) -> Self {
+        match error {
+            CommitError::Full { .. } => Failure::disk_full(),
+            CommitError::TooLarge { .. } => {
+                Failure::never_started(Code::PayloadTooLarge, "this is too large to be kept")
+            }
+            CommitError::Fenced { .. } => Failure::no_such_tenant(),
+            CommitError::Unknown(_) => {
+                let message = "the store failed: whether this was kept is not known";
+                Failure { side_effect_free: false, ..Failure::new(Code::StoreUnavailable, message) }
+            }
+            _ => Failure::new(Code::StoreUnavailable, "the store can not be used"),
+        }
     }
 
     pub(crate) fn detail(mut self, key: &str, value: impl fmt::Display) -> Self {

@@ -13,6 +13,7 @@ use super::{
     error::Error,
     reply::Reply,
 };
+use crate::rules::retry::Backoff;
 
 /// A recipe that answers at once, on the stream's own task: no future, no task, no copy of the
 /// payload.
@@ -76,6 +77,20 @@ impl Default for Retry {
         let (first, cap) = (Duration::from_secs(1), Duration::from_secs(300));
         Retry { attempts_max: 5, first, factor: 2.0, cap }
     }
+}
+
+impl Retry {
+    /// How long the waits are, as the rules draw them.
+    pub(crate) fn backoff(&self) -> Backoff {
+        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        Backoff { first_ms: ms(self.first), factor: self.factor, cap_ms: ms(self.cap) }
+    }
+}
+
+/// Any number, to draw a wait by.
+pub(crate) fn jitter() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0_u8)
 }
 
 /// What a recipe promises and needs. Start from `Spec::default()`.

@@ -40,6 +40,29 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(bindings::show, bindings::delete))
 }
 
+/// Which page of a list of what belongs to topics.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OfTopics {
+    /// Only those of this topic.
+    topic: Option<String>,
+    /// How many at once.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Where the page begins: `next_cursor` of the one before.
+    cursor: Option<String>,
+}
+
+/// What a cursor names. No name has a slash.
+fn place(key: &str) -> Answer<(TopicName, GroupName)> {
+    let (topic, group) = key.split_once('/').unwrap_or_default();
+    match (TopicName::parse(topic), GroupName::parse(group)) {
+        (Ok(topic), Ok(group)) => Ok((topic, group)),
+        _ => Err(Problem::validation("cursor", "the cursor is another list's")),
+    }
+}
+
 /// How long messages are kept. What is left out is bounded by the tenant's quotas alone.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]

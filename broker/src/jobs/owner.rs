@@ -366,9 +366,9 @@ impl Owner {
             Ok(offsets) => happened.extend(group.submissions.drain(..).zip(offsets)),
             Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
                 self.pages.make_room();
-                self.refuse(group, &service::unavailable(&error));
+                self.refuse(group, &Failure::not_kept(&error));
             }
-            Err(error) => return Err(service::unavailable(&error)),
+            Err(error) => return Err(Failure::not_kept(&error)),
         }
         let full = match changed {
             Ok(offsets) => {
@@ -376,7 +376,7 @@ impl Owner {
                 false
             }
             Err(CommitError::Full { .. }) => true,
-            Err(error) => return Err(service::unavailable(&error)),
+            Err(error) => return Err(Failure::not_kept(&error)),
         };
         happened.sort_by_key(|(_, offset)| *offset);
         self.apply(happened, epoch);
@@ -420,7 +420,7 @@ impl Owner {
 
     /// Nothing could be begun: the first record of all found no room.
     fn refuse_all(&mut self, group: &mut Group, error: &CommitError) -> Result<(), Failure> {
-        let failure = service::unavailable(error);
+        let failure = Failure::not_kept(error);
         if !matches!(error, CommitError::Full { .. }) {
             return Err(failure);
         }

@@ -7,7 +7,7 @@ use tollgate_protocol::{Code, batch::Number, id::RecipeName};
 
 use crate::{
     batch::{Engine, Entry, Failure},
-    store::{CommitError, Offset, Page, Scope},
+    store::{Offset, Page, Scope},
     tenancy::Tenant,
 };
 
@@ -31,31 +31,6 @@ pub(super) fn no_such_batch() -> Failure {
     Failure::new(Code::NotFound, "there is no such batch")
 }
 
-pub(super) fn no_such_tenant() -> Failure {
-    Failure::new(Code::NotFound, "the tenant is not there any more")
-}
-
-/// What is said when there is no room.
-pub(super) fn full() -> Failure {
-    Failure::never_started(Code::StorageFull, "there is no room on the broker's disk")
-}
-
-/// What is said when something could not be kept.
-pub(super) fn unavailable(error: &CommitError) -> Failure {
-    match error {
-        CommitError::Full { .. } => full(),
-        CommitError::TooLarge { .. } => {
-            Failure::never_started(Code::PayloadTooLarge, "the item is too large to be kept")
-        }
-        CommitError::Fenced { .. } => no_such_tenant(),
-        CommitError::Unknown(_) => {
-            let message = "the store failed: whether this was kept is not known";
-            Failure { side_effect_free: false, ..Failure::new(Code::StoreUnavailable, message) }
-        }
-        _ => Failure::new(Code::StoreUnavailable, "the store can not be used"),
-    }
-}
-
 /// What a record keeps of a job.
 pub(super) async fn read_kept(scope: &Scope, offset: u64) -> Result<Bytes, String> {
     let page = Page { count_max: 1, bytes_max: 1 };
@@ -67,10 +42,4 @@ pub(super) async fn read_kept(scope: &Scope, offset: u64) -> Result<Bytes, Strin
         }
         _ => Err(format!("the record {offset} is not there")),
     }
-}
-
-/// Any number: for jitter.
-pub(super) fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0_u8)
 }

@@ -27,11 +27,8 @@ use super::{
     shelf::{Command, Shelf},
 };
 use crate::{
-    batch::{Alone, Failure, Watch},
-    rules::{
-        retry::Backoff,
-        topic::{At, Binding},
-    },
+    batch::{Alone, Failure, Watch, jitter},
+    rules::topic::{At, Binding},
     store::Page,
     tenancy::{Cost, Kind, State as Standing, Tenant},
 };
@@ -351,11 +348,8 @@ impl Bound {
             if !failure.is_transient() || attempt >= retry.attempts_max {
                 return End::Dead(got, failure, attempt);
             }
-            let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-            let backoff =
-                Backoff { first_ms: ms(retry.first), factor: retry.factor, cap_ms: ms(retry.cap) };
-            let random = super::service::random();
-            tokio::time::sleep(Duration::from_millis(backoff.wait_ms(attempt, random))).await;
+            let wait = retry.backoff().wait_ms(attempt, jitter());
+            tokio::time::sleep(Duration::from_millis(wait)).await;
         }
     }
 }

@@ -14,7 +14,6 @@ use tollgate_protocol::Code;
 use super::{
     Inner, binding,
     load::{self, LoadError},
-    service,
     shelf::{Command, Fate, Phase, Shelf, State},
     staged::{self, Appending, Change, Staged, Then, What},
     view::View,
@@ -129,7 +128,7 @@ impl Owner {
                 return End::Gone(super::stopped());
             }
             if self.shelf.tenant.state() == Standing::Deleted {
-                return End::Gone(service::no_such_tenant());
+                return End::Gone(Failure::no_such_tenant());
             }
             let mut batch = self.decide();
             if !batch.is_empty() {
@@ -225,21 +224,17 @@ impl Owner {
         // Asked for in this order, and mostly one sync for both.
         let (changed, appended) =
             tokio::join!(self.keep(changes), scope.commit(&self.fence, messages));
-        let changed = changed.map_err(|e| service::unavailable(&e))?;
+        let changed = changed.map_err(|e| Failure::not_kept(&e))?;
         match appended {
             Ok(offsets) => self.check_places(batch, &offsets),
             Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
-                refuse(&mut batch.appends, &self.shelf, &service::unavailable(&error));
+                refuse(&mut batch.appends, &self.shelf, &Failure::not_kept(&error));
             }
-            Err(error) => return Err(service::unavailable(&error)),
+            Err(error) => return Err(Failure::not_kept(&error)),
         }
-        if let Some(last) = changed.last() {
-            let events = batch.changes.iter().zip(&changed);
-            let of_events = events.filter(|(c, _)| matches!(c.what, What::Event(_)));
-            let next = of_events.map(|(_, offset)| offset.next().0).max();
-            debug_assert!(last.0 < u64::MAX);
-            self.view.learn(next);
-        }
+        let events = batch.changes.iter().zip(&changed);
+        let events = events.filter(|(change, _)| matches!(change.what, What::Event(_)));
+        self.view.learn(events.map(|(_, offset)| offset.next().0).max());
         let appends = std::mem::take(&mut batch.appends);
         self.apply(std::mem::take(&mut batch.changes), appends);
         Ok(())

@@ -16,7 +16,7 @@ use crate::{
         At, id,
         plant::{self, Bug},
     },
-    store::{Offset, Page, Stream},
+    store::{Offset, Page, Stored, Stream},
 };
 
 /// A stored message, and where it is.
@@ -56,6 +56,18 @@ fn lies(shelf: &Shelf, (topic, partition): Place) -> Result<Lies, Failure> {
     Ok(Lies { stream, base, first, next: run.next })
 }
 
+async fn stored(shelf: &Shelf, lies: &Lies, from: u64, page: Page) -> Result<Vec<Stored>, Failure> {
+    let stored = shelf.scope.read(lies.stream, Offset(lies.base + from), page).await;
+    stored.map_err(|error| {
+        tracing::error!(tenant = %shelf.tenant.id(), %error, "messages can not be read");
+        unreadable()
+    })
+}
+
+fn unreadable() -> Failure {
+    Failure::new(Code::StoreUnavailable, "the messages can not be read")
+}
+
 /// Reads messages from an offset on, as many as the page allows: those that were deleted are left
 /// out.
 pub(super) async fn read(
@@ -69,19 +81,17 @@ pub(super) async fn read(
     }
     let lies = lies(shelf, place)?;
     let from = from.max(lies.first);
-    let stored = shelf.scope.read(lies.stream, Offset(lies.base + from), page).await;
-    let stored = stored.map_err(|error| {
-        tracing::error!(tenant = %shelf.tenant.id(), %error, "messages can not be read");
-        Failure::new(Code::StoreUnavailable, "the messages can not be read")
-    })?;
+    let stored = stored(shelf, &lies, from, page).await?;
     let state = shelf.lock();
     let topic = state.topics.get(place.0).ok_or_else(no_such_topic)?;
     let part = &topic.parts[place.1 as usize];
-    if stored.is_empty() && from < lies.next && part.first <= from {
-        // Silence here would look like the end, and be waited at without end.
+    // Deleted messages are stored until all before them are gone: a gap is none of ours. To pass
+    // over it would skip what was acknowledged; an empty page would be waited at without end.
+    let begins = stored.first().map_or(lies.base + lies.next, |stored| stored.offset.0);
+    if lies.base + from < begins && part.first <= from {
         let tenant = shelf.tenant.id();
         tracing::error!(%tenant, topic = %topic.name, from, next = lies.next, "messages are missing");
-        return Err(Failure::new(Code::StoreUnavailable, "the messages can not be read"));
+        return Err(unreadable());
     }
     let mut read = Read { messages: Vec::with_capacity(stored.len()), next: from };
     for stored in stored {
@@ -170,12 +180,7 @@ async fn first_from(
 ) -> Result<Option<(u64, At)>, Failure> {
     let lies = lies(shelf, place)?;
     let page = Page { count_max: 1, bytes_max: 1 };
-    let stored =
-        shelf.scope.read(lies.stream, Offset(lies.base + from.max(lies.first)), page).await;
-    let stored = stored.map_err(|error| {
-        tracing::error!(tenant = %shelf.tenant.id(), %error, "messages can not be read");
-        Failure::new(Code::StoreUnavailable, "the messages can not be read")
-    })?;
+    let stored = stored(shelf, &lies, from.max(lies.first), page).await?;
     let found = stored.first().and_then(|stored| {
         let offset = stored.offset.0 - lies.base;
         let parts = message::id(&stored.body).and_then(id::parts)?;

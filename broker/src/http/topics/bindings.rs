@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use tollgate_protocol::id::RecipeName;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{
     super::{
@@ -15,7 +15,7 @@ use super::{
         problem::{Answer, Document, Problem},
         time::rfc3339,
     },
-    group_name, tenant, topic_name,
+    OfTopics, group_name, place, tenant, topic_name,
 };
 use crate::topics::{BindingInfo, Start};
 
@@ -54,20 +54,6 @@ impl From<&BindingInfo> for Binding {
     }
 }
 
-/// Which page of which bindings.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Params {
-    /// Only those of this topic.
-    topic: Option<String>,
-    /// How many at once.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-    /// Where the page begins: `next_cursor` of the one before.
-    cursor: Option<String>,
-}
-
 /// A page of bindings.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BindingPage)]
@@ -82,28 +68,23 @@ pub(super) struct Bindings {
 ///
 /// Of one topic, or of all.
 #[utoipa::path(get, path = "/api/v1/tenants/{id}/bindings", tag = "topics",
-    params(("id" = String, Path, description = "The tenant"), Params),
+    params(("id" = String, Path, description = "The tenant"), OfTopics),
     responses((status = 200, description = "A page of bindings", body = Bindings)))]
 pub(super) async fn list(
     State(api): State<Api>,
     Named(id): Named,
-    Query(params): Query<Params>,
+    Query(params): Query<OfTopics>,
 ) -> Answer<Json<Bindings>> {
     let tenant = tenant(&api, &id)?;
     let limit = page::limit(params.limit)?;
     let topic = params.topic.as_deref().map(topic_name).transpose()?;
-    let after = page::after(params.cursor.as_deref())?;
+    let after = page::after(params.cursor.as_deref())?.map(|key| place(&key)).transpose()?;
     let all = api.services.topics.bindings(&tenant, topic.as_ref()).await?;
-    let key = |b: &Binding| format!("{}/{}", b.topic, b.name);
-    // No name has a slash, so pairs are compared, not text.
-    let pair = |key: &str| key.split_once('/').map(|(t, n)| (t.to_owned(), n.to_owned()));
-    let after = after.as_deref().and_then(pair);
-    let left = all.iter().filter(|b| {
-        let own = (b.topic.to_string(), b.name.to_string());
-        after.as_ref().is_none_or(|after| own > *after)
-    });
+    let left = all
+        .iter()
+        .filter(|b| after.as_ref().is_none_or(|(topic, name)| (&b.topic, &b.name) > (topic, name)));
     let items = left.take(limit + 1).map(Binding::from).collect();
-    let page = page::Page::of(items, limit, key);
+    let page = page::Page::of(items, limit, |b: &Binding| format!("{}/{}", b.topic, b.name));
     Ok(Json(Bindings { items: page.items, next_cursor: page.next_cursor }))
 }
 

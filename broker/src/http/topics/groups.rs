@@ -2,8 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
-use tollgate_protocol::id::{GroupName, TopicName};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{
     super::{
@@ -12,23 +11,9 @@ use super::{
         page,
         problem::{Answer, Document, Problem},
     },
-    Group, group_name, tenant, topic_name,
+    Group, OfTopics, group_name, place, tenant, topic_name,
 };
 use crate::topics::Start;
-
-/// Which page of which groups.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Params {
-    /// Only those of this topic.
-    topic: Option<String>,
-    /// How many at once.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-    /// Where the page begins: `next_cursor` of the one before.
-    cursor: Option<String>,
-}
 
 /// A page of groups.
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,12 +29,12 @@ pub(super) struct Groups {
 ///
 /// Of one topic, or of all.
 #[utoipa::path(get, path = "/api/v1/tenants/{id}/groups", tag = "topics",
-    params(("id" = String, Path, description = "The tenant"), Params),
+    params(("id" = String, Path, description = "The tenant"), OfTopics),
     responses((status = 200, description = "A page of groups", body = Groups)))]
 pub(super) async fn list(
     State(api): State<Api>,
     Named(id): Named,
-    Query(params): Query<Params>,
+    Query(params): Query<OfTopics>,
 ) -> Answer<Json<Groups>> {
     let tenant = tenant(&api, &id)?;
     let limit = page::limit(params.limit)?;
@@ -60,15 +45,6 @@ pub(super) async fn list(
     let items = listed.groups.iter().map(Group::from).collect();
     let next_cursor = listed.next.map(|(topic, group)| page::cursor(&format!("{topic}/{group}")));
     Ok(Json(Groups { items, next_cursor }))
-}
-
-/// What a cursor names. No name has a slash.
-fn place(key: &str) -> Answer<(TopicName, GroupName)> {
-    let (topic, group) = key.split_once('/').unwrap_or_default();
-    match (TopicName::parse(topic), GroupName::parse(group)) {
-        (Ok(topic), Ok(group)) => Ok((topic, group)),
-        _ => Err(Problem::validation("cursor", "the cursor is another list's")),
-    }
 }
 
 /// Show a consumer group

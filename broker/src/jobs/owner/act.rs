@@ -16,11 +16,8 @@ use super::{
     Owner, facts, lost,
 };
 use crate::{
-    batch::{Failure, Ran},
-    rules::{
-        job::{At, Attempt, Cancel, Event, State as JobState, Which},
-        retry::Backoff,
-    },
+    batch::{Failure, Ran, jitter},
+    rules::job::{At, Attempt, Cancel, Event, State as JobState, Which},
 };
 
 /// Jobs looked at in one go, before others have their turn.
@@ -277,13 +274,8 @@ impl Owner {
         };
         let entry = service::find(&self.inner.engine, &self.shelf.tenant, &recipe);
         let retry = entry.map(|entry| entry.spec().retry).unwrap_or_default();
-        let backoff = Backoff {
-            first_ms: retry.first.as_millis() as u64,
-            factor: retry.factor,
-            cap_ms: retry.cap.as_millis() as u64,
-        };
-        let random = service::random();
-        let event = state.jobs.attempt_ended(id, attempt, came_to, (backoff, random), now)?;
+        let event =
+            state.jobs.attempt_ended(id, attempt, came_to, (retry.backoff(), jitter()), now)?;
         match &event {
             Event::AttemptFailed { .. } => group.change(event, Then::Nothing),
             _ => group.end(event, facts, &outcome),

@@ -33,7 +33,7 @@ impl Owner {
             return Some(super::super::stopped());
         }
         let deleted = self.shelf.tenant.state() == Standing::Deleted;
-        deleted.then(service::no_such_tenant)
+        deleted.then(Failure::no_such_tenant)
     }
 
     /// Commits what must find room and found none: again and again, as long as there is anybody to
@@ -52,7 +52,7 @@ impl Owner {
             let scope = &self.shelf.scope;
             let kept = scope.commit_in(of(&records), &self.fence, records.clone()).await;
             if !matches!(kept, Err(CommitError::Full { .. })) {
-                return kept.map_err(|error| service::unavailable(&error));
+                return kept.map_err(|error| Failure::not_kept(&error));
             }
         }
     }
@@ -77,7 +77,7 @@ impl Owner {
                 }
             }
         }
-        let full = service::full();
+        let full = Failure::disk_full();
         new.into_iter().for_each(|command| submit::refuse(command, &full));
         let records = group.changes.iter().map(|entry| entry.record.clone()).collect();
         let purged = shelf.scope.commit_in(Space::LastReserve, &self.fence, records).await;
@@ -92,7 +92,7 @@ impl Owner {
             }
             Err(CommitError::Full { .. }) => self.lose(group, &full),
             Err(error) => {
-                let failure = service::unavailable(&error);
+                let failure = Failure::not_kept(&error);
                 self.lose(group, &failure);
                 return Err(failure);
             }
@@ -132,7 +132,7 @@ impl Owner {
                 Ok(())
             }
             Err(CommitError::Full { .. } | CommitError::TooLarge { .. }) => Ok(()),
-            Err(error) => Err(service::unavailable(&error)),
+            Err(error) => Err(Failure::not_kept(&error)),
         }
     }
 }

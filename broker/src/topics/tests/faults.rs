@@ -3,11 +3,11 @@
 use tollgate_protocol::{Code, topic::Producer};
 
 use super::{
-    super::{Fate, Retention},
+    super::{Config, Fate, Retention},
     rig::{Rig, name, soon},
 };
 use crate::{
-    store::Store,
+    store::{Offset, Store, Stream},
     tenancy::{Limit, Quota, Settings},
 };
 
@@ -72,6 +72,28 @@ async fn a_store_that_is_lost_is_said_to_be() {
     all_refused(&refused, Code::StoreUnavailable);
     let gone = rig.all(0, &t).await.expect_err("nothing can be read");
     assert_eq!(gone.code, Code::StoreUnavailable);
+}
+
+#[tokio::test]
+async fn messages_that_are_missing_are_an_error_and_not_passed_over() {
+    for missing in [2, 4] {
+        let store = Store::memory();
+        let config = Config { recent_bytes_max: 0, ..Config::default() };
+        let rig = Rig::with(&store, &config).await;
+        let (acme, t) = (rig.tenants[0].clone(), name("t"));
+        rig.topics.create(&acme, &t, 1, Retention::default()).await.expect("made");
+        rig.append(0, &t, None, &messages(1..5)).await.expect("kept");
+        assert_eq!(rig.all(0, &t).await.expect("read").len(), 4);
+        let shelf = rig.topics.0.open(&acme).await.expect("open");
+        let stream = {
+            let state = shelf.lock();
+            Stream(state.topics.find("t").expect("there").parts[0].stream)
+        };
+        let fence = shelf.scope.claim().await.expect("claimed");
+        shelf.scope.trim(&fence, stream, Offset(missing)).await.expect("trimmed");
+        let error = rig.all(0, &t).await.expect_err("some are missing");
+        assert_eq!(error.code, Code::StoreUnavailable, "{missing} missing");
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use tollgate_protocol::{
     close::StreamCode,
     encode_delivery_head,
     id::TopicName,
-    topic::{Ack, Assigned, Committed, ConsumeAccepted, ConsumeOpen, Delivery, Nack},
+    topic::{Ack, Assigned, Committed, ConsumeAccepted, ConsumeOpen, Nack},
 };
 
 use super::{
@@ -248,13 +248,10 @@ impl Drive<'_> {
             let (now, costs) =
                 (Instant::now(), self.got.iter().map(|got| Cost::one(got.payload_len())));
             let charged = self.tenant.deliver_messages(now, costs);
-            self.source.delivered(&self.peer.services.topics, charged.admitted as u64);
+            self.peer.services.topics.tallies().delivered(charged.admitted as u64);
             for got in self.got.drain(..charged.admitted) {
                 let (delivery, payload) = got.delivery()?;
-                let head = |out: &mut Vec<u8>| {
-                    let delivery = Delivery { payload: &[], ..delivery };
-                    encode_delivery_head(&delivery, payload.len(), out);
-                };
+                let head = |out: &mut Vec<u8>| encode_delivery_head(&delivery, payload.len(), out);
                 self.stream.output.payload_after(head, &payload);
             }
             self.until = match charged.stop.map(|stop| stop.kind) {
@@ -365,9 +362,5 @@ impl Source {
                 (!stays || (!follow && member.is_done())) && member.is_kept()
             }
         }
-    }
-
-    fn delivered(&self, topics: &topics::Topics, messages: u64) {
-        topics.tallies().delivered(messages);
     }
 }
