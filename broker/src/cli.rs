@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod api;
 mod batch;
+mod binding;
 mod cert;
 mod config;
 mod connect;
@@ -84,6 +85,11 @@ enum Command {
         #[command(subcommand)]
         command: group::Command,
     },
+    /// Have the broker run a recipe for each message of a topic
+    Binding {
+        #[command(subcommand)]
+        command: binding::Command,
+    },
     /// Append messages to a topic
     Produce(Box<produce::Args>),
     /// Read the messages of a topic
@@ -154,6 +160,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Job { command } => job::run(command, output),
         Command::Topic { command } => topic::run(command, output),
         Command::Group { command } => group::run(command, output),
+        Command::Binding { command } => binding::run(command, output),
         Command::Produce(args) => produce::run(&args, output),
         Command::Consume(args) => consume::run(&args, output),
         Command::Recipe { command } => recipe::run(command, output),

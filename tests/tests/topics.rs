@@ -5,6 +5,8 @@
 mod asked;
 #[path = "topics/bounds.rs"]
 mod bounds;
+#[path = "topics/churn.rs"]
+mod churn;
 #[path = "topics/doors.rs"]
 mod doors;
 #[path = "topics/groups.rs"]

@@ -1,8 +1,14 @@
-//! `tollgate topic`, `group`, `produce` and `consume`: what they print, ask and end with.
+//! `tollgate topic`, `group`, `binding`, `produce` and `consume`: what they print, ask and end with.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use tollgate_tests::process::{Ran, Served, run_with};
+use tollgate_tests::{
+    SOON,
+    process::{Ran, Served, run_with},
+};
 
 use super::{exit, says};
 
@@ -77,4 +83,36 @@ fn a_group_goes_on_where_it_was() {
     says(&refused, &["--yes"]);
     acme(&served, &["group", "delete", "t", "g", "--yes"]).ends_with(exit::OK);
     says(&acme(&served, &["group", "show", "t", "g"]).ends_with(exit::FAILURE), &["NOT_FOUND"]);
+}
+
+#[test]
+fn a_binding_runs_a_recipe_for_each_message() {
+    let served = Served::start(&[]);
+    let certs = served.issue(&["--tenant", "acme"]);
+    acme(&served, &["topic", "create", "t"]).ends_with(exit::OK);
+    for message in ["1", "2", "3"] {
+        served.run(&certs, &["produce", "t", "--message", message]).ends_with(exit::OK);
+    }
+    let create = ["binding", "create", "t", "b", "--recipe", "echo"];
+    acme(&served, &create).ends_with(exit::OK);
+    let state = || {
+        let ran = acme(&served, &["binding", "show", "t", "b", "--output", "json"]);
+        let shown = ran.ends_with(exit::OK).json();
+        (shown["lag"].as_u64(), shown["in_flight"].as_u64())
+    };
+    let deadline = Instant::now() + SOON;
+    while state() != (Some(0), Some(0)) {
+        assert!(Instant::now() < deadline, "it never was done: {:?}", state());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let listed = acme(&served, &["binding", "list", "--topic", "t"]).ends_with(exit::OK).stdout;
+    assert!(listed.contains("echo") && listed.contains("RECIPE"), "{listed}");
+    let other = ["binding", "create", "t", "b", "--recipe", "sha256"];
+    says(&acme(&served, &other).ends_with(exit::FAILURE), &["CONFLICT"]);
+    let refused = acme(&served, &["binding", "delete", "t", "b"]).ends_with(exit::USAGE);
+    says(&refused, &["--yes"]);
+    acme(&served, &["binding", "delete", "t", "b", "--yes"]).ends_with(exit::OK);
+    says(&acme(&served, &["binding", "show", "t", "b"]).ends_with(exit::FAILURE), &["NOT_FOUND"]);
+    // Its group stays, where it was.
+    acme(&served, &["group", "show", "t", "b"]).ends_with(exit::OK);
 }

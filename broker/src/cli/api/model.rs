@@ -274,6 +274,18 @@ pub(in crate::cli) struct Retention {
     pub bytes: Option<u64>,
 }
 
+/// A topic that is bound to a recipe.
+#[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Binding {
+    pub topic: String,
+    pub name: String,
+    pub recipe: String,
+    pub created_at: String,
+    pub awake: bool,
+    pub in_flight: u64,
+    pub lag: u64,
+}
+
 /// A consumer group.
 #[derive(Debug, Deserialize)]
 pub(in crate::cli) struct Group {
