@@ -196,6 +196,22 @@ impl Failure {
         }
     }
 
+    /// Of what the broker would not read.
+    pub(crate) fn frame_too_large(what: &str, frame: usize, max: usize) -> Self {
+        let message = format!(
+            "the {what} takes a frame of {frame} bytes, the broker reads at most {max} \
+             (`limits.frame_bytes_max`); payloads are also bounded by the tenant's quota \
+             `payload_bytes`. It was not sent"
+        );
+        let mut failure = Failure::new(Code::FrameTooLarge, message)
+            .detail("limit", &max.to_string())
+            .detail("length", &frame.to_string())
+            .detail("config_key", "limits.frame_bytes_max")
+            .detail("quota", "payload_bytes");
+        failure.side_effect_free = true;
+        failure
+    }
+
     pub(crate) fn detail(mut self, key: &str, value: &str) -> Self {
         self.details.0.push_lossy(key, value);
         self
@@ -242,8 +258,14 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code() {
-            Some(code) => write!(f, "{code}: {}", self.message),
-            None => write!(f, "code {}: {}", self.code_number, self.message),
+            Some(code) => write!(f, "{code}: {}", self.message)?,
+            None => write!(f, "code {}: {}", self.code_number, self.message)?,
+        }
+        match &self.quota {
+            Some(QuotaRefusal { quota, current, limit, .. }) => {
+                write!(f, " ({quota}: {current} of {limit})")
+            }
+            None => Ok(()),
         }
     }
 }

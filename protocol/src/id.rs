@@ -134,8 +134,8 @@ name!(
 );
 
 name!(
-    /// A topic: `[a-z0-9][a-z0-9._-]{0,127}`.
-    TopicName, "topic name", "[a-z0-9][a-z0-9._-]{0,127}", limits::TOPIC_NAME_BYTES_MAX, b"._-"
+    /// A topic: `[a-z0-9][a-z0-9._-]{0,122}`.
+    TopicName, "topic name", "[a-z0-9][a-z0-9._-]{0,122}", limits::TOPIC_NAME_BYTES_MAX, b"._-"
 );
 name!(
     /// A consumer group of a topic: `[a-z0-9][a-z0-9._-]{0,127}`.

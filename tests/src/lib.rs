@@ -203,7 +203,12 @@ pub fn credentials(issued: &Issued) -> ClientCredentials {
 /// # Panics
 /// Where there is no `/proc`.
 pub fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc/self/statm");
+    resident_bytes_of("self")
+}
+
+/// Memory of a process that is in use now, in bytes.
+fn resident_bytes_of(process: &str) -> usize {
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).expect("statm");
     let pages = statm.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok());
     pages.expect("resident pages") * 4096
 }

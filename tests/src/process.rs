@@ -253,6 +253,14 @@ impl Served {
         command
     }
 
+    /// Memory of it that is in use now, in bytes.
+    ///
+    /// # Panics
+    /// Where there is no `/proc`, and when it has ended.
+    pub fn resident_bytes(&self) -> usize {
+        crate::resident_bytes_of(&self.child.id().to_string())
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: libc::c_int) {
         let pid = libc::pid_t::try_from(self.child.id()).expect("a process id");

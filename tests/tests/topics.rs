@@ -15,6 +15,8 @@ mod groups;
 mod produced;
 #[path = "topics/restarts.rs"]
 mod restarts;
+#[path = "topics/stalled.rs"]
+mod stalled;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -97,7 +97,7 @@ pub(crate) struct Accepted {
     pub job: JobId,
     /// Whether there was one already.
     pub existing: bool,
-    /// Its number; none when the job is another batch's.
+    /// Its number; none when the job is another item's, of this batch or another.
     pub number: Number,
 }
 

@@ -1,4 +1,4 @@
-//! The memory guard: sheds new connections, then refuses new batches, before the system kills the
+//! The memory guard: sheds new connections, then refuses new batches and readers, before the system kills the
 //! process and everyone's work with it.
 //!
 //! The bounds on what one peer can hold come first; this is for all of them together.
@@ -44,8 +44,9 @@ impl Memory {
         }
     }
 
-    /// Refuses a new batch when there is no memory for it.
-    pub(crate) fn admit_batch(&self) -> Result<(), Failure> {
+    /// Refuses what is new, a batch or a stream that reads or appends, when there is no memory for
+    /// it.
+    pub(crate) fn admit(&self) -> Result<(), Failure> {
         if self.pressure() < Pressure::Refuse {
             return Ok(());
         }

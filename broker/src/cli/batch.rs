@@ -4,9 +4,9 @@ use clap::Subcommand;
 
 use super::{exit::Exit, output::Output};
 
-mod items;
+pub(super) mod items;
 mod payload;
-mod report;
+pub(super) mod report;
 mod run;
 
 #[derive(Debug, Subcommand)]

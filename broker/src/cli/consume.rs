@@ -62,8 +62,9 @@ fn from(text: &str) -> Result<StartAt, String> {
             if let Ok(offset) = text.parse() {
                 return Ok(StartAt::Offset(offset));
             }
-            let at: jiff::Timestamp =
-                text.parse().map_err(|_| "expected earliest, latest, an offset or a time")?;
+            let at: jiff::Timestamp = text.parse().map_err(
+                |_| "expected earliest, latest, an offset, or a time as 2026-01-31T12:00:00Z",
+            )?;
             Ok(StartAt::Time(u64::try_from(at.as_millisecond()).unwrap_or(0)))
         }
     }

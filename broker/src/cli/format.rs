@@ -101,6 +101,22 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     if d.is_zero() { Err("a duration of nothing would end it at once".to_owned()) } else { Ok(d) }
 }
 
+/// A number, with a unit of 1024s if it is one of bytes; underscores may part its digits.
+pub(super) fn parse_amount(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 1,
+        "kib" | "k" => 1 << 10,
+        "mib" | "m" => 1 << 20,
+        "gib" | "g" => 1 << 30,
+        "tib" | "t" => 1 << 40,
+        _ => return None,
+    };
+    let digits = digits.replace('_', "");
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|_| plain)?.checked_mul(factor)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;

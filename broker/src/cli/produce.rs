@@ -1,18 +1,24 @@
 //! `tollgate produce`: messages from lines, files and arguments, appended over QUIC.
 
-use std::{collections::VecDeque, path::PathBuf, time::Instant};
+use std::{collections::VecDeque, path::PathBuf, pin::pin, time::Instant};
 
-use anyhow::Context;
-use serde_json::json;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
-use tollgate_client::{Appending, Message, Position, TopicError};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tollgate_client::{Appending, Code, Message, Position, Producer, TopicError};
 
 use super::{
+    batch::{
+        items::{Items, Sources, Unsent},
+        report::json::error,
+    },
     block_on, connect,
     exit::Exit,
     format,
     output::{self, Output, note, say},
 };
+
+/// Messages that are handed over and not told of yet.
+const QUEUED_MAX: usize = 8_192;
 
 /// What `produce` takes.
 #[derive(Debug, clap::Args)]
@@ -21,9 +27,10 @@ use super::{
   tollgate produce orders --input orders.jsonl
   tail -f orders.log | tollgate produce orders --input - --key-separator '|'
 
-Each line is a message. One is acknowledged once it is on stable storage; a lost connection, even a
-restarted broker, is waited for, and nothing is appended twice. Ends with 1 when a message was
-refused; the others are appended.")]
+Each line is a message, empty ones too. One is acknowledged once it is on stable storage; a lost
+connection, even a restarted broker, is waited for, and nothing is appended twice; so is a rate that
+is used up. Ends with 1 when a message was refused: which, and why, is said; the others are appended.
+As JSON, a line a message: its source, and its partition and offset, or its code and error.")]
 #[command(group = clap::ArgGroup::new("messages").required(true).args(["input", "message"]))]
 pub(crate) struct Args {
     /// The topic
@@ -65,102 +72,125 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
         if let Some(tenant) = &args.tenant {
             builder = builder.tenant(tenant.as_str());
         }
+        let sources = match &args.input {
+            Some(path) => Sources::ExactLines { path },
+            None => Sources::Texts { texts: &args.message, called: "message" },
+        };
+        let items = Items::open(sources, None).await?;
         let producer = builder.open().await?;
-        let mut told = Told { output, began: Instant::now(), kept: 0, failed: 0 };
-        let mut queue = VecDeque::new();
-        match &args.input {
-            None => {
-                for text in &args.message {
-                    let message = args.message(None, text.clone());
-                    queue.push_back(producer.queue(message).await?);
-                }
-            }
-            Some(path) => {
-                let mut lines = lines(path).await?.split(b'\n');
-                while let Some(mut line) = lines.next_segment().await.context("cannot read on")? {
-                    if line.last() == Some(&b'\r') {
-                        line.pop();
-                    }
-                    let message = args.line(line)?;
-                    queue.push_back(producer.queue(message).await?);
-                    // What is answered is told, and memory stays bounded.
-                    while queue.len() > 8_192
-                        && let Some(first) = queue.pop_front()
-                    {
-                        told.tell(first).await?;
-                    }
-                }
-            }
-        }
-        for appending in queue {
-            told.tell(appending).await?;
+        let mut told =
+            Told { output, began: Instant::now(), queue: VecDeque::new(), kept: 0, failed: 0 };
+        let fed = args.feed(items, &producer, &mut told).await;
+        // What was handed over is told of, whatever came after it.
+        while !told.queue.is_empty() {
+            told.next().await?;
         }
         producer.close().await?;
+        fed?;
         told.end()
     })
 }
 
-async fn lines(path: &std::path::Path) -> anyhow::Result<Box<dyn AsyncBufRead + Unpin>> {
-    if path == std::path::Path::new("-") {
-        return Ok(Box::new(BufReader::new(tokio::io::stdin())));
-    }
-    let file = tokio::fs::File::open(path).await;
-    let file = file.with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Box::new(BufReader::new(file)))
-}
-
 impl Args {
-    fn message(&self, key: Option<Vec<u8>>, payload: impl Into<Vec<u8>>) -> Message {
-        let mut message = Message::new(payload.into());
-        if let Some(key) = key.or_else(|| self.key.clone().map(String::into_bytes)) {
+    /// Hands everything over, and tells of what is answered meanwhile.
+    async fn feed(
+        &self,
+        mut items: Items<'_>,
+        producer: &Producer,
+        told: &mut Told,
+    ) -> anyhow::Result<()> {
+        loop {
+            let mut next = pin!(items.next());
+            let item = loop {
+                tokio::select! {
+                    biased;
+                    item = &mut next, if told.queue.len() < QUEUED_MAX => break item?,
+                    outcome = told.next(), if !told.queue.is_empty() => outcome?,
+                }
+            };
+            let Some(item) = item else { return Ok(()) };
+            match item.payload.and_then(|line| self.message(line)) {
+                Ok(message) => {
+                    let appending = producer.queue(message).await?;
+                    told.queue.push_back((item.source, appending));
+                }
+                Err(why) => {
+                    told.refused(&item.source, why.code, json!({ "message": why.message }), &why)?;
+                }
+            }
+        }
+    }
+
+    fn message(&self, line: Bytes) -> Result<Message, Unsent> {
+        let (key, payload) = match &self.key_separator {
+            None => (self.key.clone().map(Bytes::from), line),
+            Some(separator) => {
+                let mut places = line.windows(separator.len().max(1));
+                let Some(at) = places.position(|w| w == separator.as_bytes()) else {
+                    let text = output::excerpt(&String::from_utf8_lossy(&line), 60);
+                    let message = format!("a line without {separator:?}: {text}");
+                    return Err(Unsent { code: Code::ValidationError.name(), message });
+                };
+                (Some(line.slice(..at)), line.slice(at + separator.len()..))
+            }
+        };
+        let mut message = Message::new(payload);
+        if let Some(key) = key {
             message = message.key(key);
         }
         if let Some(partition) = self.partition {
             message = message.partition(partition);
         }
-        self.header.iter().fold(message, |message, (key, value)| message.header(key, value))
-    }
-
-    fn line(&self, line: Vec<u8>) -> anyhow::Result<Message> {
-        let Some(separator) = &self.key_separator else { return Ok(self.message(None, line)) };
-        let at = line.windows(separator.len().max(1)).position(|w| w == separator.as_bytes());
-        let at = at.with_context(|| {
-            let text = output::excerpt(&String::from_utf8_lossy(&line), 60);
-            format!("a line without {separator:?}: {text}")
-        })?;
-        let payload = line[at + separator.len()..].to_vec();
-        Ok(self.message(Some(line[..at].to_vec()), payload))
+        Ok(self.header.iter().fold(message, |message, (key, value)| message.header(key, value)))
     }
 }
 
-/// What was told of messages.
+/// What is told of messages, in the order in which they were handed over.
 struct Told {
     output: Output,
     began: Instant,
+    /// Each with where it comes from.
+    queue: VecDeque<(String, Appending)>,
     kept: u64,
     failed: u64,
 }
 
 impl Told {
-    async fn tell(&mut self, appending: Appending) -> anyhow::Result<()> {
-        match appending.await {
+    /// Tells of the next message. When dropped before it is done, nothing was told.
+    async fn next(&mut self) -> anyhow::Result<()> {
+        let Some((_, appending)) = self.queue.front_mut() else { return Ok(()) };
+        let answer = appending.await;
+        let Some((source, _)) = self.queue.pop_front() else { return Ok(()) };
+        match answer {
             Ok(Position { partition, offset }) => {
                 self.kept += 1;
                 if self.output == Output::Json {
-                    output::json_line(&json!({ "partition": partition, "offset": offset }))?;
+                    output::json_line(&json!({
+                        "source": source, "partition": partition, "offset": offset,
+                    }))?;
                 }
+                Ok(())
             }
             Err(TopicError::Failed(failure)) => {
-                self.failed += 1;
-                let code = failure.code().map_or("", |code| code.name());
-                match self.output {
-                    Output::Json => {
-                        output::json_line(&json!({ "code": code, "error": failure.message }))?;
-                    }
-                    Output::Table => note(format_args!("{failure}")),
-                }
+                self.refused(&source, failure.code_name(), error(&failure), &failure)
             }
-            Err(e) => return Err(e.into()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn refused(
+        &mut self,
+        source: &str,
+        code: &str,
+        error: Value,
+        text: &dyn std::fmt::Display,
+    ) -> anyhow::Result<()> {
+        self.failed += 1;
+        match self.output {
+            Output::Json => {
+                output::json_line(&json!({ "source": source, "code": code, "error": error }))?;
+            }
+            Output::Table => note(format_args!("{source}: {text}")),
         }
         Ok(())
     }

@@ -96,8 +96,13 @@ struct Retention {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     retain_for: Option<Duration>,
     /// The oldest messages of a partition go while it holds more bytes than this
-    #[arg(long, value_name = "BYTES")]
+    /// (10MiB; k, m, g and t are short for KiB … TiB)
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
     retain_bytes: Option<u64>,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    format::parse_amount(text).ok_or_else(|| "expected bytes, as 1000000 or 10MiB".to_owned())
 }
 
 impl Retention {

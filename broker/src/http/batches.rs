@@ -183,7 +183,7 @@ async fn run(
     if *services.drain.borrow() != Drain::No {
         return Err(Problem::new(Code::Draining, "the broker is shutting down"));
     }
-    services.memory.admit_batch()?;
+    services.memory.admit()?;
     let engine = services.engine.clone();
     let permit = engine.permit(&tenant)?;
     let durable = open.durability == Durability::Durable;

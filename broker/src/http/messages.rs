@@ -29,7 +29,7 @@ use super::{
     page,
     problem::{Answer, Document, Problem},
     time::rfc3339,
-    topics::topic_name,
+    topics::{active_tenant, topic_name},
 };
 use crate::{
     batch::Failure,
@@ -97,7 +97,7 @@ async fn append(
     Named(id): Named,
     Body(new): Body<NewMessage>,
 ) -> Answer<Response> {
-    let tenant = api.tenant(&id).ok_or_else(Problem::no_tenant)?;
+    let tenant = active_tenant(&api, &id)?;
     let name = topic_name(new.topic.as_deref().unwrap_or(INBOX))?;
     let payload = new.payload.get().as_bytes();
     let len = payload.len() as u64;

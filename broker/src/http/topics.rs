@@ -22,7 +22,7 @@ use super::{
     time::rfc3339,
 };
 use crate::{
-    tenancy::Tenant,
+    tenancy::{State as Standing, Tenant},
     topics::{self, GroupInfo, TopicInfo},
 };
 
@@ -137,6 +137,15 @@ fn tenant(api: &Api, id: &str) -> Answer<Arc<Tenant>> {
     api.tenant(id).ok_or_else(Problem::no_tenant)
 }
 
+/// The tenant of a path, for which something new is to be made: not while it is suspended.
+pub(super) fn active_tenant(api: &Api, id: &str) -> Answer<Arc<Tenant>> {
+    let tenant = tenant(api, id)?;
+    match tenant.state() {
+        Standing::Active => Ok(tenant),
+        _ => Err(Problem::forbidden("the tenant is suspended")),
+    }
+}
+
 fn bad_name(field: &'static str) -> impl Fn(NameError) -> Problem {
     move |error| Problem::validation(field, format!("{field}: {error}"))
 }
@@ -231,7 +240,7 @@ async fn create(
     Named(id): Named,
     Body(new): Body<NewTopic>,
 ) -> Answer<(StatusCode, Json<Topic>)> {
-    let tenant = tenant(&api, &id)?;
+    let tenant = active_tenant(&api, &id)?;
     let name = TopicName::parse(&new.name).map_err(bad_name("name"))?;
     if new.partitions == 0 {
         return Err(Problem::validation("partitions", "partitions: at least 1"));

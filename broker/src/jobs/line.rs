@@ -225,10 +225,10 @@ impl Reader {
             return;
         };
         let own = match self.follows {
-            Follows::Own(of) => of.batch == job.batch,
+            Follows::Own(of) => (of.batch, item) == (job.batch, job.item),
             _ => true,
         };
-        // Another batch's numbers mean nothing here.
+        // Another item's number means nothing here.
         let number = service::number(state.epoch, if own { job.finished } else { 0 });
         let recent = state.recent.get(job.finished);
         let at = job.result.at;
@@ -298,7 +298,7 @@ fn summary(state: &State, id: BatchId) -> Option<Summary<'static>> {
     let ((at, sequence), sealed) = (batch.ended?, batch.sealed.as_ref()?);
     let (mut failed, mut succeeded) = (sealed.refused.clone(), 0);
     if let Ok(at) = failed.binary_search_by_key(&0, |f| f.0) {
-        // Of other batches' jobs.
+        // Of other items' jobs.
         succeeded = failed.remove(at).1;
     }
     let Counts { codes, bytes_in, bytes_out } = batch.counts();

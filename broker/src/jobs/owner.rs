@@ -88,38 +88,54 @@ enum End {
 
 /// Owns a tenant's jobs until there is nothing to own.
 pub(super) async fn run(inner: Arc<Inner>, shelf: Arc<Shelf>) {
-    // What was asked and not decided.
-    let mut late = VecDeque::new();
-    let failure = match Owner::open(&inner, &shelf).await {
+    let failure = Failure::new(Code::InternalError, "the jobs of the tenant ended by a fault");
+    let mut leaving = Leaving { inner, shelf, late: VecDeque::new(), failure };
+    leaving.failure = match Owner::open(&leaving.inner, &leaving.shelf).await {
         Ok(mut owner) => {
             let end = owner.work().await;
-            late.append(&mut owner.backlog);
+            leaving.late.append(&mut owner.backlog);
             match end {
                 End::Idle => super::stopped(),
                 End::Gone(failure) => failure,
             }
         }
         Err(error) => {
-            let tenant = shelf.tenant.id();
+            let tenant = leaving.shelf.tenant.id();
             tracing::error!(%tenant, %error, "the jobs of a tenant can not be read");
             Failure::new(Code::StoreUnavailable, "the jobs of the tenant can not be read")
         }
     };
-    inner.forget(&shelf);
-    shelf.phase.send_replace(Phase::Gone(failure.clone()));
-    let wakers = shelf.lock().tell_lost(&failure);
-    wakers.into_iter().for_each(Waker::wake);
-    // Who asked too late is told so by the end of its answer; items are told in words.
-    shelf.take_commands(&mut late);
-    late.into_iter().for_each(|command| submit::refuse(command, &failure));
+}
+
+/// The end of an owner, also by a panic: nobody is left waiting for it.
+struct Leaving {
+    inner: Arc<Inner>,
+    shelf: Arc<Shelf>,
+    /// What was asked and not decided.
+    late: VecDeque<Command>,
+    /// What those are told who ask.
+    failure: Failure,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let Leaving { inner, shelf, late, failure } = self;
+        inner.forget(shelf);
+        shelf.phase.send_replace(Phase::Gone(failure.clone()));
+        let wakers = shelf.lock().tell_lost(failure);
+        wakers.into_iter().for_each(Waker::wake);
+        // Who asked too late is told so by the end of its answer; items are told in words.
+        shelf.take_commands(late);
+        late.drain(..).for_each(|command| submit::refuse(command, failure));
+    }
 }
 
 impl Owner {
     async fn open(inner: &Arc<Inner>, shelf: &Arc<Shelf>) -> Result<Owner, LoadError> {
         let loaded = load::load(&shelf.scope, Jobs::new(inner.keep())).await?;
         let tenant = &shelf.tenant;
-        let permit = |quota| tenant.permit(quota, 0).expect("none is always there");
-        let (mut queued, mut storage) = (permit(Quota::JobsQueued), permit(Quota::StorageBytes));
+        let mut queued = tenant.none_of(Quota::JobsQueued);
+        let mut storage = tenant.none_of(Quota::StorageBytes);
         let now = shelf.clock.now_ms();
         let begins = loaded.epoch.is_none();
         let mut pages = Pages::new(loaded.viewed, inner.config.checkpoint_events.max(1));

@@ -51,12 +51,10 @@ fn failure(input: Input) -> Result<Error, Error> {
         })?,
     };
     let message = input.message.unwrap_or_else(|| "failed as asked".to_owned());
-    let mut error = match input.retry_after_ms {
-        Some(ms) if code == Code::RateLimited => {
-            Error::rate_limited(message, Duration::from_millis(ms.into()))
-        }
-        _ => Error::with_code(code, message),
-    };
+    let mut error = Error::with_code(code, message);
+    if let Some(ms) = input.retry_after_ms {
+        error = error.retry_after(Duration::from_millis(ms.into()));
+    }
     for (key, value) in &input.details {
         error = error.detail(key, value);
     }

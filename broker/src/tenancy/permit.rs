@@ -147,6 +147,15 @@ impl Tenant {
         Ok(Permit { holder: Holder::Tenant(self.clone()), quota, n })
     }
 
+    /// None of a quota that counts what exists at once: there always is, whatever is used. For what
+    /// exists already it [becomes](Permit::become_one_of) one of that.
+    pub(crate) fn none_of(self: &Arc<Self>, quota: Quota) -> Permit {
+        debug_assert!(place(quota).is_some(), "{quota} is not counted by permits");
+        // So that it is counted from now on.
+        self.counted();
+        Permit { holder: Holder::Tenant(self.clone()), quota, n: 0 }
+    }
+
     /// Whether a single thing is within a quota: `batch_items`, `payload_bytes`,
     /// `retention_hours`.
     ///

@@ -68,48 +68,64 @@ enum End {
 
 /// Owns a tenant's topics until there is nothing to own.
 pub(super) async fn run(inner: Arc<Inner>, shelf: Arc<Shelf>) {
-    let mut late = VecDeque::new();
-    let failure = match Owner::open(&inner, &shelf).await {
+    let failure = Failure::new(Code::InternalError, "the topics of the tenant ended by a fault");
+    let mut leaving = Leaving { inner, shelf, late: VecDeque::new(), failure };
+    leaving.failure = match Owner::open(&leaving.inner, &leaving.shelf).await {
         Ok(mut owner) => {
             let end = owner.work().await;
-            late.append(&mut owner.backlog);
+            leaving.late.append(&mut owner.backlog);
             match end {
                 End::Idle => super::stopped(),
                 End::Gone(failure) => failure,
             }
         }
         Err(error) => {
-            let tenant = shelf.tenant.id();
+            let tenant = leaving.shelf.tenant.id();
             tracing::error!(%tenant, %error, "the topics of a tenant can not be read");
             Failure::new(Code::StoreUnavailable, "the topics of the tenant can not be read")
         }
     };
-    inner.forget(&shelf);
-    shelf.phase.send_replace(Phase::Gone(failure.clone()));
-    shelf.take_commands(&mut late);
-    let count = late.len();
-    late.into_iter().for_each(|command| decide::refuse(command, &failure));
-    shelf.happened(count);
-    let state = shelf.lock();
-    state.tails.values().for_each(|tail| tail.notify_waiters());
-    state.groups.values().for_each(|live| live.bell.notify_waiters());
+}
+
+/// The end of an owner, also by a panic: nobody is left waiting for it.
+struct Leaving {
+    inner: Arc<Inner>,
+    shelf: Arc<Shelf>,
+    /// What was asked and not decided.
+    late: VecDeque<Command>,
+    /// What those are told who ask.
+    failure: Failure,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let Leaving { inner, shelf, late, failure } = self;
+        inner.forget(shelf);
+        shelf.phase.send_replace(Phase::Gone(failure.clone()));
+        shelf.take_commands(late);
+        let count = late.len();
+        late.drain(..).for_each(|command| decide::refuse(command, failure));
+        shelf.happened(count);
+        let state = shelf.lock();
+        state.tails.values().for_each(|tail| tail.notify_waiters());
+        state.groups.values().for_each(|live| live.bell.notify_waiters());
+    }
 }
 
 impl Owner {
     async fn open(inner: &Arc<Inner>, shelf: &Arc<Shelf>) -> Result<Owner, LoadError> {
         let loaded = load::load(shelf, &|| inner.producers()).await?;
         let tenant = &shelf.tenant;
-        let permit = |quota| tenant.permit(quota, 0).expect("none is always there");
         let mut owner = Owner {
             inner: inner.clone(),
             shelf: shelf.clone(),
             fence: loaded.fence,
             view: View::new(loaded.viewed, loaded.next, inner.config.checkpoint_every),
             backlog: VecDeque::new(),
-            topics: permit(Quota::Topics),
-            partitions: permit(Quota::Partitions),
-            groups: permit(Quota::ConsumerGroups),
-            storage: permit(Quota::StorageBytes),
+            topics: tenant.none_of(Quota::Topics),
+            partitions: tenant.none_of(Quota::Partitions),
+            groups: tenant.none_of(Quota::ConsumerGroups),
+            storage: tenant.none_of(Quota::StorageBytes),
             changes: tenant.subscribe(),
             retain_at: Instant::now(),
             tails: Vec::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tollgate_protocol::{
-    id::TopicName,
+    id::{BatchId, TopicName},
     topic::{Message, Producer},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Producing {
     topic: u32,
     pub partitions: u32,
     producer: Option<Producer>,
+    /// Whose turn it is first: of each producer another one's, and always the same of one.
+    turn: u32,
     /// The largest sequence of its epoch that the topic has.
     pub last_sequence: Option<u64>,
 }
@@ -94,7 +96,9 @@ impl Topics {
             last_sequence = known.filter(|p| p.epoch == epoch).map(|p| p.last).max();
         }
         drop(state);
-        Ok(Producing { shelf, topic: number, partitions, producer, last_sequence })
+        let id = producer.map_or_else(|| BatchId::random().0, |producer| producer.id);
+        let turn = crc32c::crc32c(&id);
+        Ok(Producing { shelf, topic: number, partitions, producer, turn, last_sequence })
     }
 }
 
@@ -111,7 +115,10 @@ impl Producing {
             }
             (None, Some(key)) => crc32c::crc32c(key) % self.partitions,
             // The same one when it comes again.
-            (None, None) => (message.sequence % u64::from(self.partitions)) as u32,
+            (None, None) => {
+                let turn = u64::from(self.turn) + message.sequence % u64::from(self.partitions);
+                (turn % u64::from(self.partitions)) as u32
+            }
         };
         let sequence = message.sequence;
         let producer = self.producer.map(|Producer { id, epoch }| Produced { id, epoch, sequence });

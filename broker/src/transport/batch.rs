@@ -60,7 +60,7 @@ impl Tenants {
 /// Judges the open frame, takes the batch's permit and makes its engine.
 pub(super) fn open(peer: &Peer, open: &BatchOpen<'_>) -> Result<Opened, Failure> {
     refuse_critical(&open.extensions)?;
-    peer.services.memory.admit_batch()?;
+    peer.services.memory.admit()?;
     let tenants = tenants(peer, open.tenant)?;
     if open.durability == Durability::Durable && matches!(tenants, Tenants::Each) {
         let message = "a durable batch is one tenant's: a gateway names it in the open frame";

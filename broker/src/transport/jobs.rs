@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tollgate_protocol::{
     BrokerFrame, ClientFrame, Code, Extensions,
     batch::{CancelScope, Notice, NoticeKind, Number},
@@ -62,6 +62,7 @@ enum What {
 
 /// Judges the first frame of a reader.
 pub(super) fn attach(peer: &Peer, attach: &Attach<'_>) -> Result<Reads, Failure> {
+    peer.services.memory.admit()?;
     refuse_critical(&attach.extensions)?;
     Ok(Reads {
         tenant: tenant(peer, attach.tenant)?,
@@ -269,6 +270,8 @@ impl Following<'_> {
         let peer = self.peer.clone();
         let mut watch = Watch::new(&peer.signals);
         let (mut heeded, mut reads) = (State::default(), true);
+        let frame = ms(limits.frame_timeout_ms);
+        let mut since = Instant::now();
         loop {
             // What is ready goes out in one write.
             let mut over = false;
@@ -297,6 +300,8 @@ impl Following<'_> {
                 return Ended::All;
             }
             let Stream { recv, splitter, send, .. } = &mut self.stream;
+            // All whole frames are heeded: what is left is the beginning of one.
+            let within = reads && splitter.buffered() > 0;
             let input = async {
                 match recv.read_chunks(splitter.buffers()).await {
                     Ok(Some(n)) => {
@@ -323,13 +328,22 @@ impl Following<'_> {
                     None => return Ended::All,
                 },
                 input = input, if reads => match input {
-                    Input::Bytes => if let Err(failure) = self.heed().await {
-                        return Ended::Failed(failure);
-                    },
+                    Input::Bytes => {
+                        since = Instant::now();
+                        if let Err(failure) = self.heed().await {
+                            return Ended::Failed(failure);
+                        }
+                    }
                     Input::Fin => reads = false,
                     Input::Gone => return Ended::Gone,
                 },
                 _ = send.stopped() => return Ended::Gone,
+                () = sleep_until((since + frame).into()), if within => {
+                    let message = format!("a frame stalled for {} ms", frame.as_millis());
+                    let failure = Failure::new(Code::Timeout, message);
+                    let key = "limits.frame_timeout_ms";
+                    return Ended::Failed(failure.detail("config_key", key));
+                }
                 state = changed => {
                     if let Some(at) = state.draining.filter(|_| heeded.draining.is_none()) {
                         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use quinn::{SendStream, VarInt, WriteError};
 use tollgate_protocol::{
-    ClientFrame, Code,
+    ClientFrame,
     batch::{self, BatchOpen, CancelScope, Durability},
     close::StreamCode,
     encode, encode_request_head,
@@ -211,7 +211,7 @@ impl Outbox {
             self.gathered.truncate(start);
             match self.frame_bytes_max {
                 None => return Ok(Pushed::AwaitAccepted),
-                Some(max) => self.refuse(id, frame_too_large(frame, max)),
+                Some(max) => self.refuse(id, Failure::frame_too_large("item", frame, max)),
             }
             return Ok(Pushed::Taken(id));
         }
@@ -467,19 +467,4 @@ fn is_loss(e: &WriteError) -> bool {
         ),
         WriteError::ClosedStream | WriteError::ZeroRttRejected => false,
     }
-}
-
-fn frame_too_large(frame: usize, max: usize) -> Failure {
-    let message = format!(
-        "the item takes a frame of {frame} bytes, the broker reads at most {max} \
-         (`limits.frame_bytes_max`); payloads are also bounded by the tenant's quota \
-         `payload_bytes`. It was not sent"
-    );
-    let mut failure = Failure::new(Code::FrameTooLarge, message)
-        .detail("limit", &max.to_string())
-        .detail("length", &frame.to_string())
-        .detail("config_key", "limits.frame_bytes_max")
-        .detail("quota", "payload_bytes");
-    failure.side_effect_free = true;
-    failure
 }

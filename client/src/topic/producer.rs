@@ -17,8 +17,8 @@ use tokio::{
     time::sleep,
 };
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame, encode, encode_message_head,
-    limits::PRODUCER_WINDOW,
+    BrokerFrame, ClientFrame, Code, encode, encode_message_head,
+    limits::{PREFIX_BYTES, PRODUCER_WINDOW},
     topic::{self, Acks, ProduceOpen},
 };
 
@@ -37,10 +37,16 @@ use crate::{
 const WAITING: usize = 256;
 /// So much is gathered before more is taken.
 const GATHER_BYTES: usize = 64 << 10;
+/// A frame has fewer bytes than this besides its payload: a key, headers and numbers at their
+/// longest.
+const HEAD_MAX: usize = 64 << 10;
 /// Bytes of messages that are sent and not answered.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
-/// How often a message that the broker refused for now is tried.
+/// How often a message that the broker refused for now is tried. One that a rate refused is tried
+/// until there is room.
 const TRIES: u32 = 8;
+/// When to try again what was refused for now, if the broker does not say.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// How a producer is made; made by [`Client::producer`].
 #[derive(Debug, Clone)]
@@ -118,8 +124,10 @@ impl ProducerBuilder {
             bytes: 0,
             // What the broker has of this id and epoch comes before.
             next: 1,
+            turn: 0,
             comeback: Comeback::new(patience),
-            again: VecDeque::new(),
+            again: Again::new(),
+            frame_max: usize::MAX,
             closing: None,
         };
         let partitions = task.open().await?;
@@ -230,9 +238,53 @@ impl Future for Appending {
 /// A message that was sent and is not answered.
 struct Sent {
     sequence: u64,
+    /// As the so manieth it was handed over.
+    turn: u64,
     message: Message,
     tries: u32,
     answer: oneshot::Sender<Result<Position, TopicError>>,
+}
+
+/// Messages that the broker refused for now, in the order in which they were handed over. They are
+/// sent again, as new ones, before anything else is; fewer at once while they are refused, more
+/// while they are not, so that a used up rate is not spent on refusals.
+struct Again {
+    messages: VecDeque<Sent>,
+    /// Not before.
+    at: tokio::time::Instant,
+    /// So many at once.
+    burst: usize,
+    /// Whether any was refused since the last were sent.
+    refused: bool,
+}
+
+impl Again {
+    fn new() -> Again {
+        Again {
+            messages: VecDeque::new(),
+            at: tokio::time::Instant::now(),
+            burst: PRODUCER_WINDOW,
+            refused: false,
+        }
+    }
+
+    fn refuse(&mut self, sent: Sent, wait: Duration) {
+        if !std::mem::replace(&mut self.refused, true) {
+            self.burst = (self.burst / 2).max(1);
+        }
+        self.at = self.at.max(tokio::time::Instant::now() + wait);
+        let at = self.messages.partition_point(|known| known.turn < sent.turn);
+        self.messages.insert(at, sent);
+    }
+
+    /// The next to be sent.
+    fn take(&mut self) -> Vec<Sent> {
+        if !std::mem::take(&mut self.refused) {
+            self.burst = (self.burst * 2).min(PRODUCER_WINDOW);
+        }
+        let n = self.burst.min(self.messages.len());
+        self.messages.drain(..n).collect()
+    }
 }
 
 struct Task {
@@ -244,8 +296,11 @@ struct Task {
     bytes: usize,
     next: u64,
     comeback: Comeback,
-    /// Refused for now: tried again after that, as new messages.
-    again: VecDeque<(tokio::time::Instant, Sent)>,
+    /// The `turn` of the next message that is handed over.
+    turn: u64,
+    again: Again,
+    /// The longest frame that the broker reads, in bytes.
+    frame_max: usize,
     closing: Option<oneshot::Sender<Result<(), TopicError>>>,
 }
 
@@ -273,14 +328,14 @@ impl Task {
         };
         encode(&ClientFrame::Produce(open), &mut first);
         let mut stream = Stream::open(&b.client, first).await?;
-        let accepted = loop {
+        let (partitions, last, frame_max) = loop {
             let Some(frame) = stream.splitter.peek()? else {
                 poll_fn(|cx| stream.poll(cx)).await?;
                 continue;
             };
             let accepted = match BrokerFrame::decode(frame)? {
                 BrokerFrame::ProduceAccepted(accepted) => {
-                    Some((accepted.partitions, accepted.last_sequence))
+                    Some((accepted.partitions, accepted.last_sequence, accepted.frame_bytes_max))
                 }
                 BrokerFrame::Error { code, failure } => {
                     return Err(TopicError::Failed(Box::new(Failure::own(code, &failure))));
@@ -293,7 +348,7 @@ impl Task {
                 break accepted;
             }
         };
-        let (partitions, last) = accepted;
+        self.frame_max = frame_max as usize;
         // Another process of this id and epoch may have sent these.
         if self.sent.is_empty() {
             self.next = self.next.max(last.map_or(0, |last| last + 1));
@@ -309,7 +364,7 @@ impl Task {
     async fn run(mut self) {
         let ended = self.work().await;
         let e = ended.err().unwrap_or(TopicError::Closed);
-        for sent in self.sent.drain(..).chain(self.again.drain(..).map(|(_, sent)| sent)) {
+        for sent in self.sent.drain(..).chain(self.again.messages.drain(..)) {
             // Who waited may be gone.
             let _ = sent.answer.send(Err(e.clone()));
         }
@@ -328,32 +383,32 @@ impl Task {
     async fn work(&mut self) -> Result<(), TopicError> {
         let mut open = true;
         loop {
-            let idle = self.sent.is_empty() && self.again.is_empty();
+            let refused = !self.again.messages.is_empty();
+            let idle = self.sent.is_empty() && !refused;
             if idle && (!open || self.closing.is_some()) {
                 return self.finish().await;
             }
             let room = self.sent.len() < self.builder.in_flight_max
                 && self.bytes < IN_FLIGHT_BYTES
                 && self.stream.as_ref().is_some_and(|s| s.queued() < GATHER_BYTES);
-            let takes = open && room && self.closing.is_none();
-            let due = self.again.front().map(|(at, _)| *at);
+            let takes = open && room && self.closing.is_none() && !refused;
+            // What was sent with them is answered first: perhaps they are not the first any more.
+            let again = refused && self.sent.is_empty() && self.stream.is_some();
+            let due = self.again.at;
             let stream = self.stream.as_mut();
             tokio::select! {
                 // Biased: what is handed over is gathered before it is written.
                 biased;
                 command = self.commands.recv(), if takes => match command {
-                    Some(Command::Send(message, answer)) => self.send(message, answer, 0),
+                    Some(Command::Send(message, answer)) => self.take_on(message, answer),
                     Some(Command::Close(answer)) => self.closing = Some(answer),
                     None => open = false,
                 },
-                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)),
-                    if due.is_some() && room => {
-                    if let Some((_, Sent { message, answer, tries, .. })) = self.again.pop_front() {
-                        self.send(message, answer, tries);
-                    }
+                () = tokio::time::sleep_until(due), if again => {
+                    self.again.take().into_iter().for_each(|sent| self.send(sent));
                 }
-                read = read(stream) => {
-                    let heard = read.and_then(|()| self.hear());
+                polled = write_and_read(stream) => {
+                    let heard = polled.and_then(|()| self.hear());
                     if let Err(e) = heard {
                         self.lose(e).await?;
                     }
@@ -362,19 +417,38 @@ impl Task {
         }
     }
 
-    fn send(
-        &mut self,
-        message: Message,
-        answer: oneshot::Sender<Result<Position, TopicError>>,
-        tries: u32,
-    ) {
-        let sequence = self.next;
-        self.next += 1;
-        self.bytes += message.size();
-        if let Some(stream) = &mut self.stream {
-            say(stream, sequence, &message);
+    /// A message that is handed over.
+    fn take_on(&mut self, message: Message, answer: oneshot::Sender<Result<Position, TopicError>>) {
+        let turn = self.turn;
+        self.turn += 1;
+        self.send(Sent { sequence: 0, turn, message, tries: 0, answer });
+    }
+
+    fn send(&mut self, sent: Sent) {
+        let sent = Sent { sequence: self.next, ..sent };
+        if let Some(failure) = self.beyond(&sent) {
+            // Who waited may be gone.
+            let _ = sent.answer.send(Err(TopicError::Failed(Box::new(failure))));
+            return;
         }
-        self.sent.push_back(Sent { sequence, message, tries, answer });
+        self.next += 1;
+        self.bytes += sent.message.size();
+        if let Some(stream) = &mut self.stream {
+            say(stream, sent.sequence, &sent.message);
+        }
+        self.sent.push_back(sent);
+    }
+
+    /// Why the broker would not read it, if so: it would end the stream.
+    fn beyond(&self, sent: &Sent) -> Option<Failure> {
+        let payload = sent.message.payload().len();
+        if payload + HEAD_MAX <= self.frame_max {
+            return None;
+        }
+        let mut head = Vec::new();
+        encode_message_head(&sent.message.wire(sent.sequence), payload, &mut head);
+        let frame = head.len() - PREFIX_BYTES + payload;
+        (frame > self.frame_max).then(|| Failure::frame_too_large("message", frame, self.frame_max))
     }
 
     /// The stream is lost: another one, when that makes sense.
@@ -423,10 +497,9 @@ impl Task {
                     let failure = Failure::own(f.code, &f.failure);
                     if let Some(mut sent) = self.take(f.sequence)? {
                         sent.tries += 1;
-                        let wait = failure.retry_after;
-                        if failure.retryable && failure.side_effect_free && sent.tries < TRIES {
-                            let wait = wait.unwrap_or(Duration::from_millis(100));
-                            self.again.push_back((tokio::time::Instant::now() + wait, sent));
+                        let tries = sent.tries < TRIES || failure.code() == Some(Code::RateLimited);
+                        if failure.retryable && failure.side_effect_free && tries {
+                            self.again.refuse(sent, failure.retry_after.unwrap_or(AGAIN));
                         } else {
                             let _ = sent.answer.send(Err(TopicError::Failed(Box::new(failure))));
                         }
@@ -483,10 +556,14 @@ fn say(stream: &mut Stream, sequence: u64, message: &Message) {
     stream.say(|out| encode_message_head(&wire, payload.len(), out), payload);
 }
 
-/// Reads, while there is a stream.
-async fn read(stream: Option<&mut Stream>) -> Result<(), TopicError> {
-    match stream {
-        Some(stream) => poll_fn(|cx| stream.poll(cx)).await,
-        None => std::future::pending().await,
-    }
+/// Writes and reads, while there is a stream, until something was read, or there is room for more
+/// to be written where there was none.
+async fn write_and_read(stream: Option<&mut Stream>) -> Result<(), TopicError> {
+    let Some(stream) = stream else { return std::future::pending().await };
+    let full = stream.queued() >= GATHER_BYTES;
+    poll_fn(|cx| match stream.poll(cx) {
+        Poll::Pending if full && stream.queued() < GATHER_BYTES => Poll::Ready(Ok(())),
+        polled => polled,
+    })
+    .await
 }

@@ -116,3 +116,29 @@ fn a_binding_runs_a_recipe_for_each_message() {
     // Its group stays, where it was.
     acme(&served, &["group", "show", "t", "b"]).ends_with(exit::OK);
 }
+
+#[test]
+fn a_line_that_can_not_be_sent_is_refused_alone_and_named() {
+    let served = Served::start(&[]);
+    let certs = served.issue(&["--tenant", "acme"]);
+    acme(&served, &["topic", "create", "t"]).ends_with(exit::OK);
+    let file = served.dir.path().join("lines.txt");
+    let large = "x".repeat(1_100_000);
+    fs::write(&file, format!("a|1\nnosep\nb|{large}\nc|\n")).expect("written");
+    let path = file.to_str().expect("UTF-8");
+    let args = ["produce", "t", "--input", path, "--key-separator", "|", "--output", "json"];
+    let lines = served.run(&certs, &args).ends_with(exit::FAILURE).json_lines();
+    let told = |n: u32| {
+        let source = format!("{path}:{n}");
+        let line = lines.iter().find(|line| line["source"] == source).expect("it is told of");
+        (line["offset"].as_u64(), line["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(told(1), (Some(0), String::new()));
+    assert_eq!(told(2), (None, "VALIDATION_ERROR".to_owned()));
+    assert_eq!(told(3), (None, "FRAME_TOO_LARGE".to_owned()));
+    assert_eq!(told(4), (Some(1), String::new()));
+    let args = ["produce", "t", "--input", path, "--key-separator", "|"];
+    let ran = served.run(&certs, &args).ends_with(exit::FAILURE);
+    assert!(ran.stdout.contains("appended 2 messages"), "{}", ran.stdout);
+    assert!(ran.stderr.contains(&format!("{path}:2: VALIDATION_ERROR")), "{}", ran.stderr);
+}

@@ -1,5 +1,7 @@
 //! Lists: what is on them, and their pages.
 
+use reqwest::Method;
+use serde_json::json;
 use tollgate_tests::Rig;
 
 use super::Http;
@@ -31,7 +33,7 @@ async fn recipes_are_listed_in_pages() {
 async fn connections_are_listed_by_tenant() {
     let rig = Rig::start().await;
     let http = Http::of(&rig);
-    assert_eq!(http.get("/api/v1/connections").await.ok()["items"], serde_json::json!([]));
+    assert_eq!(http.get("/api/v1/connections").await.ok()["items"], json!([]));
     let _acme = rig.client("acme").await;
     let _globex = rig.client("globex").await;
     let all = http.get("/api/v1/connections").await.ok();
@@ -71,6 +73,33 @@ async fn wrong_values_of_a_query_are_named() {
     let page = http.get("/api/v1/recipes?limit=1").await.ok();
     let cursor = page["next_cursor"].as_str().expect("another page");
     http.get(&format!("/api/v1/connections?cursor={cursor}")).await.wrong("cursor");
+}
+
+#[tokio::test]
+async fn the_lists_of_a_tenants_topics_take_only_cursors_of_their_own() {
+    let rig = Rig::start().await;
+    let http = Http::of(&rig);
+    let base = "/api/v1/tenants/acme";
+    for topic in ["a", "b"] {
+        let binding = json!({ "topic": topic, "name": "n", "recipe": "echo" });
+        for (list, new) in [("topics", json!({ "name": topic })), ("bindings", binding)] {
+            let made = http.send(Method::POST, &format!("{base}/{list}"), Some(new)).await;
+            assert_eq!(made.status, 201, "{made:?}");
+        }
+    }
+    let mut cursors = Vec::new();
+    for list in ["topics", "groups", "bindings"] {
+        let page = http.get(&format!("{base}/{list}?limit=1")).await.ok();
+        let cursor = page["next_cursor"].as_str().expect("another page").to_owned();
+        let rest = http.get(&format!("{base}/{list}?cursor={cursor}")).await.ok();
+        assert_eq!(rest["items"].as_array().map(Vec::len), Some(1), "{list}: {rest}");
+        cursors.push(cursor);
+    }
+    // Groups and bindings are both in the order of topics and names: their cursors are of one kind.
+    http.get(&format!("{base}/groups?cursor={}", cursors[0])).await.wrong("cursor");
+    http.get(&format!("{base}/bindings?cursor={}", cursors[0])).await.wrong("cursor");
+    http.get(&format!("{base}/topics?cursor={}", cursors[1])).await.wrong("cursor");
+    http.get(&format!("{base}/topics?cursor={}", cursors[2])).await.wrong("cursor");
 }
 
 #[tokio::test]

@@ -60,3 +60,14 @@ async fn a_durable_batch_with_another_batchs_job_ends_as_any_other() {
     assert_eq!(refused.code(), Some(Code::Conflict));
     assert!(first.info().await.expect("kept").is_over());
 }
+
+#[tokio::test]
+async fn items_of_a_durable_batch_with_one_key_are_all_counted() {
+    let (_rig, _stage, client) = staged().await;
+    let items = (0..5).map(|_| Request::new("echo", "a").idempotency_key("new"));
+    let result = client.batch().durable().execute(items).await.expect("it ends");
+    assert_eq!((result.len(), result.successes().count()), (5, 5));
+    let summary = result.summary();
+    assert_eq!((summary.total, summary.succeeded), (5, 5), "{summary:?}");
+    assert_eq!(client.jobs().list(&JobFilter::default()).await.expect("listed").len(), 1);
+}

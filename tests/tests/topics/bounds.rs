@@ -1,9 +1,12 @@
 //! Every quota and limit that concerns topics: exactly to the limit, and one over.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use tollgate_broker::tenancy::{Limit, Policy, Quota};
-use tollgate_client::{Code, Message, Retention};
+use tollgate_broker::tenancy::{Limit, Policy, Quota, Settings};
+use tollgate_client::{Code, JobFilter, Message, Retention};
 use tollgate_tests::{Rig, SOON};
 
 use crate::{all, eventually, limit, next, refused, take, with_topic};
@@ -196,7 +199,7 @@ async fn rates_hold_producers_back_or_refuse_and_hold_readers_back() {
     let mut reader = client.consumer("t").open().await.expect("a consumer");
     assert_eq!(take(&mut reader, 80).await.len(), 80);
     assert!(began.elapsed() >= Duration::from_millis(900), "80 at 40 a second");
-    let set = |settings: &mut tollgate_broker::tenancy::Settings| settings.policy = Policy::Reject;
+    let set = |settings: &mut Settings| settings.policy = Policy::Reject;
     rig.broker.tenants().update("acme", None, set).await.expect("there is one");
     limit(&rig, "acme", |q| q.messages_per_second = Some(Limit::NONE)).await;
     let never = tokio::time::timeout(SOON, producer.send("x")).await.expect("at once");
@@ -204,4 +207,59 @@ async fn rates_hold_producers_back_or_refuse_and_hold_readers_back() {
     let key = vec![b'k'; 1_025];
     let long = producer.send(Message::new("x").key(key)).await.expect_err("too long a key");
     assert_eq!(long.code(), Some(Code::ValidationError));
+}
+
+#[tokio::test]
+async fn a_tenant_over_its_storage_still_has_its_topics_and_jobs() {
+    let (rig, client) = with_topic(1).await;
+    let producer = client.producer("t").open().await.expect("a producer");
+    producer.send(vec![0; 50_000]).await.expect("kept");
+    limit(&rig, "acme", |q| q.storage_bytes = Some(Limit::at_most(10_000))).await;
+    // The first that is asked of its jobs: they find the quota used up beyond its limit.
+    let jobs = client.jobs().list(&JobFilter::default()).await.expect("none, and no fault");
+    assert!(jobs.is_empty());
+    let rig = rig.restart(|_| {}).await;
+    let client = rig.client("acme").await;
+    assert_eq!(all(&client, "t").await.len(), 1);
+    let producer = client.producer("t").open().await.expect("a producer");
+    let over = producer.send("x").await.expect_err("over");
+    assert_eq!(over.code(), Some(Code::StorageFull));
+}
+
+#[tokio::test]
+async fn a_producer_whose_rate_is_used_up_sends_again_until_all_is_kept_in_order() {
+    let (rig, client) = with_topic(1).await;
+    let set = |settings: &mut Settings| {
+        settings.policy = Policy::Reject;
+        settings.overrides.messages_per_second = Some(Limit::at_most(100));
+    };
+    rig.broker.tenants().update("acme", None, set).await.expect("there is one");
+    let producer = client.producer("t").open().await.expect("a producer");
+    let mut queued = Vec::new();
+    for n in 0..400 {
+        queued.push(producer.queue(n.to_string()).await.expect("queued"));
+    }
+    for appending in queued {
+        appending.await.expect("refused for a while only");
+    }
+    let kept = all(&client, "t").await;
+    let texts: BTreeSet<String> =
+        kept.iter().map(|m| String::from_utf8_lossy(&m.payload).into_owned()).collect();
+    assert_eq!((kept.len(), texts.len()), (400, 400), "each of them once");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_alone() {
+    let (_rig, client) = with_topic(1).await;
+    let producer = client.producer("t").open().await.expect("a producer");
+    let mut queued = Vec::new();
+    for payload in [vec![1; 10], vec![2; 1_100_000], vec![3; 10]] {
+        queued.push(producer.queue(payload).await.expect("queued"));
+    }
+    let mut codes = Vec::new();
+    for appending in queued {
+        codes.push(appending.await.err().and_then(|e| e.code()));
+    }
+    assert_eq!(codes, [None, Some(Code::FrameTooLarge), None]);
+    assert_eq!(all(&client, "t").await.len(), 2);
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tollgate_client::{Code, Message, Retention, StartAt};
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame,
-    topic::{self, ProduceOpen},
+    BrokerFrame, ClientFrame, encode,
+    topic::{self, ConsumeOpen, ProduceOpen},
 };
 use tollgate_tests::Rig;
 
@@ -240,4 +240,54 @@ async fn the_inbox_is_made_when_it_is_first_used() {
     assert_eq!(taken.code(), Some(Code::Conflict));
     client.topics().delete("inbox").await.expect("deleted");
     assert!(all(&client, "inbox").await.is_empty(), "and made again");
+}
+
+/// How a stream went on: what was kept, and the code that it ended with.
+async fn end(stream: &mut tollgate_tests::raw::RawStream) -> (u64, Option<Code>) {
+    let mut kept = 0;
+    loop {
+        let over = stream
+            .next(|frame| match frame {
+                BrokerFrame::Produced(p) => {
+                    kept += u64::from(p.count);
+                    None
+                }
+                BrokerFrame::Error { code, .. } => Some(Code::from_number(code)),
+                _ => None,
+            })
+            .await;
+        if let Some(code) = over.expect("it ends with a frame") {
+            return (kept, code);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_mistake_is_appended() {
+    let (rig, client) = with_topic(1).await;
+    let raw = rig.raw("acme").await;
+    let mut stream = raw.stream().await;
+    let mut bytes = Vec::new();
+    encode(&ClientFrame::Produce(ProduceOpen::new("t")), &mut bytes);
+    for sequence in 1..=3 {
+        encode(&ClientFrame::Message(topic::Message::new(sequence, b"x")), &mut bytes);
+    }
+    encode(&ClientFrame::Seal { items: 9 }, &mut bytes);
+    stream.bytes(&bytes).await;
+    assert_eq!(end(&mut stream).await, (3, Some(Code::ValidationError)));
+    assert_eq!(all(&client, "t").await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_frame_that_has_begun_and_stalls_ends_a_consumer_too() {
+    let rig = Rig::with(|config| config.limits.frame_timeout_ms = 200).await;
+    let client = rig.client("acme").await;
+    client.topics().create("t", 1, Retention::default()).await.expect("a topic");
+    let raw = rig.raw("acme").await;
+    let mut stream = raw.stream().await;
+    stream
+        .frame(&ClientFrame::Consume(ConsumeOpen { group: Some("g"), ..ConsumeOpen::new("t") }))
+        .await;
+    stream.bytes(&[9, 0]).await;
+    assert_eq!(end(&mut stream).await, (0, Some(Code::Timeout)));
 }

@@ -55,7 +55,7 @@ pub(super) struct OfBatch {
 struct Open {
     seq: u64,
     kept: bool,
-    /// It is another batch's job.
+    /// It is another item's job, of this batch or another.
     joined: bool,
 }
 
@@ -91,7 +91,7 @@ impl OfBatch {
     }
 
     /// Says that nothing more comes, if that is to be said. Not before every item that was handed
-    /// over is answered, and has its result when it is another batch's job: what is refused last,
+    /// over is answered, and has its result when it is another item's job: what is refused last,
     /// and what ends elsewhere, belongs into the summary as well.
     fn seal_if_answered(&mut self) {
         if self.unkept == 0 && self.joined == 0 {

@@ -17,20 +17,22 @@ use crate::cli::{exit::Usage, format};
 
 /// Where to take items from.
 #[derive(Debug)]
-pub(super) enum Sources<'a> {
-    /// The lines of a file; `-` is standard input.
+pub(in crate::cli) enum Sources<'a> {
+    /// The lines of a file that are not blank, without blanks at their ends; `-` is standard input.
     Lines { path: &'a Path },
+    /// The lines of a file, whatever is in them, without their ends; `-` is standard input.
+    ExactLines { path: &'a Path },
     /// The elements of an array in a JSON document.
     Elements { path: &'a Path, pointer: &'a str },
     /// Whole files.
     Files(&'a [PathBuf]),
     /// Texts.
-    Texts(&'a [String]),
+    Texts { texts: &'a [String], called: &'static str },
 }
 
 /// An item to be sent.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(in crate::cli) struct Item {
     /// Where it comes from, for people.
     pub source: String,
     /// What is sent, or why nothing is.
@@ -39,22 +41,28 @@ pub(super) struct Item {
 
 /// Why an item is not sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unsent {
+pub(in crate::cli) struct Unsent {
     pub code: &'static str,
     pub message: String,
 }
 
+impl std::fmt::Display for Unsent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
 /// The items, one after the other.
-pub(super) struct Items<'a> {
+pub(in crate::cli) struct Items<'a> {
     from: From<'a>,
     schema: Option<Box<RawValue>>,
 }
 
 enum From<'a> {
-    Lines { reader: Box<dyn AsyncBufRead + Unpin>, name: String, line: u64 },
+    Lines { reader: Box<dyn AsyncBufRead + Unpin>, name: String, line: u64, exact: bool },
     Elements { elements: std::vec::IntoIter<Box<RawValue>>, name: String, index: u64 },
     Files(std::slice::Iter<'a, PathBuf>),
-    Texts(std::iter::Enumerate<std::slice::Iter<'a, String>>),
+    Texts { texts: std::iter::Enumerate<std::slice::Iter<'a, String>>, called: &'static str },
 }
 
 impl<'a> Items<'a> {
@@ -63,18 +71,13 @@ impl<'a> Items<'a> {
     /// # Errors
     /// When the input or the schema cannot be read, or has no array where one is expected. A file
     /// that is an item is only opened in its turn.
-    pub(super) async fn open(sources: Sources<'a>, schema: Option<&Path>) -> anyhow::Result<Self> {
+    pub(in crate::cli) async fn open(
+        sources: Sources<'a>,
+        schema: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let from = match sources {
-            Sources::Lines { path } if path == Path::new("-") => From::Lines {
-                reader: Box::new(BufReader::new(tokio::io::stdin())),
-                name: "stdin".to_owned(),
-                line: 0,
-            },
-            Sources::Lines { path } => {
-                let file = tokio::fs::File::open(path).await;
-                let file = file.with_context(|| format!("cannot read {}", path.display()))?;
-                From::Lines { reader: Box::new(BufReader::new(file)), name: name(path), line: 0 }
-            }
+            Sources::Lines { path } => lines(path, false).await?,
+            Sources::ExactLines { path } => lines(path, true).await?,
             Sources::Elements { path, pointer } => {
                 let document = read_document(path).await?;
                 let elements = elements(&document, pointer)
@@ -82,7 +85,9 @@ impl<'a> Items<'a> {
                 From::Elements { elements: elements.into_iter(), name: name(path), index: 0 }
             }
             Sources::Files(paths) => From::Files(paths.iter()),
-            Sources::Texts(texts) => From::Texts(texts.iter().enumerate()),
+            Sources::Texts { texts, called } => {
+                From::Texts { texts: texts.iter().enumerate(), called }
+            }
         };
         let schema = match schema {
             None => None,
@@ -99,9 +104,11 @@ impl<'a> Items<'a> {
     ///
     /// # Errors
     /// When the input fails half-way. A file that cannot be read is that item's own matter.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub(in crate::cli) async fn next(&mut self) -> anyhow::Result<Option<Item>> {
         let item = match &mut self.from {
-            From::Lines { reader, name, line } => next_line(reader, name, line).await?,
+            From::Lines { reader, name, line, exact } => {
+                next_line(reader, name, line, *exact).await?
+            }
             From::Elements { elements, name, index } => elements.next().map(|element| {
                 let source = format!("{name}[{index}]");
                 *index += 1;
@@ -111,8 +118,8 @@ impl<'a> Items<'a> {
                 Some(path) => Some(Item { source: name(path), payload: read_file(path).await }),
                 None => None,
             },
-            From::Texts(texts) => texts.next().map(|(n, text)| Item {
-                source: format!("payload {}", n + 1),
+            From::Texts { texts, called } => texts.next().map(|(n, text)| Item {
+                source: format!("{called} {}", n + 1),
                 payload: Ok(Bytes::copy_from_slice(text.as_bytes())),
             }),
         };
@@ -128,12 +135,24 @@ impl<'a> Items<'a> {
     }
 }
 
-/// The next line that is not empty. One that is too long for any broker is read to its end and
+async fn lines(path: &Path, exact: bool) -> anyhow::Result<From<'static>> {
+    let (reader, name): (Box<dyn AsyncBufRead + Unpin>, _) = if path == Path::new("-") {
+        (Box::new(BufReader::new(tokio::io::stdin())), "stdin".to_owned())
+    } else {
+        let file = tokio::fs::File::open(path).await;
+        let file = file.with_context(|| format!("cannot read {}", path.display()))?;
+        (Box::new(BufReader::new(file)), name(path))
+    };
+    Ok(From::Lines { reader, name, line: 0, exact })
+}
+
+/// The next line; unless `exact`, the next that is not blank. One that is too long for any broker is read to its end and
 /// dropped.
 async fn next_line(
     reader: &mut (dyn AsyncBufRead + Unpin),
     name: &str,
     line: &mut u64,
+    exact: bool,
 ) -> anyhow::Result<Option<Item>> {
     loop {
         let mut text = Vec::new();
@@ -148,9 +167,14 @@ async fn next_line(
             skip_line(reader).await.with_context(reading)?;
             return Ok(Some(Item { source, payload: Err(too_large(text.len() as u64)) }));
         }
-        let trimmed = text.trim_ascii_end().len();
-        text.truncate(trimmed);
-        if !text.is_empty() {
+        let kept = if exact {
+            let line = text.strip_suffix(b"\n").unwrap_or(&text);
+            line.strip_suffix(b"\r").unwrap_or(line)
+        } else {
+            text.trim_ascii_end()
+        };
+        text.truncate(kept.len());
+        if exact || !text.is_empty() {
             return Ok(Some(Item { source, payload: Ok(text.into()) }));
         }
     }
@@ -307,7 +331,9 @@ mod tests {
         let schema = dir.path().join("schema");
         std::fs::write(&schema, "{\"type\": \"object\"}").expect("written");
         let texts = ["{\"a\":1}".to_owned()];
-        let items = Items::open(Sources::Texts(&texts), Some(&schema)).await.expect("opened");
+        let items = Items::open(Sources::Texts { texts: &texts, called: "payload" }, Some(&schema))
+            .await
+            .expect("opened");
         let found = all(items).await;
         let wrapped = br#"{"schema":{"type": "object"},"value":{"a":1}}"#;
         assert_eq!(found[0].1, Ok(Bytes::from_static(wrapped)));

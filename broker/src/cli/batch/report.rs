@@ -22,7 +22,7 @@ use crate::cli::{
     output::{self, Output, excerpt, padded, printable},
 };
 
-mod json;
+pub(in crate::cli) mod json;
 
 /// Prints what a batch tells, and counts.
 pub(super) struct Report {

@@ -123,7 +123,7 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<Exit> {
         (Some(path), Some(pointer)) => Sources::Elements { path, pointer },
         (Some(path), None) => Sources::Lines { path },
         (None, _) if !args.file.is_empty() => Sources::Files(&args.file),
-        (None, _) => Sources::Texts(&args.payload),
+        (None, _) => Sources::Texts { texts: &args.payload, called: "payload" },
     };
     block_on(async {
         let items = Items::open(sources, args.schema.as_deref()).await?;

@@ -5,7 +5,7 @@
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use crate::cli::exit::Usage;
+use crate::cli::{exit::Usage, format::parse_amount};
 
 /// What can be set for a tenant.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -128,27 +128,11 @@ fn quota(text: &str) -> Result<(String, Amount), String> {
     let amount = match value.trim() {
         "unlimited" | "-1" => Amount::Unlimited,
         "inherit" => Amount::Inherit,
-        number => Amount::AtMost(amount(number).ok_or_else(|| {
+        number => Amount::AtMost(parse_amount(number).ok_or_else(|| {
             format!("`{number}` is none of: a number, as 1000 or 10MiB; 0; unlimited; inherit")
         })?),
     };
     Ok((name.trim().to_owned(), amount))
-}
-
-/// A number, with a unit of 1024s if it is one of bytes; underscores may part its digits.
-fn amount(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" => 1,
-        "kib" | "k" => 1 << 10,
-        "mib" | "m" => 1 << 20,
-        "gib" | "g" => 1 << 30,
-        "tib" | "t" => 1 << 40,
-        _ => return None,
-    };
-    let digits = digits.replace('_', "");
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    digits.parse::<u64>().ok().filter(|_| plain)?.checked_mul(factor)
 }
 
 #[cfg(test)]

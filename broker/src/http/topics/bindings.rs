@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
-use tollgate_protocol::id::RecipeName;
+use tollgate_protocol::id::{GroupName, RecipeName};
 use utoipa::ToSchema;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
         problem::{Answer, Document, Problem},
         time::rfc3339,
     },
-    OfTopics, group_name, place, tenant, topic_name,
+    OfTopics, active_tenant, group_name, place, tenant, topic_name,
 };
 use crate::topics::{BindingInfo, Start};
 
@@ -135,8 +135,10 @@ pub(super) async fn create(
     Named(id): Named,
     Body(new): Body<NewBinding>,
 ) -> Answer<(StatusCode, Json<Binding>)> {
-    let tenant = tenant(&api, &id)?;
-    let (topic, name) = (topic_name(&new.topic)?, group_name(&new.name)?);
+    let tenant = active_tenant(&api, &id)?;
+    let name = GroupName::parse(&new.name);
+    let name = name.map_err(|e| Problem::validation("name", format!("name: {e}")))?;
+    let topic = topic_name(&new.topic)?;
     let recipe = RecipeName::parse(&new.recipe);
     let recipe = recipe.map_err(|e| Problem::validation("recipe", format!("recipe: {e}")))?;
     let start = match new.from {

@@ -70,7 +70,8 @@ impl Owner {
             Err(Refused::Existing(job)) => {
                 let epoch = state.epoch;
                 let number = state.jobs.get(job).map(|known| {
-                    let own = known.batch == submit.of.batch;
+                    // An item that names another one's job has no job of its own.
+                    let own = (known.batch, known.item) == (submit.of.batch, item);
                     service::number(epoch, if own { known.accepted } else { 0 })
                 });
                 let number = number.unwrap_or_default();

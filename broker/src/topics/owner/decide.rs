@@ -157,8 +157,15 @@ impl Owner {
                 }
             }
             Command::DeleteGroup { topic, group, answer } => {
-                let outcome = idle_group(state, topic, &group);
-                (outcome.map(|()| Some(Event::GroupDeleted { topic, group })), answer)
+                let bound = state.topics.bindings(topic).any(|(name, _)| *name == group);
+                let outcome = match idle_group(state, topic, &group) {
+                    Ok(()) if bound => {
+                        let message = "a binding reads as this group: take the binding back first";
+                        Err(Failure::new(Code::Conflict, message))
+                    }
+                    outcome => outcome.map(|()| Some(Event::GroupDeleted { topic, group })),
+                };
+                (outcome, answer)
             }
             Command::MoveGroup { topic, group, positions, answer } => {
                 match idle_group(state, topic, &group) {

@@ -64,6 +64,8 @@ async fn messages_become_items_and_what_fails_becomes_a_dead_letter() {
     let dead = rig.all(0, &name("t.dead")).await.expect("there");
     assert_eq!(dead, [(0, 0, "bad".to_owned())]);
     until("it sleeps when there is nothing", &rig, |b| !b.awake).await;
+    let needed = rig.topics.delete_group(&acme, &t, &group()).await.expect_err("it is read as");
+    assert_eq!(needed.code, tollgate_protocol::Code::Conflict);
     rig.append(0, &t, None, &messages(&["d"])).await.expect("kept");
     assert!(noted(&rig, 6).await.contains(&"d".to_owned()), "and wakes by itself");
     let other = RecipeName::parse("other").expect("a name");

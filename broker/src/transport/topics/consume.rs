@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     batch::Failure,
+    broker::Pressure,
     tenancy::{Cost, Kind, Tenant},
     topics::{self, Consuming, Got, Joining, Member, Page, Reading},
 };
@@ -57,6 +58,7 @@ enum How {
 /// Judges the first frame.
 pub(in super::super) fn consume(peer: &Peer, open: &ConsumeOpen<'_>) -> Result<Opened, Failure> {
     refuse_critical(&open.extensions)?;
+    peer.services.memory.admit()?;
     let tenant = tenant(peer, open.tenant)?;
     let topic = topic_name(open.topic)?;
     let how = match open.group {
@@ -117,6 +119,7 @@ pub(in super::super) async fn serve_consumer(
         open: true,
         stays: true,
         blocked: None,
+        since: Instant::now(),
     };
     let ended = drive.run().await;
     let mut stream = drive.stream;
@@ -165,6 +168,8 @@ struct Drive<'a> {
     stays: bool,
     /// Since when the reader has taken nothing of what waits for it.
     blocked: Option<Instant>,
+    /// When the last bytes came.
+    since: Instant,
 }
 
 /// More than this waits to be written, before something is.
@@ -200,8 +205,9 @@ impl Drive<'_> {
             }
             let waits = !self.stream.output.is_empty();
             self.blocked = self.blocked.filter(|_| waits).or(waits.then(Instant::now));
-            // Who only reads may be slow without limit; a member keeps messages from others.
-            let stalls = self.blocked.filter(|_| self.source.is_member()).map(|at| at + reader);
+            let stalls = self.blocked.map(|at| at + reader);
+            let within = self.open && self.stream.splitter.buffered() > 0;
+            let frame_stalls = vigil.frame_due(self.since);
             let until = self.until;
             let alive = vigil.alive_at();
             let Stream { recv, splitter, send, output, .. } = &mut self.stream;
@@ -217,9 +223,20 @@ impl Drive<'_> {
                 () = tail => {}
                 () = bell => {}
                 () = at(until), if until.is_some() => self.until = None,
-                () = at(stalls), if stalls.is_some() => return Ended::Gone,
+                () = at(stalls), if stalls.is_some() => {
+                    // Who only reads may be slow as long as there is memory for it; a member keeps
+                    // messages from others.
+                    let short = peer.services.memory.pressure() > Pressure::None;
+                    if short || self.source.is_member() {
+                        return Ended::Gone;
+                    }
+                    self.blocked = Some(Instant::now());
+                }
+                () = sleep_until(frame_stalls), if within => {
+                    return Ended::Failed(vigil.stalled());
+                }
                 input = vigil::read((recv, splitter)), if self.open => match input {
-                    Input::Bytes => {}
+                    Input::Bytes => self.since = Instant::now(),
                     Input::Fin => (self.open, self.stays) = (false, !self.source.is_member()),
                     Input::Gone => return Ended::Gone,
                 },

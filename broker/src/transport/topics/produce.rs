@@ -52,6 +52,7 @@ pub(in super::super) struct Opened {
 /// Judges the first frame.
 pub(in super::super) fn produce(peer: &Peer, open: &ProduceOpen<'_>) -> Result<Opened, Failure> {
     refuse_critical(&open.extensions)?;
+    peer.services.memory.admit()?;
     let tenant = tenant(peer, open.tenant)?;
     let topic = topic_name(open.topic)?;
     let place = peer.services.topics.stream(&tenant, true)?;
@@ -197,7 +198,7 @@ impl Drive<'_> {
                     }
                 }
                 _ = send.stopped() => return Err(Gone),
-                () = sleep_until(stalls), if within => self.fail(vigil.stalled()),
+                () = sleep_until(stalls), if within => self.fault(vigil.stalled()),
                 () = sleep_until(alive) => self.stream.output.frame(&BrokerFrame::Alive),
             }
         }
@@ -224,13 +225,19 @@ impl Drive<'_> {
             && self.stream.output.len() < FULL_BYTES
     }
 
-    /// The stream ends: what was handed over is told first.
+    /// The stream ends at once: what was handed over is told first.
     fn fail(&mut self, failure: Failure) {
-        // What was handed over is kept, whatever came after it.
-        let side_effect_free = failure.side_effect_free && !self.handed_over;
-        self.failed.get_or_insert(Failure { side_effect_free, ..failure });
-        (self.input, self.pace, self.room) = (false, None, None);
+        (self.pace, self.room) = (None, None);
         self.read.clear();
+        self.fault(failure);
+    }
+
+    /// The client is at fault: what it said before stands, and is told first.
+    fn fault(&mut self, failure: Failure) {
+        let stands = self.handed_over || !self.read.is_empty();
+        let side_effect_free = failure.side_effect_free && !stands;
+        self.failed.get_or_insert(Failure { side_effect_free, ..failure });
+        self.input = false;
     }
 
     /// Decodes what has arrived, up to a handful.
@@ -242,7 +249,7 @@ impl Drive<'_> {
         let mut bytes = 0;
         while self.read.len() < HANDFUL && bytes < HANDFUL_BYTES && self.input {
             let frame = match self.stream.splitter.peek() {
-                Err(e) => return self.fail(too_large(e)),
+                Err(e) => return self.fault(too_large(e)),
                 Ok(None) => {
                     // All that came is taken in: without a seal, too, that is the end.
                     self.input = self.open;
@@ -260,19 +267,19 @@ impl Drive<'_> {
                 Ok(ClientFrame::Seal { items }) => {
                     let message = format!("the seal says {items} messages, {} came", self.count);
                     let failure = Failure::validation("items", message);
-                    return self.fail(failure.detail("read", self.count));
+                    return self.fault(failure.detail("read", self.count));
                 }
                 Ok(other) => {
                     let name = other.name();
                     let message = format!("{name} does not belong into a stream that produces");
-                    return self.fail(Failure::new(Code::InvalidAction, message));
+                    return self.fault(Failure::new(Code::InvalidAction, message));
                 }
                 Err(e) => match e.item {
                     Some(sequence) if e.is_out_of_bounds() => {
                         let failure = Failure { side_effect_free: true, ..e.into() };
                         Taken::Refused(sequence, failure)
                     }
-                    _ => return self.fail(e.into()),
+                    _ => return self.fault(e.into()),
                 },
             };
             let sequence = match &taken {
@@ -281,7 +288,7 @@ impl Drive<'_> {
             };
             if let Some(last) = self.last.filter(|last| sequence <= *last) {
                 let message = format!("sequence {sequence} after {last}: sequences rise strictly");
-                return self.fail(Failure::validation("sequence", message));
+                return self.fault(Failure::validation("sequence", message));
             }
             self.last = Some(sequence);
             self.count += 1;

@@ -94,7 +94,8 @@ impl<'a> Line<'a> {
     }
 }
 
-fn error(f: &Failure) -> serde_json::Value {
+/// A failure as JSON, but for its code.
+pub(in crate::cli) fn error(f: &Failure) -> serde_json::Value {
     let map = |m: &Metadata| {
         m.iter().map(|(k, v)| (k.to_owned(), v.into())).collect::<serde_json::Map<_, _>>()
     };
