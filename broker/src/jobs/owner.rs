@@ -93,6 +93,8 @@ pub(super) async fn run(inner: Arc<Inner>, shelf: Arc<Shelf>) {
     leaving.failure = match Owner::open(&leaving.inner, &leaving.shelf).await {
         Ok(mut owner) => {
             let end = owner.work().await;
+            // Only who comes after would say that it could not be written.
+            owner.pages.settle().await;
             leaving.late.append(&mut owner.backlog);
             match end {
                 End::Idle => super::stopped(),

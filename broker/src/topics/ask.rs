@@ -292,14 +292,20 @@ impl Topics {
         self.group(tenant, name, group).await
     }
 
-    /// Makes the topic `inbox` when that is meant and not there.
-    pub(super) async fn ensure_inbox(
+    /// Makes a topic of the broker's own when it is not there: the inbox, and the dead letters of a
+    /// topic, so that they can be waited for.
+    pub(super) async fn ensure_own(
         &self,
         shelf: &Arc<Shelf>,
         name: &TopicName,
     ) -> Result<(), Failure> {
-        if name.as_str() != INBOX || shelf.lock().topics.find(INBOX).is_some() {
-            return Ok(());
+        {
+            let state = shelf.lock();
+            let of = name.as_str().strip_suffix(DEAD);
+            let own = of.map_or(name.as_str() == INBOX, |of| state.topics.find(of).is_some());
+            if !own || state.topics.find(name.as_str()).is_some() {
+                return Ok(());
+            }
         }
         let (name, retention) = (name.clone(), Retention::default());
         let create = |answer| Command::Create { name, partitions: 1, retention, own: true, answer };

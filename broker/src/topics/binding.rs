@@ -73,7 +73,7 @@ impl Topics {
         start: Start,
     ) -> Result<BindingInfo, Failure> {
         let shelf = self.0.open(tenant).await?;
-        self.ensure_inbox(&shelf, topic).await?;
+        self.ensure_own(&shelf, topic).await?;
         self.ensure_group(&shelf, topic, name, start).await?;
         let number = shelf.lock().topics.find(topic.as_str()).map(|topic| topic.number);
         let number = number.ok_or_else(no_such_topic)?;

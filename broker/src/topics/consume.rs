@@ -98,7 +98,7 @@ impl Topics {
     ) -> Result<Consuming, Failure> {
         let Reading { partition, start, offsets, follow } = reading;
         let shelf = self.0.open(tenant).await?;
-        self.ensure_inbox(&shelf, name).await?;
+        self.ensure_own(&shelf, name).await?;
         let (topic, partitions, tail) = {
             let state = shelf.lock();
             let topic = state.topics.find(name.as_str()).ok_or_else(no_such_topic)?;

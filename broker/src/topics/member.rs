@@ -87,7 +87,7 @@ impl Topics {
             return Err(Failure::validation("in_flight_max", message));
         }
         let shelf = self.0.open(tenant).await?;
-        self.ensure_inbox(&shelf, name).await?;
+        self.ensure_own(&shelf, name).await?;
         let (topic, partitions) = self.ensure_group(&shelf, name, &group, start).await?;
         let terms = self.terms(name);
         let now = shelf.clock.now_ms();

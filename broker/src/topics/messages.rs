@@ -100,7 +100,7 @@ impl Topics {
     ) -> Result<Messages, Failure> {
         const BYTES_MAX: usize = 1 << 20;
         let shelf = self.0.open(tenant).await?;
-        self.ensure_inbox(&shelf, name).await?;
+        self.ensure_own(&shelf, name).await?;
         let (topic, partitions) = {
             let state = shelf.lock();
             let topic = state.topics.find(name.as_str()).ok_or_else(no_such_topic)?;

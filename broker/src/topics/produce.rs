@@ -78,7 +78,7 @@ impl Topics {
             return Err(Failure::validation("topic", message));
         }
         let shelf = self.0.open(tenant).await?;
-        self.ensure_inbox(&shelf, name).await?;
+        self.ensure_own(&shelf, name).await?;
         let mut state = shelf.lock();
         let topic = state.topics.find(name.as_str()).ok_or_else(no_such_topic)?;
         let (number, partitions) = (topic.number, topic.parts.len() as u32);

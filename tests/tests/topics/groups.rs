@@ -91,6 +91,10 @@ async fn a_message_is_delivered_again_when_its_time_is_over_and_goes_to_the_dead
     let rig = Rig::with(|config| config.topics.deliveries_max = 3).await;
     let client = rig.client("acme").await;
     client.topics().create("t", 1, Retention::default()).await.expect("a topic");
+    // Dead letters can be waited for before there are any, but not those of a topic that is not.
+    let mut letters = client.consumer("t.dead").open().await.expect("a consumer");
+    let none = client.consumer("u.dead").open().await.expect_err("there is no u");
+    assert_eq!(none.code(), Some(tollgate_client::Code::NotFound));
     let producer = client.producer("t").open().await.expect("a producer");
     producer.send(Message::new("bad").key("k").header("own", "1")).await.expect("appended");
     producer.send("good").await.expect("appended");
@@ -114,15 +118,7 @@ async fn a_message_is_delivered_again_when_its_time_is_over_and_goes_to_the_dead
         }
     }
     assert_eq!(bad, [1, 2, 3]);
-    let dead = async {
-        loop {
-            if let Ok(mut dead) = client.consumer("t.dead").open().await {
-                return next(&mut dead).await;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let dead = tokio::time::timeout(SOON, dead).await.expect("it is put aside");
+    let dead = next(&mut letters).await;
     assert_eq!((&dead.payload[..], dead.key.as_deref()), (&b"bad"[..], Some(&b"k"[..])));
     let headers: BTreeMap<_, _> = dead.headers.iter().collect();
     assert_eq!(headers["own"], "1");
@@ -138,6 +134,7 @@ async fn a_message_is_delivered_again_when_its_time_is_over_and_goes_to_the_dead
     assert_eq!(all(&client, "t.dead").await.len(), 1);
     let refused = client.producer("t.dead").open().await.expect_err("the broker's alone");
     assert_eq!(refused.code(), Some(tollgate_client::Code::ValidationError));
+    drop(letters);
     client.topics().delete("t").await.expect("deleted");
     assert!(client.topics().get("t.dead").await.is_err(), "it goes with its topic");
 }

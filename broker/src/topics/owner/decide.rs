@@ -108,7 +108,13 @@ impl Owner {
                     let outcome = if own { Ok(None) } else { Err(taken) };
                     (outcome, answer)
                 } else {
-                    let granted = if own { Ok(Vec::new()) } else { self.grant(partitions) };
+                    let of = name.as_str().strip_suffix(DEAD);
+                    let granted = match of.is_some_and(|of| state.topics.find(of).is_none()) {
+                        // Deleted meanwhile: dead letters go with their topic.
+                        true => Err(no_such_topic()),
+                        false if own => Ok(Vec::new()),
+                        false => self.grant(partitions),
+                    };
                     match granted {
                         Ok(permits) => {
                             let event = state.topics.create(name, partitions, retention, !own, now);
