@@ -115,7 +115,8 @@ impl Args {
                     told.queue.push_back((item.source, appending));
                 }
                 Err(why) => {
-                    told.refused(&item.source, why.code, json!({ "message": why.message }), &why)?;
+                    let error = json!({ "message": why.message });
+                    told.refused(&item.source, why.code, &error, &why)?;
                 }
             }
         }
@@ -172,7 +173,7 @@ impl Told {
                 Ok(())
             }
             Err(TopicError::Failed(failure)) => {
-                self.refused(&source, failure.code_name(), error(&failure), &failure)
+                self.refused(&source, failure.code_name(), &error(&failure), &failure)
             }
             Err(e) => Err(e.into()),
         }
@@ -182,7 +183,7 @@ impl Told {
         &mut self,
         source: &str,
         code: &str,
-        error: Value,
+        error: &Value,
         text: &dyn std::fmt::Display,
     ) -> anyhow::Result<()> {
         self.failed += 1;
