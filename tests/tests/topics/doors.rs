@@ -1,5 +1,7 @@
 //! The other doors to topics: HTTP and the command line, on the same broker.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tollgate_client::Retention;
 use tollgate_tests::Rig;
@@ -121,6 +123,81 @@ async fn a_cursor_stays_good_while_messages_come_and_go() {
         .filter(|id| !once.contains(id) && !deleted.contains(id))
         .collect();
     assert!(skipped.is_empty(), "{skipped:?}");
+}
+
+/// Everything that is listed, page after page, as ids.
+async fn listed(http: &Http) -> Vec<String> {
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/messages?tenant_id=acme&topic=t&limit=100{cursor}");
+        let (status, page) = http.ask("GET", &path, None).await;
+        assert_eq!(status, 200, "{page}");
+        let items = page["items"].as_array().expect("items");
+        seen.extend(items.iter().map(|m| m["id"].as_str().expect("an id").to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return seen,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_stays_good_through_ten_thousand_inserts_and_deletes_at_once() {
+    const EACH: usize = 5_000;
+    let rig = Rig::start().await;
+    let client = rig.client("acme").await;
+    client.topics().create("t", 3, Retention::default()).await.expect("made");
+    let producer = client.producer("t").open().await.expect("a producer");
+    let insert = |count| {
+        let producer = producer.clone();
+        async move {
+            let mut queued = Vec::new();
+            for n in 0..count {
+                queued.push(producer.queue(format!("{n}")).await.expect("queued"));
+                // As fast as messages are deleted, about.
+                if n % 50 == 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            for appending in queued {
+                appending.await.expect("kept");
+            }
+        }
+    };
+    insert(2 * EACH).await;
+    let before: Vec<_> = all(&client, "t").await.iter().map(|m| m.id).collect();
+    let (go, stay): (Vec<_>, Vec<_>) = before.iter().enumerate().partition(|(n, _)| n % 2 == 0);
+    let inserting = tokio::spawn(insert(EACH));
+    let mut deleting = tokio::task::JoinSet::new();
+    let go: Vec<_> = go.into_iter().map(|(_, id)| *id).collect();
+    for part in go.chunks(EACH.div_ceil(16)) {
+        let (client, part) = (client.clone(), part.to_vec());
+        deleting.spawn(async move {
+            for id in part {
+                client.topics().delete_message(id).await.expect("deleted");
+            }
+        });
+    }
+    let http = Http::of(&rig);
+    let mut passes = 0;
+    loop {
+        while let Some(ended) = deleting.try_join_next() {
+            ended.expect("no panic");
+        }
+        let over = inserting.is_finished() && deleting.is_empty();
+        let seen = listed(&http).await;
+        let once: std::collections::BTreeSet<&String> = seen.iter().collect();
+        assert_eq!(once.len(), seen.len(), "none is listed twice");
+        let skipped = stay.iter().filter(|(_, id)| !once.contains(&id.to_string())).count();
+        assert_eq!(skipped, 0, "none that stays is skipped");
+        passes += 1;
+        if over {
+            assert_eq!(seen.len(), 2 * EACH, "half of what was there, and what came");
+            break;
+        }
+    }
+    inserting.await.expect("no panic");
+    assert!(passes > 1, "it was listed meanwhile");
 }
 
 #[tokio::test]
