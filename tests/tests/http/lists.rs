@@ -103,6 +103,31 @@ async fn the_lists_of_a_tenants_topics_take_only_cursors_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_suspended_tenant_is_given_nothing_new_and_can_be_looked_at() {
+    let rig = Rig::start().await;
+    let http = Http::of(&rig);
+    let base = "/api/v1/tenants/acme";
+    let make = |list: &'static str, new| http.send(Method::POST, list, Some(new));
+    let topics = "/api/v1/tenants/acme/topics";
+    assert_eq!(make(topics, json!({ "name": "t" })).await.status, 201);
+    http.send(Method::POST, &format!("{base}/suspend"), None).await.ok();
+    let binding = json!({ "topic": "t", "name": "n", "recipe": "echo" });
+    for (path, new) in [
+        (topics, json!({ "name": "u" })),
+        ("/api/v1/tenants/acme/bindings", binding),
+        ("/api/v1/messages/acme", json!({ "topic": "t", "payload": 1 })),
+    ] {
+        make(path, new).await.problem(403, "FORBIDDEN");
+    }
+    assert_eq!(http.get(topics).await.ok()["items"].as_array().map(Vec::len), Some(1));
+    http.send(Method::POST, &format!("{base}/activate"), None).await.ok();
+    assert_eq!(
+        make("/api/v1/messages/acme", json!({ "topic": "t", "payload": 1 })).await.status,
+        201
+    );
+}
+
+#[tokio::test]
 async fn usage_has_a_line_a_quota() {
     let rig = Rig::start().await;
     let _acme = rig.client("acme").await;
