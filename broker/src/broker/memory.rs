@@ -1,5 +1,5 @@
-//! The memory guard: sheds new connections, then refuses new batches and readers, before the system kills the
-//! process and everyone's work with it.
+//! The memory guard: sheds new connections, then refuses new batches and readers, before the system
+//! kills the process and everyone's work with it.
 //!
 //! The bounds on what one peer can hold come first; this is for all of them together.
 

@@ -169,11 +169,5 @@ async fn delete(binding: &Binding, yes: bool, output: Output) -> anyhow::Result<
                     this is meant";
         return Err(Usage::error(what));
     }
-    let api = binding.of.client()?;
-    api.send(api.request(Method::DELETE, &binding.path())).await?;
-    match output {
-        Output::Table => say!("deleted {}", printable(&binding.binding))?,
-        Output::Json => output::json(&json!({ "deleted": binding.binding }))?,
-    }
-    Ok(Exit::Ok)
+    binding.of.delete(&binding.path(), &binding.binding, output).await
 }

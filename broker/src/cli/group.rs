@@ -117,13 +117,7 @@ pub(super) fn run(command: Command, output: Output) -> anyhow::Result<Exit> {
                                 says that this is meant";
                     return Err(Usage::error(what));
                 }
-                let api = group.of.client()?;
-                api.send(api.request(Method::DELETE, &group.path(&[]))).await?;
-                match output {
-                    Output::Table => say!("deleted {}", printable(&group.group))?,
-                    Output::Json => output::json(&json!({ "deleted": group.group }))?,
-                }
-                Ok(Exit::Ok)
+                group.of.delete(&group.path(&[]), &group.group, output).await
             }
         }
     })

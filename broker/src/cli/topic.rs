@@ -86,6 +86,22 @@ impl Of {
     pub(super) fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["tenants", &self.tenant], rest].concat()
     }
+
+    /// Deletes what is at a path, and says so.
+    pub(super) async fn delete(
+        &self,
+        path: &[&str],
+        name: &str,
+        output: Output,
+    ) -> anyhow::Result<Exit> {
+        let api = self.client()?;
+        api.send(api.request(Method::DELETE, path)).await?;
+        match output {
+            Output::Table => say!("deleted {}", printable(name))?,
+            Output::Json => output::json(&json!({ "deleted": name }))?,
+        }
+        Ok(Exit::Ok)
+    }
 }
 
 /// How long messages are kept.
@@ -245,11 +261,5 @@ async fn delete(name: &str, yes: bool, of: &Of, output: Output) -> anyhow::Resul
         );
         return Err(Usage::error(what));
     }
-    let api = of.client()?;
-    api.send(api.request(Method::DELETE, &of.path(&["topics", name]))).await?;
-    match output {
-        Output::Table => say!("deleted {}", printable(name))?,
-        Output::Json => output::json(&json!({ "deleted": name }))?,
-    }
-    Ok(Exit::Ok)
+    of.delete(&of.path(&["topics", name]), name, output).await
 }

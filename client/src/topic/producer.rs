@@ -136,7 +136,8 @@ impl ProducerBuilder {
     }
 }
 
-/// Appends to a topic. Clones share one stream; messages of one clone keep their order.
+/// Appends to a topic. Clones share one stream; messages of one clone keep their order, but that one
+/// which a rate refused (policy `reject`) is sent again, and may come after others.
 ///
 /// When the connection is lost, it comes back by itself, and sends again what was not answered:
 /// the broker appends nothing twice. Dropping the last clone gives up what was not sent yet;

@@ -227,7 +227,7 @@ async fn a_tenant_over_its_storage_still_has_its_topics_and_jobs() {
 }
 
 #[tokio::test]
-async fn a_producer_whose_rate_is_used_up_sends_again_until_all_is_kept_in_order() {
+async fn a_producer_whose_rate_is_used_up_sends_again_until_all_is_kept() {
     let (rig, client) = with_topic(1).await;
     let set = |settings: &mut Settings| {
         settings.policy = Policy::Reject;

@@ -146,8 +146,8 @@ async fn lines(path: &Path, exact: bool) -> anyhow::Result<From<'static>> {
     Ok(From::Lines { reader, name, line: 0, exact })
 }
 
-/// The next line; unless `exact`, the next that is not blank. One that is too long for any broker is read to its end and
-/// dropped.
+/// The next line; unless `exact`, the next that is not blank. One that is too long for any broker is
+/// read to its end and dropped.
 async fn next_line(
     reader: &mut (dyn AsyncBufRead + Unpin),
     name: &str,
