@@ -325,7 +325,7 @@ impl BatchSender {
             Stage::Finishing | Stage::Finished if fin => {}
             _ => {
                 outbox.check_open()?;
-                outbox.seal(fin);
+                self.stream.seal(&mut outbox, fin);
             }
         }
         Ok(())

@@ -33,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     /// The broker's frame limit in bytes, as the last batch was told; 0 until then.
     frame_bytes_max: AtomicU32,
+    /// What the last batch that was written in one go took, in bytes; 0 until there was one.
+    usual_bytes: AtomicU32,
     /// The longest frame taken from the broker, in bytes.
     pub(crate) receive_frame_max: usize,
 }
@@ -48,6 +50,19 @@ impl Session {
     pub(crate) fn learn_frame_bytes_max(&self, n: u32) {
         // Relaxed: a hint that stands alone.
         self.frame_bytes_max.store(n, Ordering::Relaxed);
+    }
+
+    /// What the requests of a batch usually take, in bytes: batches of one client are much alike.
+    pub(crate) fn usual_bytes(&self) -> usize {
+        self.usual_bytes.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn learn_usual_bytes(&self, n: usize) {
+        // Relaxed: a hint that stands alone. Read more often than it changes.
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        if self.usual_bytes.load(Ordering::Relaxed) != n {
+            self.usual_bytes.store(n, Ordering::Relaxed);
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -236,6 +251,7 @@ impl Dialing {
         let session = Arc::new(Session {
             connection,
             frame_bytes_max: AtomicU32::new(0),
+            usual_bytes: AtomicU32::new(0),
             receive_frame_max: self.receive_frame_max,
         });
         if self.confirm {

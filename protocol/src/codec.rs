@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::limits;
+
 /// Why a frame could not be decoded: which field, what was found and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
@@ -160,6 +162,18 @@ impl<'a> Reader<'a> {
         Err(DecodeError::new(field, Problem::Overflow))
     }
 
+    /// Goes past `expected`, if that is what comes next.
+    #[inline]
+    pub(crate) fn skip<const N: usize>(&mut self, expected: &[u8; N]) -> bool {
+        match self.rest.split_first_chunk() {
+            Some((found, rest)) if found == expected => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
     #[inline]
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32> {
         self.u64(field)?.try_into().map_err(|_| DecodeError::new(field, Problem::Overflow))
@@ -226,6 +240,59 @@ impl<'a> Reader<'a> {
             .filter(|n| *n <= self.rest.len())
             .ok_or(DecodeError::new(field, Problem::Truncated))
     }
+}
+
+/// The first bytes of a frame, written where they belong: the output grows once for all of them.
+pub(crate) struct Head<'a> {
+    bytes: &'a mut [u8; Head::BYTES],
+    len: usize,
+}
+
+impl Head<'_> {
+    /// The most it takes.
+    pub(crate) const BYTES: usize = 96;
+
+    /// Appends what `fill` puts, behind the prefix of a frame that goes on with `follows` bytes.
+    ///
+    /// # Panics
+    /// When that is more than there is room for: whoever uses this knows what it puts.
+    #[inline]
+    pub(crate) fn append(out: &mut Vec<u8>, follows: usize, fill: impl FnOnce(&mut Head<'_>)) {
+        let start = out.len();
+        out.resize(start + Head::BYTES, 0);
+        let bytes = out[start..].first_chunk_mut().expect("it was made long enough");
+        let mut head = Head { bytes, len: limits::PREFIX_BYTES };
+        fill(&mut head);
+        let len = head.len;
+        head.bytes[..limits::PREFIX_BYTES].copy_from_slice(&prefix(len, follows));
+        out.truncate(start + len);
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    #[inline]
+    pub(crate) fn u64(&mut self, mut v: u64) {
+        while v >= 0x80 {
+            self.bytes[self.len] = v as u8 | 0x80;
+            self.len += 1;
+            v >>= 7;
+        }
+        self.bytes[self.len] = v as u8;
+        self.len += 1;
+    }
+}
+
+/// The prefix of a frame of which `len` bytes are there, the prefix among them, and `follows` are to
+/// come.
+#[inline]
+pub(crate) fn prefix(len: usize, follows: usize) -> [u8; limits::PREFIX_BYTES] {
+    let len = len - limits::PREFIX_BYTES + follows;
+    // Frames are bounded by FRAME_BYTES_HARD_MAX and a few bounded fields: far below 4 GiB.
+    u32::try_from(len).expect("a frame is shorter than 4 GiB").to_be_bytes()
 }
 
 #[inline]

@@ -273,7 +273,7 @@ const WORKERS_EXTENSION: u32 = 1;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{BrokerFrame, encode};
+    use crate::{encode::encode, frame::BrokerFrame};
 
     fn recipe(extensions: Extensions<'_>) -> Recipe<'_> {
         Recipe {

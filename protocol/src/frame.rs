@@ -23,7 +23,6 @@ use crate::{
     codec::{DecodeError, Problem, Reader, Result, put_u64},
     describe::{Describe, Limits, Recipe, Usage, Version},
     job::{Attach, Gap, JobAccepted, JobAsk, JobInfo, Jobs},
-    limits::PREFIX_BYTES,
     topic::{
         Ack, Assigned, Committed, ConsumeAccepted, ConsumeOpen, Delivery, GroupAsk, GroupInfo,
         Listed, Message, Nack, ProduceAccepted, ProduceFailed, ProduceOpen, Produced, Received,
@@ -194,7 +193,7 @@ impl<'a> ClientFrame<'a> {
         }
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         match self {
             ClientFrame::Batch(x) => {
                 out.push(0);
@@ -385,7 +384,7 @@ impl<'a> BrokerFrame<'a> {
         matches!(self, BrokerFrame::Summary(_) | BrokerFrame::Error { .. } | BrokerFrame::End)
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         match self {
             BrokerFrame::Alive => {}
             BrokerFrame::Accepted(x) => {
@@ -500,91 +499,4 @@ impl<'a> BrokerFrame<'a> {
 
 pub(crate) fn unknown(n: u32) -> DecodeError {
     DecodeError::new("frame", Problem::UnknownVariant(n.into()))
-}
-
-/// A frame of either direction.
-pub trait Frame {
-    /// Appends the frame without its prefix.
-    #[doc(hidden)]
-    fn put_body(&self, out: &mut Vec<u8>);
-}
-
-impl Frame for ClientFrame<'_> {
-    fn put_body(&self, out: &mut Vec<u8>) {
-        self.put(out);
-    }
-}
-
-impl Frame for BrokerFrame<'_> {
-    fn put_body(&self, out: &mut Vec<u8>) {
-        self.put(out);
-    }
-}
-
-/// Appends a frame with its length prefix.
-///
-/// ```
-/// use tollgate_protocol::{ClientFrame, encode};
-/// let mut out = Vec::new();
-/// encode(&ClientFrame::Seal { items: 300 }, &mut out);
-/// assert_eq!(out, [0, 0, 0, 3, 10, 0xac, 0x02]);
-/// ```
-pub fn encode(frame: &impl Frame, out: &mut Vec<u8>) {
-    let start = begin(out);
-    frame.put_body(out);
-    end(out, start, 0);
-}
-
-/// Appends a request with its length prefix but without the bytes of its payload, which must
-/// follow: for a sender that hands a large payload over apart.
-#[inline]
-pub fn encode_request_head(request: &Request<'_>, payload_len: usize, out: &mut Vec<u8>) {
-    let start = begin(out);
-    out.push(9);
-    Request { payload: &[], ..*request }.put(out);
-    // The empty payload is one length byte, 0: put the real length in its place.
-    out.pop();
-    put_u64(out, payload_len as u64);
-    end(out, start, payload_len);
-}
-
-/// Appends a result with its length prefix but without the bytes of its payload, which must
-/// follow. `body` is not looked at.
-#[inline]
-pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut Vec<u8>) {
-    let start = begin(out);
-    out.push(2);
-    result.put_before_payload(payload_len, out);
-    end(out, start, payload_len);
-}
-
-/// Appends a result with its length prefix whose body was encoded before, by
-/// [`encode_failure_body`]: for a sender that says the same of many items. `body` is not looked at.
-#[inline]
-pub fn encode_result_as(result: &ItemResult<'_>, encoded: &[u8], out: &mut Vec<u8>) {
-    let start = begin(out);
-    out.push(2);
-    result.put_head(out);
-    out.extend_from_slice(encoded);
-    end(out, start, 0);
-}
-
-/// Appends what stands in a result after all that is the item's own: the failure.
-pub fn encode_failure_body(failure: &Failure<'_>, out: &mut Vec<u8>) {
-    ItemResult::put_failure(failure, out);
-}
-
-#[inline]
-pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
-    let start = out.len();
-    out.extend_from_slice(&[0; PREFIX_BYTES]);
-    start
-}
-
-#[inline]
-pub(crate) fn end(out: &mut [u8], start: usize, follows: usize) {
-    let len = out.len() - start - PREFIX_BYTES + follows;
-    // Frames are bounded by FRAME_BYTES_HARD_MAX and a few bounded fields: far below 4 GiB.
-    let len = u32::try_from(len).expect("a frame is shorter than 4 GiB");
-    out[start..start + PREFIX_BYTES].copy_from_slice(&len.to_be_bytes());
 }

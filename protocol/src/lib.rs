@@ -10,6 +10,7 @@ pub mod close;
 pub mod code;
 mod codec;
 pub mod describe;
+mod encode;
 pub mod frame;
 pub mod id;
 pub mod job;
@@ -21,10 +22,10 @@ pub mod work;
 
 pub use code::Code;
 pub use codec::{DecodeError, Problem};
-pub use frame::{
-    BrokerFrame, ClientFrame, Frame, Operation, encode, encode_failure_body, encode_request_head,
-    encode_result_as, encode_result_head,
+pub use encode::{
+    Frame, encode, encode_failure_body, encode_request_head, encode_result_as, encode_result_head,
 };
+pub use frame::{BrokerFrame, ClientFrame, Operation};
 pub use pairs::truncate;
 pub use pairs::{Extension, Extensions, ExtensionsBuf, Pairs, PairsBuf};
 pub use splitter::{FrameTooLarge, Run, Splitter};

@@ -193,6 +193,11 @@ impl<'a> Extensions<'a> {
     /// No extensions.
     pub const EMPTY: Extensions<'static> = Extensions { count: 0, encoded: &[] };
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// The extensions, in the sender's order.
     pub fn iter(&self) -> impl Iterator<Item = Extension<'a>> + use<'a> {
         let mut r = Reader::new(self.encoded);

@@ -60,16 +60,17 @@ impl Judge {
         frame: &'a [u8],
         look_up: LookUp<'_>,
     ) -> Result<Option<EventRef<'a>>, BatchError> {
-        let frame = BrokerFrame::decode(frame).map_err(Violation::from)?;
-        if let BrokerFrame::Result(r) = &frame
-            && self.accepted
-        {
-            if !self.ledger.knows(r.id) {
-                look_up(&mut self.ledger);
+        // Frames are large where they are moved: a result is taken from where it was decoded.
+        match BrokerFrame::decode(frame) {
+            Ok(BrokerFrame::Result(r)) if self.accepted => {
+                if !self.ledger.knows(r.id) {
+                    look_up(&mut self.ledger);
+                }
+                Ok(if self.result(&r)? { Some(EventRef::Result(r)) } else { None })
             }
-            return Ok(self.result(r)?.then_some(EventRef::Result(*r)));
+            Ok(frame) => self.judge_rare(frame, look_up),
+            Err(e) => Err(Violation::from(e).into()),
         }
-        self.judge_rare(frame, look_up)
     }
 
     /// Whether the result is news.

@@ -138,6 +138,11 @@ impl Outbox {
         self.queued >= GATHER_BYTES || self.paused
     }
 
+    /// Bytes that are gathered and not handed over yet.
+    pub(super) fn gathered_bytes(&self) -> usize {
+        self.gathered.len()
+    }
+
     pub(super) fn check_open(&self) -> Result<(), BatchError> {
         match (&self.closed, self.stage) {
             (Some(e), _) => Err(e.clone()),
@@ -426,10 +431,15 @@ impl Outbox {
         Poll::Ready(Ok(written.bytes))
     }
 
-    /// Makes a piece of what is gathered, without copying it, and a new buffer for what follows.
+    /// Makes a piece of what is gathered, without copying it, and a new buffer for what follows, if
+    /// much can.
     fn hand_over(&mut self) {
         debug_assert_eq!(self.written, 0);
-        let next = Vec::with_capacity(self.gathered.len().min(GATHER_BYTES) + PASS_ALONG_BYTES);
+        let likely = match self.stage {
+            Stage::Open => self.gathered.len().min(GATHER_BYTES) + PASS_ALONG_BYTES,
+            Stage::Sealed | Stage::Finishing | Stage::Finished => 0,
+        };
+        let next = Vec::with_capacity(likely);
         self.pieces.push(std::mem::replace(&mut self.gathered, next).into());
     }
 

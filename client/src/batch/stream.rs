@@ -84,6 +84,7 @@ impl BatchStream {
     ) -> Result<Self, Disconnected> {
         let (send, recv) = session.connection.open_bi().await?;
         let wakes = Arc::new(Wakes::default());
+        let capacity = capacity.max(session.usual_bytes());
         let outbox = Outbox::new(send, &home.open(), session.frame_bytes_max(), capacity);
         let mut inbox = Inbox::new(recv, session.receive_frame_max);
         inbox.judge.durable = home.options.durability == Durability::Durable;
@@ -107,6 +108,14 @@ impl BatchStream {
 
     pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seals the batch, with `fin` as the last thing that is said.
+    pub(super) fn seal(&self, outbox: &mut Outbox, fin: bool) {
+        outbox.seal(fin);
+        if !outbox.anything_written {
+            self.session.learn_usual_bytes(outbox.gathered_bytes());
+        }
     }
 
     pub(super) fn wakes(&self) -> &Wakes {

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::{
-    codec::{DecodeError, Problem, Reader, Result, put_bytes, put_option, put_str, put_u64},
+    codec::{DecodeError, Head, Problem, Reader, Result, put_bytes, put_option, put_str, put_u64},
     limits,
     pairs::{Extensions, Pairs},
 };
@@ -28,6 +28,12 @@ impl Number {
         put_u64(out, self.sequence);
     }
 }
+
+/// A request's fields between its recipe and its payload when none of them is given: four options
+/// and the number of pairs.
+const NO_OPTIONS: [u8; 5] = [0; 5];
+/// The longest recipe that a [`Head`] has room for beside all else.
+const SHORT_RECIPE_BYTES: usize = 32;
 
 /// One sub-request. The payload is the last field, so that everything else is judged before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +72,17 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Whether it says nothing but its id, its recipe (which is short) and its payload, as most do.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.recipe.len() <= SHORT_RECIPE_BYTES
+            && self.timeout_ms.is_none()
+            && self.idempotency_key.is_none()
+            && self.not_before_unix_ms.is_none()
+            && self.tenant.is_none()
+            && self.metadata.is_empty()
+    }
+
     #[inline]
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
         let id = r.u64("id")?;
@@ -74,9 +91,14 @@ impl<'a> Request<'a> {
 
     #[inline]
     fn read_rest(id: u64, r: &mut Reader<'a>) -> Result<Self> {
+        let recipe = r.str("recipe", limits::RECIPE_NAME_BYTES_MAX)?;
+        if r.skip(&NO_OPTIONS) {
+            let payload = r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?;
+            return Ok(Request::new(id, recipe, payload));
+        }
         Ok(Request {
             id,
-            recipe: r.str("recipe", limits::RECIPE_NAME_BYTES_MAX)?,
+            recipe,
             timeout_ms: r.option("timeout_ms", |r| r.u64("timeout_ms"))?,
             idempotency_key: r.option("idempotency_key", |r| {
                 r.str("idempotency_key", limits::IDEMPOTENCY_KEY_BYTES_MAX)
@@ -86,6 +108,16 @@ impl<'a> Request<'a> {
             metadata: Pairs::read("metadata", r)?,
             payload: r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?,
         })
+    }
+
+    /// What a request that [`is_short`](Self::is_short) says before the bytes of its payload.
+    #[inline]
+    pub(crate) fn put_short(&self, payload_len: usize, head: &mut Head<'_>) {
+        head.u64(self.id);
+        head.u64(self.recipe.len() as u64);
+        head.put(self.recipe.as_bytes());
+        head.put(&NO_OPTIONS);
+        head.u64(payload_len as u64);
     }
 
     #[inline]
@@ -182,28 +214,55 @@ pub struct ItemResult<'a> {
     pub body: Body<'a>,
 }
 
+impl<'a> Body<'a> {
+    fn read(r: &mut Reader<'a>) -> Result<Self> {
+        Ok(match r.variant("body")? {
+            BODY_PAYLOAD => Body::Payload(r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?),
+            BODY_FAILURE => Body::Failure(Failure::read(r)?),
+            v => return Err(DecodeError::new("body", Problem::UnknownVariant(v.into()))),
+        })
+    }
+}
+
 const BODY_PAYLOAD: u32 = 0;
 const BODY_FAILURE: u32 = 1;
+/// A result's fields between its id and its attempts when it succeeded and names no tenant.
+const SUCCEEDED: [u8; 4] = [0, 0xc8, 0x01, 0];
+/// A result's fields between its times and the length of its payload when it is not durable and
+/// has no metadata and no extensions.
+const PLAIN_PAYLOAD: [u8; 5] = [0; 5];
 
 impl<'a> ItemResult<'a> {
     #[inline]
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
+        let id = r.u64("id")?;
+        let (tenant, status, code) = if r.skip(&SUCCEEDED) {
+            (None, 200, 0)
+        } else {
+            let tenant = r.option("tenant", |r| r.str("tenant", limits::TENANT_ID_BYTES_MAX))?;
+            (tenant, r.u16("status")?, r.u16("code")?)
+        };
+        let attempts = r.u32("attempts")?;
+        let (queued_us, duration_us) = (r.u64("queued_us")?, r.u64("duration_us")?);
+        let (number, metadata, extensions, body) = if r.skip(&PLAIN_PAYLOAD) {
+            let payload = r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?;
+            (Number::default(), Pairs::EMPTY, Extensions::EMPTY, Body::Payload(payload))
+        } else {
+            let (number, metadata) = (Number::read(r)?, Pairs::read("metadata", r)?);
+            (number, metadata, Extensions::read(r)?, Body::read(r)?)
+        };
         Ok(ItemResult {
-            id: r.u64("id")?,
-            tenant: r.option("tenant", |r| r.str("tenant", limits::TENANT_ID_BYTES_MAX))?,
-            status: r.u16("status")?,
-            code: r.u16("code")?,
-            attempts: r.u32("attempts")?,
-            queued_us: r.u64("queued_us")?,
-            duration_us: r.u64("duration_us")?,
-            number: Number::read(r)?,
-            metadata: Pairs::read("metadata", r)?,
-            extensions: Extensions::read(r)?,
-            body: match r.variant("body")? {
-                BODY_PAYLOAD => Body::Payload(r.bytes("payload", limits::FRAME_BYTES_HARD_MAX)?),
-                BODY_FAILURE => Body::Failure(Failure::read(r)?),
-                v => return Err(DecodeError::new("body", Problem::UnknownVariant(v.into()))),
-            },
+            id,
+            tenant,
+            status,
+            code,
+            attempts,
+            queued_us,
+            duration_us,
+            number,
+            metadata,
+            extensions,
+            body,
         })
     }
 
@@ -222,6 +281,28 @@ impl<'a> ItemResult<'a> {
     pub(crate) fn put_failure(f: &Failure<'_>, out: &mut Vec<u8>) {
         put_u64(out, BODY_FAILURE.into());
         f.put(out);
+    }
+
+    /// Whether it is a success that says nothing but its payload and its times, as most do.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        (self.status, self.code) == (200, 0)
+            && self.tenant.is_none()
+            && self.number == Number::default()
+            && self.metadata.is_empty()
+            && self.extensions.is_empty()
+    }
+
+    /// What a result that [`is_short`](Self::is_short) says before the bytes of its payload.
+    #[inline]
+    pub(crate) fn put_short(&self, payload_len: usize, head: &mut Head<'_>) {
+        head.u64(self.id);
+        head.put(&SUCCEEDED);
+        head.u64(self.attempts.into());
+        head.u64(self.queued_us);
+        head.u64(self.duration_us);
+        head.put(&PLAIN_PAYLOAD);
+        head.u64(payload_len as u64);
     }
 
     /// Everything but the body.

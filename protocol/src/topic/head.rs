@@ -4,7 +4,7 @@
 use super::{Delivery, Message};
 use crate::{
     codec::put_u64,
-    frame::{begin, end},
+    encode::{begin, end},
 };
 
 const MESSAGE: u8 = 15;

@@ -11,7 +11,8 @@ use super::{Answer, Dispatch, Failed, Progress, RecipeSpec, open::read_credit};
 use crate::{
     batch::{Failure, Notice},
     codec::{Reader, Result, put_u64},
-    frame::{Frame, begin, end, unknown},
+    encode::{Frame, begin, end},
+    frame::unknown,
 };
 
 /// A frame from a worker to the broker.
