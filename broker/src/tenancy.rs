@@ -46,7 +46,7 @@ pub use alerts::{Alerts, Level};
 pub use audit::{Drift, Holder};
 pub use changes::Changes;
 pub use gateway::{Gateway, GatewayLimits};
-pub use pace::PaceTicket;
+pub use pace::{PaceTicket, WaitNews};
 pub use permit::{BytesPermit, Permit, Refusal};
 pub use profiles::Profiles;
 pub use quotas::{Limit, Overrides, Quota, Quotas};

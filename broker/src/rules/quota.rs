@@ -188,10 +188,11 @@ impl Rates {
             .expect("a load's rates are two");
         count.settle(now);
         bytes.settle(now);
+        let (count_given, bytes_given) = (count.given(clock, now), bytes.given(clock, now));
         let mut admitted = 0;
         let stop = loop {
             let Some(cost) = costs.next() else { break None };
-            if !(count.fits(cost.n) && bytes.fits(cost.bytes)) {
+            if !(count.fits(cost.n, count_given) && bytes.fits(cost.bytes, bytes_given)) {
                 break Some(cost);
             }
             count.add(clock, cost.n);
@@ -210,14 +211,14 @@ impl Rates {
         if want == 0 {
             return (0, None);
         }
-        let granted = want.min(meter.room(clock));
+        let granted = want.min(meter.room(clock, now));
         meter.add(clock, granted);
         if granted == want {
             return (want, None);
         }
-        // Worth waking for: what one bucket gives, or the rest when it is less.
-        let next = (want - granted).min(meter.share(clock));
-        let kind = match meter.fits_at(clock, next) {
+        // Worth waking for: what one slice of a bucket gives, or the rest when it is less.
+        let next = (want - granted).min(meter.slice(clock));
+        let kind = match meter.fits_at(clock, now, next) {
             None => Kind::Never,
             Some(at) => Kind::Wait(wait(now, meter.throttle(clock, now, next, at))),
         };
@@ -264,9 +265,9 @@ impl Rates {
         };
         // What can never fit is said before any waiting is asked for.
         let (Some(count_at), Some(bytes_at)) =
-            (count.fits_at(clock, cost.n), bytes.fits_at(clock, cost.bytes))
+            (count.fits_at(clock, now, cost.n), bytes.fits_at(clock, now, cost.bytes))
         else {
-            return match count.fits_at(clock, cost.n) {
+            return match count.fits_at(clock, now, cost.n) {
                 None => stop(count_rate, count, Kind::Never),
                 Some(_) => stop(bytes_rate, bytes, Kind::Never),
             };
@@ -294,10 +295,11 @@ impl Rates {
 
 /// One rate: its window, its limit, and how it is released after it was throttled.
 ///
-/// Once throttled, a tenant gets its limit in equal shares, one a bucket, until a window passes
-/// unthrottled: so it does not come back in bursts. A cost that begins within a share may exceed
-/// it and is paid for by the shares that follow: so costs that do not divide a share, or exceed
-/// it, still reach the whole limit. The window bounds all of it.
+/// Once throttled, a tenant gets its limit in equal shares, one a bucket, and each of them in equal
+/// slices, until a window passes unthrottled: so it does not come back in bursts, which those who
+/// share its connection, or the machine, would have to wait for. A cost that begins within what is
+/// given may exceed it and is paid for by what follows: so costs that do not divide a share, or
+/// exceed it, still reach the whole limit. The window bounds all of it.
 #[derive(Debug, Clone)]
 struct Meter {
     window: Window,
@@ -341,12 +343,19 @@ impl Meter {
         (self.until, self.owed) = (0, 0);
     }
 
-    fn fits(&self, n: u64) -> bool {
-        self.limit > 0 && n <= self.window.room(self.limit) && !self.share_is_spent()
+    /// Up to what the current bucket's share is given at `now`, as `owed` counts.
+    fn given(&self, clock: &Clock, now: u64) -> u64 {
+        if !self.is_throttled() {
+            return u64::MAX;
+        }
+        let (begun, all) = (clock.slices_begun(now), clock.shape().slices());
+        // Rounded up, so that what is owed, a whole number, is less exactly when it is less than the
+        // fraction.
+        (u128::from(self.limit) * u128::from(begun)).div_ceil(all.into()) as u64
     }
 
-    fn share_is_spent(&self) -> bool {
-        self.is_throttled() && self.owed >= self.limit
+    fn fits(&self, n: u64, given: u64) -> bool {
+        self.limit > 0 && n <= self.window.room(self.limit) && self.owed < given
     }
 
     fn add(&mut self, clock: &Clock, n: u64) {
@@ -357,30 +366,35 @@ impl Meter {
     }
 
     /// What may be taken now of something that can be taken in pieces.
-    fn room(&self, clock: &Clock) -> u64 {
+    fn room(&self, clock: &Clock, now: u64) -> u64 {
         let room = self.window.room(self.limit);
         if !self.is_throttled() {
             return room;
         }
-        let left = self.limit.saturating_sub(self.owed);
+        let left = self.given(clock, now).saturating_sub(self.owed);
         room.min(left.div_ceil(clock.shape().buckets().into()))
     }
 
-    /// What one bucket gives, rounded up.
-    fn share(&self, clock: &Clock) -> u64 {
-        self.limit.div_ceil(clock.shape().buckets().into())
+    /// What one slice gives, rounded up.
+    fn slice(&self, clock: &Clock) -> u64 {
+        let shape = clock.shape();
+        self.limit.div_ceil(u64::from(shape.buckets()) * shape.slices())
     }
 
-    /// The first moment at which `n` fits, as things stand: 0 for now, `None` for never.
-    fn fits_at(&self, clock: &Clock, n: u64) -> Option<u64> {
+    /// The first moment at which `n` fits, as things stand at `now`: 0 for now, `None` for never.
+    fn fits_at(&self, clock: &Clock, now: u64, n: u64) -> Option<u64> {
         let window_at = self.window.fits_at(clock, n, self.limit)?;
-        if !self.share_is_spent() {
+        if self.owed < self.given(clock, now) {
             return Some(window_at);
         }
         // Not 0: a limit of 0 fits nothing at any time. At most one window and a share.
-        let shares = self.owed / self.limit;
+        let (shares, rest) = (self.owed / self.limit, self.owed % self.limit);
+        // The first slice with which more than the rest is given.
+        let slices = u128::from(rest) * u128::from(clock.shape().slices()) / u128::from(self.limit);
         let share_ns = shares.saturating_mul(clock.shape().bucket_ns());
-        Some(window_at.max(clock.bucket_start().saturating_add(share_ns)))
+        let slice_ns = slices as u64 * clock.shape().slice_ns();
+        let given_at = clock.bucket_start().saturating_add(share_ns).saturating_add(slice_ns);
+        Some(window_at.max(given_at))
     }
 
     /// Turns shares on for `n`, which fits at `at` (0: now, and nothing changes), for as long as
@@ -392,7 +406,7 @@ impl Meter {
         if !self.is_throttled() {
             self.until = now.max(1);
             self.owed = parts(clock.shape(), self.window.current(clock));
-            at = self.fits_at(clock, n).unwrap_or(at);
+            at = self.fits_at(clock, now, n).unwrap_or(at);
         }
         let until = at.max(now).saturating_add(clock.shape().window_ns());
         self.until = self.until.max(until);

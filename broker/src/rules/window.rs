@@ -58,6 +58,18 @@ impl Shape {
         self.bucket_ns() * self.buckets as u64
     }
 
+    /// In how many slices what a bucket gives is given out, when it is given out evenly. They lie in
+    /// its first four fifths, so that who comes a little late for the last still comes in time.
+    pub const fn slices(self) -> u64 {
+        let slices = self.bucket_ms() * 4 / 5 / SLICE_MS;
+        if slices == 0 { 1 } else { slices }
+    }
+
+    /// How long a slice lasts, in nanoseconds.
+    pub const fn slice_ns(self) -> u64 {
+        SLICE_MS * NS_PER_MS
+    }
+
     /// What a rate per second allows in one window: the rate itself when the window is 1 s long,
     /// in proportion otherwise, at least 1 for any rate above 0. `u64::MAX` (no limit) stays.
     pub const fn limit(self, per_second: u64) -> u64 {
@@ -123,6 +135,12 @@ impl Clock {
     /// When the current bucket began, in nanoseconds.
     pub fn bucket_start(&self) -> u64 {
         self.ends - self.shape.bucket_ns()
+    }
+
+    /// How many [slices](Shape::slices) of the current bucket have begun at `now`: 1 or more.
+    pub fn slices_begun(&self, now: u64) -> u64 {
+        let into = now.saturating_sub(self.bucket_start());
+        (into / self.shape.slice_ns() + 1).min(self.shape.slices())
     }
 
     /// How the windows are cut.
@@ -216,6 +234,9 @@ pub const BUCKETS_MAX: usize = 12;
 pub const BUCKET_MS_MIN: u64 = 1;
 /// The longest bucket, in milliseconds.
 pub const BUCKET_MS_MAX: u64 = 60_000;
+/// How long a slice of a bucket lasts, in milliseconds: what it gives is little, and timers, which
+/// tell milliseconds apart, still meet it.
+const SLICE_MS: u64 = 5;
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_S: u64 = 1_000_000_000;
 

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::time::Sleep;
@@ -30,6 +30,23 @@ pub struct PaceTicket {
     /// Wakes at the moment beside it. Kept here, because who asks for the turn may do so with a new
     /// future each time: a timer wakes nobody once it is dropped.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+/// When a stream was last told that it waits: waits are short and many, one word about them is enough.
+#[derive(Debug, Default)]
+pub struct WaitNews(Option<Instant>);
+
+impl WaitNews {
+    /// Whether it should be told now; then it counts as told.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        /// Between two words.
+        const INTERVAL: Duration = Duration::from_millis(100);
+        let due = self.0.is_none_or(|told| now.saturating_duration_since(told) >= INTERVAL);
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
 }
 
 impl Tenant {

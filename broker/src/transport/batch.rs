@@ -27,6 +27,9 @@ mod timers;
 
 use drive::{Drive, Over};
 
+/// What a batch answers beside its results: that it is accepted, and its summary.
+const RESULTS_BESIDE_BYTES: usize = 128;
+
 /// A batch that was admitted and has not begun.
 pub(super) struct Opened {
     run: Run,
@@ -130,8 +133,9 @@ pub(super) async fn serve(peer: &Arc<Peer>, mut stream: Stream, opened: Opened) 
         }
         run.resume_jobs(tenant);
     }
-    // Results are usually about as long as their requests.
-    stream.output.expect(stream.splitter.buffered());
+    // Results are usually a little longer than their requests.
+    let buffered = stream.splitter.buffered();
+    stream.output.expect(buffered + buffered / 8 + RESULTS_BESIDE_BYTES);
     stream.output.frame(&BrokerFrame::Accepted(accepted));
     let over_at_once = run.deadline().is_some_and(|at| at <= Instant::now());
     let mut drive = Drive::new(peer, stream, run, tenants);

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     batch::{self, Ending, Failure, HANDFUL, Halt, Lane, OpenId, Run, Sink, TURN, Turn, Whose},
     broker::{Drain, Services},
-    tenancy::{Changes, Kind, PaceTicket, Permit, Stop, Tenant},
+    tenancy::{Changes, Kind, PaceTicket, Permit, Stop, Tenant, WaitNews},
 };
 
 /// A batch that was admitted and has not begun.
@@ -109,6 +109,7 @@ pub(super) struct Drive {
     pub(super) full: bool,
     /// Set while it waits for a rate.
     pub(super) pace: Option<Pace>,
+    wait_news: WaitNews,
     pub(super) prepaid: usize,
     pub(super) failed: Option<Failure>,
     turn: Turn,
@@ -162,6 +163,7 @@ impl Drive {
             detached: false,
             full: false,
             pace: None,
+            wait_news: WaitNews::default(),
             prepaid: 0,
             failed: None,
             turn,
@@ -405,7 +407,9 @@ impl Drive {
         if self.pace.is_none() {
             let (ticket, since) = (self.tenant.begin_wait(), Instant::now());
             self.pace = Some(Pace { ticket, since });
-            self.output.throttled(&stop);
+            if self.wait_news.is_due(since) {
+                self.output.throttled(&stop);
+            }
         }
     }
 

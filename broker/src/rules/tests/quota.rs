@@ -263,7 +263,7 @@ fn what_is_consumed_is_paced_whatever_the_policy() {
     };
     assert_eq!(charge(0, Load::Consumed), (100, 1_000 * MS));
     assert_eq!(charge(0, Load::Produced), (100, 1_000 * MS));
-    assert_eq!(charge(1_000 * MS, Load::Consumed), (10, 100 * MS), "a tenth a bucket");
+    assert_eq!(charge(1_000 * MS, Load::Consumed), (1, 5 * MS), "a tenth a bucket, in slices");
     assert_eq!(charge(1_000 * MS, Load::Produced), (100, 1_000 * MS), "all at once");
 }
 
@@ -351,6 +351,23 @@ fn a_throttled_tenant_gets_a_tenth_a_bucket() {
 }
 
 #[test]
+fn a_share_is_given_in_slices() {
+    let mut r = rates(u64::MAX, 16_000, Policy::Pace);
+    assert_eq!(charge(&mut r, 0, &[16_000, 1]).admitted, 1);
+    // 1,600 a bucket, in 16 slices of 100, 5 ms apart; then nothing until the next bucket.
+    let mut now = 1_000 * MS;
+    for slice in 1..=32 {
+        let c = charge(&mut r, now, &[10; 200]);
+        assert_eq!(c.admitted, 10, "slice {slice}");
+        let wait = if slice % 16 == 0 { 25 } else { 5 };
+        assert_eq!(wait_ns(c.stop), wait * MS, "after slice {slice}");
+        now += wait * MS;
+    }
+    // Who comes late gets what was given meanwhile, of this bucket.
+    assert_eq!(charge(&mut r, now + 42 * MS, &[10; 200]).admitted, 90);
+}
+
+#[test]
 fn a_throttled_tenant_reaches_its_limit_whatever_the_size_of_its_items() {
     for (limit, len) in [(15, 1), (5, 1), (19, 1), (1 << 20, 64 << 10), (1 << 20, 4_096), (20, 5)] {
         let total: u64 = greedy(limit, len, 10).iter().sum();
@@ -364,9 +381,10 @@ fn an_item_larger_than_a_share_begins_when_nothing_is_owed() {
     let mut r = rates(u64::MAX, 100, Policy::Pace);
     assert_eq!(charge(&mut r, 0, &[100, 35]).admitted, 1);
     assert_eq!(charge(&mut r, 1_000 * MS, &[35, 1]).admitted, 1);
-    // 35 are three and a half shares of 10: the next item begins in the last of them.
+    // 35 are three and a half shares of 10: the next item begins in the last of them, with the
+    // ninth of its 16 slices.
     let c = charge(&mut r, 1_000 * MS, &[1]);
-    assert_eq!(wait_ns(c.stop), 300 * MS);
+    assert_eq!(wait_ns(c.stop), 340 * MS);
 }
 
 #[test]
@@ -376,9 +394,9 @@ fn shares_end_after_a_window_without_throttling() {
     assert_eq!((c.admitted, wait_ns(c.stop)), (100, 1_000 * MS));
     // It comes back a window later: still no burst.
     let c = charge(&mut r, 1_000 * MS, &[0; 100]);
-    assert_eq!((c.admitted, wait_ns(c.stop)), (10, 100 * MS));
-    // That wait ended at 1.1 s, and a window passed since.
-    let c = charge(&mut r, 2_100 * MS, &[0; 101]);
+    assert_eq!((c.admitted, wait_ns(c.stop)), (1, 5 * MS));
+    // That wait ended at 1.005 s, and a window passed since.
+    let c = charge(&mut r, 2_005 * MS, &[0; 101]);
     assert_eq!(c.admitted, 100);
 }
 

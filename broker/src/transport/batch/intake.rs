@@ -192,13 +192,15 @@ impl Drive<'_> {
             (Some(stop), Tenants::One(tenant), Some(hold)) => {
                 let since = Instant::now();
                 self.pace = Some(Pace { ticket: tenant.begin_wait(), since, _hold: hold });
-                self.stream.output.frame(&BrokerFrame::Throttled(Throttled {
-                    quota: stop.quota.name(),
-                    scope: Scope::Tenant,
-                    current: stop.current,
-                    limit: stop.limit,
-                    resume_ms: stop.wait_ms().unwrap_or(0),
-                }));
+                if self.wait_news.is_due(since) {
+                    self.stream.output.frame(&BrokerFrame::Throttled(Throttled {
+                        quota: stop.quota.name(),
+                        scope: Scope::Tenant,
+                        current: stop.current,
+                        limit: stop.limit,
+                        resume_ms: stop.wait_ms().unwrap_or(0),
+                    }));
+                }
             }
             (stop, _, _) => {
                 if stop.is_none() {

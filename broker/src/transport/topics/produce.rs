@@ -29,7 +29,9 @@ use super::{
 };
 use crate::{
     batch::Failure,
-    tenancy::{BytesPermit, Cost, Kind, PaceTicket, Policy, Quota, Refusal, Stop, Tenant},
+    tenancy::{
+        BytesPermit, Cost, Kind, PaceTicket, Policy, Quota, Refusal, Stop, Tenant, WaitNews,
+    },
     topics::{self, Appended, Fate, Producing, Ready},
 };
 
@@ -92,6 +94,7 @@ pub(in super::super) async fn serve_producer(
         bytes: 0,
         last: None,
         pace: None,
+        wait_news: WaitNews::default(),
         room: None,
         input: true,
         open: true,
@@ -140,6 +143,7 @@ struct Drive<'a> {
     /// The last sequence that was read.
     last: Option<u64>,
     pace: Option<(PaceTicket, Option<Hold>)>,
+    wait_news: WaitNews,
     room: Option<Room>,
     /// Whether more is taken in.
     input: bool,
@@ -366,6 +370,9 @@ impl Drive<'_> {
 
     fn wait_for(&mut self, stop: &Stop, hold: Option<Hold>) {
         self.pace = Some((self.tenant.begin_wait(), hold));
+        if !self.wait_news.is_due(Instant::now()) {
+            return;
+        }
         self.stream.output.frame(&BrokerFrame::Throttled(Throttled {
             quota: stop.quota.name(),
             scope: Scope::Tenant,
