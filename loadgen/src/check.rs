@@ -1,12 +1,16 @@
-//! Is it right? Every answer of a batch, against what was sent.
+//! Is it right? Every answer of a batch, and every message of a topic, against what was sent.
 //!
 //! The client crate judges the protocol too; this does not rely on it.
+
+mod flow;
 
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde::Serialize;
 use tollgate_client::wire::{Body, ItemResult};
+
+pub use flow::{Flow, Told};
 
 use crate::{
     pattern::Pattern,
@@ -18,15 +22,18 @@ use crate::{
 pub struct Wrong {
     /// Items of an operation that ended well which have no result.
     pub missing: u64,
-    /// Second results of an item.
+    /// Second results of an item; messages that were appended twice, or delivered again after they
+    /// were committed.
     pub duplicate: u64,
-    /// Results for what was not sent in the batch.
+    /// Results for what was not sent in the batch; messages of somebody else.
     pub foreign: u64,
-    /// Successes with an answer that is not the right one.
+    /// Successes with an answer that is not the right one, messages with other bytes.
     pub payload: u64,
-    /// Operations in which the broker broke the protocol in another way.
+    /// Operations in which the broker broke the protocol in another way; messages that came out of
+    /// their order, or from another place than was acknowledged.
     pub protocol: u64,
-    /// Jobs that were accepted and never seen to end.
+    /// Jobs that were accepted and never seen to end, messages that were acknowledged and never
+    /// delivered.
     pub lost: u64,
 }
 

@@ -61,6 +61,7 @@ pub enum Command {
 ///   tollgate-loadgen run --certs certs/acme
 ///   tollgate-loadgen run --certs certs/acme --items-per-second 20000 --p99-max-ms 20
 ///   tollgate-loadgen run --certs certs/acme --operation job --batches-per-second 20
+///   tollgate-loadgen run --certs certs/acme --operation produce --partitions 4 --consumers 2
 ///   tollgate-loadgen run --certs certs/a --certs certs/b --payload-bytes 64:9,65536:1 --out report
 ///   tollgate-loadgen run scenario.toml --output json > report.json
 #[derive(Debug, Args)]

@@ -47,6 +47,7 @@ struct Figures {
     latency: Quantiles,
     item_latency: Quantiles,
     accepted_latency: Option<Quantiles>,
+    delivered_latency: Option<Quantiles>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -182,6 +183,16 @@ impl Phases<'_> {
                 "accepted p99 ms",
                 "accepted p99.9 ms",
                 "accepted max ms",
+            ];
+            self.quantiles(t, names, a, b);
+        }
+        if let (Some(a), Some(b)) = (&f.delivered_latency, &g.delivered_latency) {
+            let names = [
+                "delivered p50 ms",
+                "delivered p90 ms",
+                "delivered p99 ms",
+                "delivered p99.9 ms",
+                "delivered max ms",
             ];
             self.quantiles(t, names, a, b);
         }

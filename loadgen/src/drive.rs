@@ -2,7 +2,7 @@
 //! gathered.
 //!
 //! What a tenant does is an [`Operation`]; each kind has a file that does it once (`batch`,
-//! `connect`), and `Source::operation` is where they meet. The loops (`closed`, `open`) know none of
+//! `connect`, `produce`), and `Source::operation` is where they meet. The loops (`closed`, `open`) know none of
 //! them: another kind is a variant, an arm and a file.
 //!
 //! An operation belongs to the time at which it was due. What was due while it was measured counts,
@@ -11,20 +11,32 @@
 mod batch;
 mod closed;
 mod connect;
+mod consume;
 mod open;
 mod pacer;
+mod produce;
+mod read_back;
 mod reread;
+mod topic;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
+pub use read_back::TopicDone;
 pub use reread::Reread;
 
 use anyhow::{Context, anyhow};
-use futures::{StreamExt, TryStreamExt, future::join_all, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{join_all, try_join_all},
+    stream,
+};
 use quinn::Endpoint;
 use tokio::{sync::watch, task::JoinSet};
 use tollgate_client::{Client, ClientCredentials};
@@ -39,6 +51,9 @@ use crate::{
     stop,
 };
 
+use consume::{Course, Readers};
+use topic::TopicLinks;
+
 /// Whoever is to make load, connected.
 pub struct Fleet {
     links: Vec<Arc<Links>>,
@@ -51,7 +66,7 @@ pub struct Links {
     addr: SocketAddr,
     server_name: String,
     credentials: ClientCredentials,
-    /// The connections that its batches take in turn.
+    /// The connections that its batches take in turn; behind those of producers, those of readers.
     clients: Vec<Client>,
     /// The sockets that connections of the operation `connect` share.
     sockets: Vec<Endpoint>,
@@ -60,6 +75,8 @@ pub struct Links {
     answers: Answers,
     /// The next operation's number: none comes twice.
     numbers: AtomicU64,
+    /// Of a tenant that produces.
+    topic: Option<TopicLinks>,
 }
 
 /// A tenant at work in one run.
@@ -73,6 +90,8 @@ pub struct Source {
     generator: Arc<Generator>,
     /// Durable batches, to be read again or forgotten at the end.
     durable: Mutex<reread::Durable>,
+    /// Messages of its topic.
+    course: Course,
 }
 
 /// What one run came to, before it is made into a report.
@@ -88,6 +107,8 @@ pub struct Measured {
     pub records: Vec<(Vec<Stats>, Stats)>,
     /// Of each tenant that has jobs: what reading them again came to.
     pub rereads: Vec<Option<Reread>>,
+    /// Of each tenant that produces: what became of its topic.
+    pub topics: Vec<Option<TopicDone>>,
     pub timeline: Arc<Timeline>,
     pub generator: Arc<Generator>,
 }
@@ -97,9 +118,10 @@ impl Fleet {
     pub async fn connect(scenario: &Scenario) -> anyhow::Result<Fleet> {
         let stop = stop::on_signal();
         let addr = resolve(&scenario.addr).await?;
-        let wanted = |t: &Tenant| match t.operation {
+        let wanted = |t: &Tenant| match &t.operation {
             Operation::Connect { .. } => 0,
             Operation::Batch | Operation::Job { .. } => t.connections,
+            Operation::Produce(topic) => t.connections + topic.consumers,
         };
         // A socket takes two megabytes: where there would be many, they are shared.
         let shared = if scenario.tenants.iter().map(wanted).sum::<usize>() > SOCKETS_MAX {
@@ -110,10 +132,23 @@ impl Fleet {
         };
         let opened = scenario.tenants.iter().enumerate().map(async |(place, tenant)| {
             let links = Links::open(addr, &scenario.server_name, tenant, place, &shared).await;
-            links.map(Arc::new).with_context(|| format!("tenant {:?}", tenant.name))
+            links.with_context(|| format!("tenant {:?}", tenant.name))
         });
-        let links = stream::iter(opened).buffered(CONNECTING_MAX).try_collect().await?;
-        Ok(Fleet { links, stop })
+        let mut links: Vec<_> = stream::iter(opened).buffered(CONNECTING_MAX).try_collect().await?;
+        // Topics only when everybody is connected: what was made must be deleted, too.
+        let topics = links.iter_mut().zip(&scenario.tenants).map(async |(links, tenant)| {
+            let opened = links.open_topic(tenant, scenario.drain).await;
+            opened.with_context(|| format!("tenant {:?}", tenant.name))
+        });
+        let topics: Vec<_> = stream::iter(topics).buffered(CONNECTING_MAX).collect().await;
+        let fleet = Fleet { links: links.into_iter().map(Arc::new).collect(), stop };
+        match topics.into_iter().collect::<Result<(), _>>() {
+            Ok(()) => Ok(fleet),
+            Err(e) => {
+                fleet.close().await;
+                Err(e)
+            }
+        }
     }
 
     /// Goes through the scenario once. `change` may change the plan before it begins.
@@ -125,6 +160,11 @@ impl Fleet {
         change: impl FnOnce(&mut Plan),
     ) -> anyhow::Result<Measured> {
         debug_assert_eq!(self.links.len(), scenario.tenants.len());
+        // Members of a group share its partitions before the first message comes.
+        let readers = self.links.iter().zip(&scenario.tenants).map(async |(links, tenant)| {
+            links.readers().await.with_context(|| format!("tenant {:?}", tenant.name))
+        });
+        let readers = try_join_all(readers).await?;
         let started_at = SystemTime::now();
         let mut plan = Plan::new(scenario, Instant::now());
         change(&mut plan);
@@ -140,6 +180,8 @@ impl Fleet {
                 timeline: timeline.clone(),
                 generator: generator.clone(),
                 durable: Mutex::default(),
+                // Relaxed: nothing is under way.
+                course: Course::new(self.links[place].numbers.load(Relaxed), &tenant.operation),
             })
         };
         let sources: Vec<_> = scenario.tenants.iter().enumerate().map(source).collect();
@@ -154,18 +196,39 @@ impl Fleet {
                 }
             }
         }
+        let readings: Vec<_> = sources
+            .iter()
+            .zip(readers)
+            .map(|(source, readers)| readers.map(|readers| source.read(readers, &plan)))
+            .collect();
         pacer.start();
         let progress = progress.spawn(scenario, sources.clone(), plan.clone());
         let cut_at = self.finish(loops).await?;
         watch.stop(cut_at.is_some()).await;
         drop(progress);
+        let until = Instant::now() + plan.limit;
+        let readings = sources.iter().zip(readings);
+        let catch_up = readings.filter_map(|(source, r)| r.map(|r| source.catch_up(r, until)));
+        try_join_all(catch_up).await?;
+        let mut topics = Vec::with_capacity(sources.len());
         for source in &sources {
             source.reread(&plan).await;
+            topics.push(source.read_back(&plan).await);
         }
         let records = sources.iter().map(|s| s.record.stats()).collect();
         let rereads = sources.iter().map(|s| s.reread_done()).collect();
         let measured = plan.slots.iter().map(|s| s.measured(cut_at)).collect();
-        Ok(Measured { started_at, plan, cut_at, measured, records, rereads, timeline, generator })
+        Ok(Measured {
+            started_at,
+            plan,
+            cut_at,
+            measured,
+            records,
+            rereads,
+            topics,
+            timeline,
+            generator,
+        })
     }
 
     /// Waits for all loops; when it was cut short, if it was.
@@ -189,6 +252,7 @@ impl Fleet {
 
     /// Says good-bye.
     pub async fn close(self) {
+        join_all(self.links.iter().filter_map(|l| l.topic.as_ref()).map(TopicLinks::close)).await;
         join_all(self.links.iter().flat_map(|l| &l.clients).map(Client::close)).await;
     }
 }
@@ -204,7 +268,11 @@ impl Links {
         let credentials = ClientCredentials::load_dir(&tenant.certs)
             .map_err(|e| BadScenario::Value(format!("`certs`: {e}")))?;
         let (mut clients, mut sockets) = (Vec::new(), Vec::new());
-        for n in 0..tenant.connections {
+        let readers = match &tenant.operation {
+            Operation::Produce(topic) => topic.consumers,
+            _ => 0,
+        };
+        for n in 0..tenant.connections + readers {
             if let Operation::Connect { .. } = tenant.operation {
                 sockets.push(connect::socket(addr).context("cannot open a UDP socket")?);
             } else {
@@ -225,7 +293,24 @@ impl Links {
             recipes: tenant.recipes.iter().map(|r| r.name.as_str().into()).collect(),
             answers: Answers::new(tenant, place as u64),
             numbers: AtomicU64::new(0),
+            topic: None,
         })
+    }
+
+    async fn open_topic(&mut self, tenant: &Tenant, patience: Duration) -> anyhow::Result<()> {
+        if let Operation::Produce(topic) = &tenant.operation {
+            let (producers, readers) = self.clients.split_at(tenant.connections);
+            self.topic = Some(TopicLinks::open(topic, producers, readers, patience).await?);
+        }
+        Ok(())
+    }
+
+    /// The members of a group of their own, of a tenant that produces and has readers.
+    async fn readers(&self) -> anyhow::Result<Option<Readers>> {
+        match &self.topic {
+            Some(topic) if !topic.readers.is_empty() => Ok(Some(topic.readers().await?)),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -239,6 +324,7 @@ impl Measured {
             timeline: Arc::new(Timeline::new(&plan, scenario.tenants.len())),
             generator: Arc::new(Generator::new(plan.slots.len(), None)),
             rereads: vec![None; records.len()],
+            topics: vec![None; records.len()],
             cut_at: None,
             measured: plan.slots.iter().map(|s| s.measured(None)).collect(),
             records: records.iter().map(Recorder::stats).collect(),
@@ -251,12 +337,18 @@ impl Source {
     /// Does what the tenant does, once. True if it came to a regular end.
     async fn operation(&self, number: u64, due: Instant, plan: &Plan) -> bool {
         self.timeline.begins();
-        let regular = match self.tenant.operation {
+        let regular = match &self.tenant.operation {
             Operation::Batch | Operation::Job { .. } => self.batch(number, due, plan).await,
-            Operation::Connect { hold } => self.connection(number, due, hold, plan).await,
+            Operation::Connect { hold } => self.connection(number, due, *hold, plan).await,
+            Operation::Produce(_) => self.produce(number, due, plan).await,
         };
         self.timeline.ends();
         regular
+    }
+
+    /// The topic of a tenant that produces.
+    fn topic(&self) -> &TopicLinks {
+        self.links.topic.as_ref().expect("who produces has a topic since it is connected")
     }
 
     fn durable(&self) -> std::sync::MutexGuard<'_, reread::Durable> {

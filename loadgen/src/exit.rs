@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tollgate_client::{Code, ConnectError};
+use tollgate_client::{Code, ConnectError, TopicError};
 
 use crate::scenario::BadScenario;
 
@@ -37,9 +37,19 @@ pub fn of_error(e: &anyhow::Error) -> Exit {
     if e.downcast_ref::<BadScenario>().is_some() {
         return Exit::Usage;
     }
-    match e.downcast_ref::<ConnectError>() {
-        Some(e) => of_connect(e),
-        None => Exit::Failure,
+    if let Some(e) = e.downcast_ref::<ConnectError>() {
+        return of_connect(e);
+    }
+    e.downcast_ref::<TopicError>().map_or(Exit::Failure, of_topic)
+}
+
+fn of_topic(e: &TopicError) -> Exit {
+    match (e, e.code()) {
+        (TopicError::Connect(e), _) => of_connect(e),
+        (_, Some(Code::QuotaExceeded)) => Exit::Quota,
+        (_, Some(Code::Unauthorized | Code::Forbidden)) => Exit::Unauthorized,
+        (TopicError::Disconnected(_), _) => Exit::Unreachable,
+        _ => Exit::Failure,
     }
 }
 
@@ -74,5 +84,7 @@ mod tests {
         assert_eq!(of(unauthorized), Exit::Unauthorized);
         assert_eq!(of(quota), Exit::Quota);
         assert_eq!(of(unknown), Exit::Unauthorized);
+        let topic = TopicError::Connect(ConnectError::Unauthorized { reason: "expired".into() });
+        assert_eq!(of_error(&anyhow::Error::new(topic)), Exit::Unauthorized);
     }
 }

@@ -44,6 +44,7 @@ pub enum Latency {
     Operation,
     Item,
     Accepted,
+    Delivered,
 }
 
 /// What was found, and the way there.
@@ -131,8 +132,14 @@ pub async fn find(
             // What waits longer than the objective has missed it already.
             let patience = Duration::from_secs_f64(search.objective_ms / 1e3);
             let patience = patience.max(Duration::from_millis(200)).min(scenario.drain);
-            let measured =
-                fleet.run(&scaled, progress, None, |plan| plan.patience = patience).await?;
+            let measured = fleet.run(&scaled, progress, None, |plan| plan.patience = patience);
+            let measured = match measured.await {
+                Ok(measured) => measured,
+                Err(e) => {
+                    fleet.close().await;
+                    return Err(e);
+                }
+            };
             cut = measured.cut_at.is_some();
             if cut {
                 // A step that was cut short says nothing.
@@ -180,7 +187,9 @@ fn rate_of(scenario: &Scenario, factor: f64) -> f64 {
         Pace::InFlight(_) => 0.0,
         Pace::PerSecond { rate, .. } => match t.operation {
             Operation::Connect { .. } => rate,
-            Operation::Batch | Operation::Job { .. } => rate * t.batch_items.mean(),
+            Operation::Batch | Operation::Job { .. } | Operation::Produce(_) => {
+                rate * t.batch_items.mean()
+            }
         },
     };
     scenario.tenants.iter().map(rate).sum::<f64>() * factor
@@ -221,6 +230,7 @@ impl Step {
             Latency::Operation => &judged.latency,
             Latency::Item => &judged.item_latency,
             Latency::Accepted => &judged.accepted_latency,
+            Latency::Delivered => &judged.delivered_latency,
         };
         let ms = |ns: u64| ns as f64 / 1e6;
         let mut step = Step {

@@ -77,10 +77,10 @@ fn run(scenario: &Scenario, show: &Show) -> anyhow::Result<Exit> {
     let report = runtime(show)?.block_on(async {
         let fleet = Fleet::connect(scenario).await?;
         let progress = Progress::new(show.live(), "");
-        let measured = fleet.run(scenario, progress, show.broker_pid, |_| {}).await?;
-        let report = Report::new(scenario, &measured, show.threads());
+        let measured = fleet.run(scenario, progress, show.broker_pid, |_| {}).await;
+        // Whatever came of it, topics that were made are deleted.
         fleet.close().await;
-        anyhow::Ok(report)
+        anyhow::Ok(Report::new(scenario, &measured?, show.threads()))
     })?;
     match show.output {
         Output::Json => print(&(serde_json::to_string_pretty(&report)? + "\n")),

@@ -8,7 +8,8 @@
 const STEP: usize = 8;
 /// ...and there are so many of them.
 const WINDOWS: u64 = 509;
-const ID_BYTES: usize = 8;
+/// With which a payload begins: its item's id.
+pub const ID_BYTES: usize = 8;
 
 /// What the payloads of one tenant are cut from.
 #[derive(Debug)]

@@ -42,6 +42,16 @@ pub struct Outcome {
     pub complete: bool,
 }
 
+/// A message that came to a reader for the first time.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered {
+    /// The slot in which its operation was due.
+    pub slot: Option<usize>,
+    /// From when that was until a reader had it.
+    pub latency: Duration,
+    pub bytes: u64,
+}
+
 /// Sums of outcomes.
 #[derive(Debug, Clone)]
 pub struct Stats {
@@ -64,6 +74,8 @@ pub struct Stats {
     pub latency: Histogram<u64>,
     pub item_latency: Histogram<u64>,
     pub accepted_latency: Histogram<u64>,
+    /// From when an operation was due until a reader had each of its messages.
+    pub delivered_latency: Histogram<u64>,
 }
 
 impl Default for Stats {
@@ -86,6 +98,7 @@ impl Default for Stats {
             latency: histogram(),
             item_latency: histogram(),
             accepted_latency: histogram(),
+            delivered_latency: histogram(),
         }
     }
 }
@@ -125,6 +138,7 @@ impl Stats {
         self.latency.add(&other.latency).expect(GROWS);
         self.item_latency.add(&other.item_latency).expect(GROWS);
         self.accepted_latency.add(&other.accepted_latency).expect(GROWS);
+        self.delivered_latency.add(&other.delivered_latency).expect(GROWS);
     }
 
     fn bad(&mut self, o: &Outcome) {
@@ -181,6 +195,16 @@ impl Recorder {
         match slot {
             Some(slot) => stats[slot].outcome(o),
             None => stats.last_mut().expect(ONE_MORE).bad(o),
+        }
+    }
+
+    /// Messages came to a reader.
+    pub fn delivered(&self, all: &[Delivered]) {
+        let mut stats = self.lock();
+        for d in all {
+            let Some(slot) = d.slot else { continue };
+            record(&mut stats[slot].delivered_latency, nanos(d.latency));
+            stats[slot].bytes_out += d.bytes;
         }
     }
 

@@ -150,7 +150,7 @@ impl Report {
             measured_s: measured.measured.iter().sum::<Duration>().as_secs_f64(),
             complaints,
             goals,
-            phases: with_rereads(phases, scenario, measured),
+            phases: with_ends(phases, scenario, measured),
             total,
             generator: Verdict::of(&measured.generator, threads),
             timeline: TimelineReport::new(scenario, measured),
@@ -198,7 +198,8 @@ impl Cells<'_> {
             name(&tenant.name, "", &stats.latency);
             name(&tenant.name, "-items", &stats.item_latency);
             name(&tenant.name, "-accepted", &stats.accepted_latency);
-            tenants.push(Figures::new(&tenant.name, Some(tenant.operation), &stats, duration));
+            name(&tenant.name, "-delivered", &stats.delivered_latency);
+            tenants.push(Figures::new(&tenant.name, Some(&tenant.operation), &stats, duration));
             sum.add(&stats);
         }
         if phase.tenants.len() > 1 {
@@ -226,17 +227,18 @@ impl Cells<'_> {
     }
 }
 
-/// What was read again is of a whole run: it stands with the last phase of its tenant.
-fn with_rereads(
+/// What was read again, and what became of a topic, is of a whole run: it stands with the last phase
+/// of its tenant.
+fn with_ends(
     mut phases: Vec<PhaseReport>,
     scenario: &Scenario,
     measured: &Measured,
 ) -> Vec<PhaseReport> {
-    for (tenant, done) in scenario.tenants.iter().zip(&measured.rereads) {
-        let Some(done) = *done else { continue };
+    let ends = measured.rereads.iter().zip(&measured.topics);
+    for (tenant, (reread, topic)) in scenario.tenants.iter().zip(ends) {
         let mut figures = phases.iter_mut().rev().flat_map(|p| &mut p.tenants);
         if let Some(f) = figures.find(|f| f.tenant == tenant.name) {
-            f.reread = Some(done);
+            (f.reread, f.topic) = (*reread, topic.clone());
         }
     }
     phases

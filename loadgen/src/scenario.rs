@@ -123,7 +123,7 @@ impl Tenant {
 }
 
 /// What a tenant does again and again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// A batch of items, answered on its stream.
@@ -141,6 +141,23 @@ pub enum Operation {
         #[serde(rename = "hold_s", serialize_with = "secs")]
         hold: Duration,
     },
+    /// A group of messages, appended to a topic, and read from it meanwhile.
+    Produce(Topic),
+}
+
+/// What `produce` appends to, and who reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Topic {
+    /// Its name; one is made for the run when there is none.
+    pub name: Option<String>,
+    /// Partitions: of a topic that is made, 1 when left out; one that is there must have as many.
+    pub partitions: Option<u32>,
+    /// Members of the group that reads it.
+    pub consumers: usize,
+    /// Without consumers: how many of the newest operations are read back at the end.
+    pub audit: usize,
+    /// Whether a topic that was made stays at the end.
+    pub keep: bool,
 }
 
 impl Operation {
@@ -150,6 +167,7 @@ impl Operation {
             Operation::Batch => "batch",
             Operation::Job { .. } => "job",
             Operation::Connect { .. } => "connect",
+            Operation::Produce(_) => "produce",
         }
     }
 }

@@ -16,6 +16,8 @@ use tollgate_tests::process::{Ran, Served, binary, run_with};
 mod docs;
 #[path = "loadgen/jobs.rs"]
 mod jobs;
+#[path = "loadgen/meanwhile.rs"]
+mod meanwhile;
 #[path = "loadgen/mistakes.rs"]
 mod mistakes;
 #[path = "loadgen/reports.rs"]
@@ -24,6 +26,8 @@ mod reports;
 mod scenarios;
 #[path = "loadgen/storms.rs"]
 mod storms;
+#[path = "loadgen/topics.rs"]
+mod topics;
 
 /// The exit codes that the help documents.
 mod exit {

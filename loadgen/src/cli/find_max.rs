@@ -20,6 +20,7 @@ use crate::{
 /// Examples:
 ///   tollgate-loadgen find-max --certs certs/acme --p99-max-ms 10
 ///   tollgate-loadgen find-max --certs certs/acme --p99-max-ms 50 --operation job --output json
+///   tollgate-loadgen find-max topics.toml --p99-max-ms 20 --latency delivered
 ///   tollgate-loadgen find-max scenario.toml --p99-max-ms 5 --window 10s --precision 2
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -32,7 +33,8 @@ pub struct FindMax {
     /// Another quantile than the 99th percentile, in per cent
     #[arg(long, value_name = "PERCENT", default_value_t = 99.0)]
     pub quantile: f64,
-    /// Of what: of whole operations, of items, or of the acceptance of jobs
+    /// Of what: of whole operations, of items (or the acknowledgement of messages), of the acceptance
+    /// of jobs, or of the delivery of messages
     #[arg(long, value_enum, default_value_t = LatencyName::Operation)]
     pub latency: LatencyName,
     /// The first rate, in items a second of all tenants [default: what the scenario
@@ -67,6 +69,8 @@ pub enum LatencyName {
     Item,
     /// From when its batch was due to a job's acceptance.
     Accepted,
+    /// From when its operation was due until a reader has a message.
+    Delivered,
 }
 
 impl FindMax {
@@ -119,6 +123,7 @@ impl FindMax {
                 LatencyName::Operation => Latency::Operation,
                 LatencyName::Item => Latency::Item,
                 LatencyName::Accepted => Latency::Accepted,
+                LatencyName::Delivered => Latency::Delivered,
             },
             from: self.from,
             to: self.to,

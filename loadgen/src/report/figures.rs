@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::{check::Wrong, drive::Reread, record::Stats, scenario::Operation};
+use crate::{
+    check::Wrong,
+    drive::{Reread, TopicDone},
+    record::Stats,
+    scenario::Operation,
+};
 
 /// What was measured, of one tenant or of all.
 #[derive(Debug, Serialize)]
@@ -37,11 +42,16 @@ pub struct Figures {
     pub item_latency: Quantiles,
     /// From when its batch was due to a job's acceptance.
     pub accepted_latency: Option<Quantiles>,
+    /// From when its operation was due until a reader had a message.
+    pub delivered_latency: Option<Quantiles>,
     /// `latency` as pairs of a percentile and microseconds.
     pub curve: Vec<(f64, f64)>,
     /// Jobs, after the load was over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reread: Option<Reread>,
+    /// Its topic, over the whole run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicDone>,
 }
 
 /// Latency, in microseconds.
@@ -59,7 +69,7 @@ pub struct Quantiles {
 }
 
 impl Figures {
-    pub fn new(name: &str, operation: Option<Operation>, s: &Stats, duration: Duration) -> Self {
+    pub fn new(name: &str, operation: Option<&Operation>, s: &Stats, duration: Duration) -> Self {
         // What was not measured at all has no rates, and nothing to divide.
         let secs = duration.max(Duration::from_nanos(1)).as_secs_f64();
         Figures {
@@ -83,15 +93,20 @@ impl Figures {
             throttlings: s.throttlings,
             latency: Quantiles::of(&s.latency),
             item_latency: Quantiles::of(&s.item_latency),
-            accepted_latency: (!s.accepted_latency.is_empty())
-                .then(|| Quantiles::of(&s.accepted_latency)),
+            accepted_latency: Quantiles::of_some(&s.accepted_latency),
+            delivered_latency: Quantiles::of_some(&s.delivered_latency),
             curve: curve(&s.latency),
             reread: None,
+            topic: None,
         }
     }
 }
 
 impl Quantiles {
+    fn of_some(h: &Histogram<u64>) -> Option<Self> {
+        (!h.is_empty()).then(|| Self::of(h))
+    }
+
     pub fn of(h: &Histogram<u64>) -> Self {
         let us = |ns: u64| ns as f64 / 1e3;
         let at = |q| us(h.value_at_quantile(q));

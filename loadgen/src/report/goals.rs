@@ -116,6 +116,8 @@ fn value(cells: &Cells<'_>, goal: &Goal, round: usize, phase: usize) -> Option<f
         Figure::ItemP99 => quantile(&stats.item_latency, 0.99),
         Figure::AcceptedP50 => quantile(&stats.accepted_latency, 0.5),
         Figure::AcceptedP99 => quantile(&stats.accepted_latency, 0.99),
+        Figure::DeliveredP50 => quantile(&stats.delivered_latency, 0.5),
+        Figure::DeliveredP99 => quantile(&stats.delivered_latency, 0.99),
         Figure::ItemsPerS => Some(stats.answered() as f64 / secs),
         Figure::SucceededPerS => Some(stats.succeeded as f64 / secs),
         Figure::OperationsPerS => Some((stats.operations - stats.operations_failed) as f64 / secs),

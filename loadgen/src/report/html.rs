@@ -334,6 +334,17 @@ fn row(p: &PhaseReport, f: &Figures, out: &mut String) -> std::fmt::Result {
             q.max_us / 1e3
         )?;
     }
+    if let Some(q) = &f.delivered_latency {
+        writeln!(
+            out,
+            "<tr><td></td><td colspan=\"12\" class=\"muted\">{} messages delivered after p50 {:.3} \
+             ms, p99 {:.3} ms, max {:.3} ms</td></tr>",
+            q.count,
+            q.p50_us / 1e3,
+            q.p99_us / 1e3,
+            q.max_us / 1e3
+        )?;
+    }
     Ok(())
 }
 

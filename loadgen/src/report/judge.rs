@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::GoalReport;
 use crate::{
     check::Wrong,
-    drive::{Measured, Reread},
+    drive::{Measured, Reread, TopicDone},
     exit::Exit,
     record::Stats,
-    scenario::{Scenario, Tenant},
+    scenario::{Operation, Scenario, Tenant},
 };
 
 /// A reason why a run did not pass.
@@ -33,10 +33,14 @@ pub fn complaints(
         slots.iter().for_each(|s| wrong.add(&s.wrong));
         if wrong.total() > 0 {
             let Wrong { missing, duplicate, foreign, payload, protocol, lost } = wrong;
+            let what = match tenant.operation {
+                Operation::Produce(_) => "messages",
+                _ => "jobs",
+            };
             let text = format!(
                 "tenant {name:?}: wrong answers: {missing} missing, {duplicate} duplicate, \
                  {foreign} foreign, {payload} with a wrong payload, {protocol} against the \
-                 protocol, {lost} jobs lost"
+                 protocol, {lost} {what} lost"
             );
             complain(Exit::Failure, text);
         }
@@ -96,8 +100,15 @@ pub fn asked(goal: &GoalReport) -> String {
     }
 }
 
-/// Jobs that were to be read again and could not be.
+/// Jobs and messages that were to be read again and could not be.
 pub fn unread(scenario: &Scenario, measured: &Measured) -> Vec<Complaint> {
+    let messages = |(tenant, done): (&Tenant, &Option<TopicDone>)| {
+        let unread = done.as_ref().filter(|d| d.unread > 0)?.unread;
+        let name = &tenant.name;
+        let text = format!("tenant {name:?}: {unread} messages could not be read back");
+        Some(Complaint { exit: Exit::Failure, text })
+    };
+    let messages = scenario.tenants.iter().zip(&measured.topics).filter_map(messages);
     let missing = |(tenant, done): (&Tenant, &Option<Reread>)| {
         let unread = done.filter(|d| d.batches_unread > 0)?.batches_unread;
         let name = &tenant.name;
@@ -108,5 +119,6 @@ pub fn unread(scenario: &Scenario, measured: &Measured) -> Vec<Complaint> {
             ),
         })
     };
-    scenario.tenants.iter().zip(&measured.rereads).filter_map(missing).collect()
+    let batches = scenario.tenants.iter().zip(&measured.rereads).filter_map(missing);
+    batches.chain(messages).collect()
 }

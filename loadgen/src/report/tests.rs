@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
     check::Wrong,
-    drive::Reread,
-    record::{Outcome, Recorder},
+    drive::{Reread, TopicDone},
+    record::{Delivered, Outcome, Recorder},
     scenario::{Overrides, ScenarioFile},
 };
 
@@ -110,6 +110,34 @@ fn jobs_that_were_read_again_are_told() {
     r.phases[0].tenants[0].reread =
         Some(Reread { batches_audited: 3, jobs_audited: 30, ..Reread::default() });
     assert!(text(&r).contains("30 jobs of 3 batches read again"));
+}
+
+#[test]
+fn deliveries_are_told_in_every_form() {
+    let scenario = scenario("[[goals]]\nfigure = \"delivered_p50\"");
+    let recorder = Recorder::new(1);
+    recorder.outcome(&good(), Some(0));
+    let latency = Duration::from_millis(7);
+    // What was due in the warm-up has no figures.
+    recorder.delivered(&[
+        Delivered { slot: Some(0), latency, bytes: 64 },
+        Delivered { slot: None, latency, bytes: 64 },
+    ]);
+    let mut r = Report::new(&scenario, &Measured::of(&scenario, &[recorder]), 1);
+    let done = TopicDone { name: "orders".into(), delivered: 2, ..TopicDone::default() };
+    r.phases[0].tenants[0].topic = Some(done);
+    assert_eq!(r.goals[0].value.map(f64::round), Some(7.0));
+    assert!(r.histograms.iter().any(|h| h.name == "run-acme-delivered"));
+    let text = text(&r);
+    assert!(text.contains("1 messages delivered after p50 7.0"), "{text}");
+    assert!(text.contains("\"orders\": 2 messages read, 0 delivered again"), "{text}");
+    assert!(html::page(&r).contains("1 messages delivered after p50 7.0"));
+    let json = serde_json::to_value(&r).expect("JSON");
+    assert_eq!(json["phases"][0]["tenants"][0]["delivered_latency"]["count"], 1);
+    assert_eq!(
+        (&json["total"]["bytes_received"], &json["total"]["items_succeeded"]),
+        (&64.into(), &100.into())
+    );
 }
 
 #[test]

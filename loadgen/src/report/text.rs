@@ -86,6 +86,22 @@ fn details(label: &str, f: &Figures, out: &mut String) -> std::fmt::Result {
             "{label}: {n} jobs accepted after p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.3} ms"
         )?;
     }
+    if let Some(q) = &f.delivered_latency {
+        let (p50, p99, max) = (q.p50_us / 1e3, q.p99_us / 1e3, q.max_us / 1e3);
+        let n = q.count;
+        writeln!(
+            out,
+            "{label}: {n} messages delivered after p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.3} ms"
+        )?;
+    }
+    if let Some(t) = &f.topic {
+        let (name, all, again) = (&t.name, t.delivered, t.redelivered);
+        if t.read_back > 0 {
+            writeln!(out, "{label}: {} messages of {name:?} read back", t.read_back)?;
+        } else {
+            writeln!(out, "{label}: {name:?}: {all} messages read, {again} delivered again")?;
+        }
+    }
     if let Some(r) = &f.reread {
         write!(
             out,

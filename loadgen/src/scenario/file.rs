@@ -12,7 +12,9 @@ use std::{
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use super::{BadScenario, Goal, Load, Phase, Scenario, Tenant, bad, goal::GoalFile};
+use super::{
+    BadScenario, Goal, Load, Operation, Phase, Scenario, Tenant, Topic, bad, goal::GoalFile,
+};
 
 /// The top of a file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -111,6 +113,7 @@ impl ScenarioFile {
             return Err(bad("tenants", format!("{} are more than {TENANTS_MAX}", tenants.len())));
         }
         unique("tenants.name", tenants.iter().map(|t| &t.name))?;
+        topics_apart(&tenants)?;
         let (duration, warm_up) =
             (flags.duration.or(self.duration), flags.warm_up.or(self.warm_up));
         let phases = phases(self.phases, duration, warm_up, flags.duration.is_some(), &tenants)?;
@@ -234,6 +237,21 @@ impl TenantFile {
         };
         (1..=count).map(one).collect()
     }
+}
+
+/// Whoever shares a topic would find the other's messages in it.
+fn topics_apart(tenants: &[Tenant]) -> Result<(), BadScenario> {
+    let mut seen = BTreeSet::new();
+    for tenant in tenants {
+        let Operation::Produce(Topic { name: Some(topic), .. }) = &tenant.operation else {
+            continue;
+        };
+        if !seen.insert((&tenant.certs, topic)) {
+            let problem = format!("{topic:?} is there twice with the same `certs`");
+            return Err(bad("topic", problem));
+        }
+    }
+    Ok(())
 }
 
 fn time(

@@ -49,6 +49,8 @@ pub enum Figure {
     ItemP99,
     AcceptedP50,
     AcceptedP99,
+    DeliveredP50,
+    DeliveredP99,
     ItemsPerS,
     SucceededPerS,
     OperationsPerS,
@@ -73,6 +75,8 @@ impl Figure {
             Figure::ItemP99 => "item_p99",
             Figure::AcceptedP50 => "accepted_p50",
             Figure::AcceptedP99 => "accepted_p99",
+            Figure::DeliveredP50 => "delivered_p50",
+            Figure::DeliveredP99 => "delivered_p99",
             Figure::ItemsPerS => "items_per_s",
             Figure::SucceededPerS => "succeeded_per_s",
             Figure::OperationsPerS => "operations_per_s",
@@ -94,7 +98,9 @@ impl Figure {
             | Figure::ItemP50
             | Figure::ItemP99
             | Figure::AcceptedP50
-            | Figure::AcceptedP99 => " ms",
+            | Figure::AcceptedP99
+            | Figure::DeliveredP50
+            | Figure::DeliveredP99 => " ms",
             Figure::ItemsPerS | Figure::SucceededPerS | Figure::OperationsPerS => "/s",
             Figure::Errors | Figure::NotSent | Figure::Jain | Figure::ShareError => "",
         }

@@ -10,11 +10,14 @@ use tollgate_client::Code;
 
 use super::{BadScenario, Check, Operation, Pace, Payload, Ramp, Recipe, Sizes, Tenant, bad};
 
+mod produce;
+
 /// What a tenant does. As flags: one tenant, or several alike.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, clap::Args)]
 #[command(next_help_heading = "What each tenant does")]
 pub struct Load {
-    /// What is done: `batch` (default), `job` (durable batches), `connect` (connections)
+    /// What is done: `batch` (default), `job` (durable batches), `connect` (connections), `produce`
+    /// (messages to a topic)
     #[arg(long, value_parser = operation)]
     #[serde(default, deserialize_with = "named_operation")]
     pub operation: Option<OperationName>,
@@ -24,7 +27,7 @@ pub struct Load {
     /// Several recipes instead, with their shares.
     #[arg(skip)]
     pub recipes: Option<Vec<RecipeFile>>,
-    /// Bytes of payload of an item: 64, or evenly 16..4096, or by weights 64:9,65536:1 [default: 64]
+    /// Bytes of payload of an item or message: 64, or evenly 16..4096, or by weights 64:9,65536:1 [default: 64]
     #[arg(long, value_name = "SIZES", value_parser = Sizes::parse)]
     pub payload_bytes: Option<Sizes>,
     /// The same text as payload of every item, instead of bytes that differ
@@ -33,7 +36,8 @@ pub struct Load {
     /// What makes an answer right: echo, same, any [default: echo for `echo`, any otherwise]
     #[arg(long, value_parser = check)]
     pub check: Option<Check>,
-    /// Items of a batch, in the forms of --payload-bytes [default: 100]
+    /// Items of a batch, or messages that are produced together, in the forms of --payload-bytes
+    /// [default: 100]
     #[arg(long, value_name = "SIZES", value_parser = Sizes::parse)]
     pub batch_items: Option<Sizes>,
     /// Connections; for `connect`, sockets that connections share [default: 1]
@@ -64,13 +68,28 @@ pub struct Load {
     /// For `connect`: how long a connection is held open [default: 0s]
     #[arg(long, value_name = "TIME")]
     pub hold: Option<SignedDuration>,
-    /// For `job`: how many of the newest batches are read again at the end [default: 32]
+    /// For `job`, and for `produce` without consumers: how many of the newest batches are read again
+    /// at the end [default: 32]
     #[arg(long, value_name = "N")]
     pub audit_batches: Option<usize>,
     /// For `job`: leave the jobs with the broker
     #[arg(long)]
     #[serde(default)]
     pub keep_jobs: bool,
+    /// For `produce`: the topic; it is made if it is not there [default: a name made for the run]
+    #[arg(long, value_name = "NAME")]
+    pub topic: Option<String>,
+    /// For `produce`: partitions of the topic [default: 1]
+    #[arg(long, value_name = "N")]
+    pub partitions: Option<u32>,
+    /// For `produce`: members of the group that reads the topic meanwhile; 0: nobody does
+    /// [default: 1]
+    #[arg(long, value_name = "N")]
+    pub consumers: Option<usize>,
+    /// For `produce`: leave a topic that was made with the broker
+    #[arg(long)]
+    #[serde(default)]
+    pub keep_topic: bool,
     /// Codes with which items may fail, such as RATE_LIMITED; any other fails the run
     #[arg(long = "allow-error", value_name = "CODE")]
     #[serde(default)]
@@ -93,6 +112,7 @@ pub enum OperationName {
     Batch,
     Job,
     Connect,
+    Produce,
 }
 
 /// One of `recipes`.
@@ -114,9 +134,12 @@ fn one() -> u16 {
 impl Load {
     pub(super) fn parse(self, name: &str, certs: PathBuf) -> Result<Tenant, BadScenario> {
         let operation = self.operation()?;
-        let batch_items = self.batch_items(operation)?;
+        let batch_items = self.batch_items(&operation)?;
         let connections = within("connections", self.connections.unwrap_or(1) as u64, MANY)?;
-        let recipes = self.recipes()?;
+        let recipes = match operation {
+            Operation::Produce(_) => vec![self.message()?],
+            _ => self.recipes()?,
+        };
         let codes = self.allow_errors.iter().map(|name| {
             let problem =
                 || format!("there is no code {name:?}; codes are names such as RATE_LIMITED");
@@ -129,7 +152,7 @@ impl Load {
         if self.priority.is_some_and(|p| p > 7) {
             return Err(bad("priority", "0 to 7"));
         }
-        let pace = self.pace(operation, &batch_items)?;
+        let pace = self.pace(&operation, &batch_items)?;
         Ok(Tenant {
             name: name.to_owned(),
             certs,
@@ -154,28 +177,41 @@ impl Load {
             if strange { Err(bad(key, format!("only for operation = {called:?}"))) } else { Ok(()) }
         };
         only("hold", self.hold.is_some(), OperationName::Connect, "connect")?;
-        only("audit_batches", self.audit_batches.is_some(), OperationName::Job, "job")?;
+        if name != OperationName::Produce {
+            only("audit_batches", self.audit_batches.is_some(), OperationName::Job, "job")?;
+        }
         only("keep_jobs", self.keep_jobs, OperationName::Job, "job")?;
+        for (key, given) in [
+            ("topic", self.topic.is_some()),
+            ("partitions", self.partitions.is_some()),
+            ("consumers", self.consumers.is_some()),
+            ("keep_topic", self.keep_topic),
+        ] {
+            only(key, given, OperationName::Produce, "produce")?;
+        }
         let rate = self.connections_per_second.is_some();
         only("connections_per_second", rate, OperationName::Connect, "connect")?;
         Ok(match name {
             OperationName::Batch => Operation::Batch,
-            OperationName::Job => {
-                let audit = self.audit_batches.unwrap_or(32);
-                if audit > AUDIT_MAX {
-                    return Err(bad("audit_batches", format!("{audit} is not 0 to {AUDIT_MAX}")));
-                }
-                Operation::Job { audit, purge: !self.keep_jobs }
-            }
+            OperationName::Job => Operation::Job { audit: self.audit()?, purge: !self.keep_jobs },
             OperationName::Connect => {
                 let hold = self.hold.unwrap_or(SignedDuration::ZERO);
                 let hold = Duration::try_from(hold).map_err(|_| bad("hold", "is negative"))?;
                 Operation::Connect { hold }
             }
+            OperationName::Produce => Operation::Produce(self.topic()?),
         })
     }
 
-    fn batch_items(&self, operation: Operation) -> Result<Sizes, BadScenario> {
+    fn audit(&self) -> Result<usize, BadScenario> {
+        let audit = self.audit_batches.unwrap_or(32);
+        if audit > AUDIT_MAX {
+            return Err(bad("audit_batches", format!("{audit} is not 0 to {AUDIT_MAX}")));
+        }
+        Ok(audit)
+    }
+
+    fn batch_items(&self, operation: &Operation) -> Result<Sizes, BadScenario> {
         let connect = matches!(operation, Operation::Connect { .. });
         let items = match &self.batch_items {
             Some(_) if connect => {
@@ -189,7 +225,7 @@ impl Load {
         Ok(items)
     }
 
-    fn pace(&self, operation: Operation, items: &Sizes) -> Result<Pace, BadScenario> {
+    fn pace(&self, operation: &Operation, items: &Sizes) -> Result<Pace, BadScenario> {
         let in_flight = |default| {
             within("in_flight", self.in_flight.unwrap_or(default) as u64, MANY).map(|n| n as usize)
         };
@@ -312,7 +348,8 @@ fn operation(name: &str) -> Result<OperationName, String> {
         "batch" => Ok(OperationName::Batch),
         "job" => Ok(OperationName::Job),
         "connect" => Ok(OperationName::Connect),
-        _ => Err(format!("`operation`: {name:?} is none of `batch`, `job`, `connect`")),
+        "produce" => Ok(OperationName::Produce),
+        _ => Err(format!("`operation`: {name:?} is none of `batch`, `job`, `connect`, `produce`")),
     }
 }
 

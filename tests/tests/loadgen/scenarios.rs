@@ -71,5 +71,8 @@ fn a_shipped_scenario_runs_with_one_command() {
             c.env_remove(name);
         }
     }
-    says(&run_with(&mut c, "").ends_with(exit::OK), &["connections", "jobs accepted", "passed"]);
+    says(
+        &run_with(&mut c, "").ends_with(exit::OK),
+        &["connections", "jobs accepted", "messages delivered", "passed"],
+    );
 }

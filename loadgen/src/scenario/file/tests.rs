@@ -71,6 +71,25 @@ fn mistakes_name_the_tenant_and_the_key() {
     refused("in_flight = 4\nramp_from = 5\nramp_over = \"1s\"", "ramp_from");
     refused("ramp_steps = 5", "ramp_over");
     refused("ramp_over = \"1m\"", "longer than the phase");
+    refused("topic = \"t\"", "`topic`: only for operation = \"produce\"");
+    refused("consumers = 1", "`consumers`");
+    refused("operation = \"job\"\nkeep_topic = true", "`keep_topic`");
+    refused("operation = \"connect\"\npartitions = 1", "`partitions`");
+    refused("operation = \"produce\"\nkeep_jobs = true", "`keep_jobs`");
+    refused("operation = \"produce\"\nhold = \"1s\"", "`hold`");
+    refused("operation = \"produce\"\nconnections_per_second = 1", "`connections_per_second`");
+    refused("operation = \"produce\"\nrecipe = \"echo\"", "`recipe`");
+    refused("operation = \"produce\"\nrecipes = []", "`recipes`");
+    refused("operation = \"produce\"\npayload = \"x\"", "`payload`");
+    refused("operation = \"produce\"\ncheck = \"any\"", "`check`");
+    refused("operation = \"produce\"\npriority = 3", "`priority`");
+    refused("operation = \"produce\"\npayload_bytes = 7", "`payload_bytes`: at least 8");
+    refused("operation = \"produce\"\npayload_bytes = \"8..99999999\"", "`payload_bytes`");
+    refused("operation = \"produce\"\ntopic = \"No\"", "`topic`");
+    refused("operation = \"produce\"\ntopic = \"a.dead\"", "dead letters");
+    refused("operation = \"produce\"\npartitions = 0", "`partitions`: 0 is not 1 to 1024");
+    refused("operation = \"produce\"\nconsumers = 2000", "`consumers`: 2000 is not 0 to 1000");
+    refused("operation = \"produce\"\naudit_batches = 1", "`audit_batches`: only with consumers");
     refused("share = 0", "share");
     refused("priority = 8", "priority");
     refused("count = 2", "{n}");
@@ -113,6 +132,39 @@ fn a_tenant_may_do_anything_at_its_own_pace() {
     assert_eq!((job.pace.full(), job.ramp.expect("a ramp").from), (10.0, 2.0));
     assert_eq!(storm.operation, Operation::Connect { hold: Duration::from_secs(2) });
     assert_eq!((storm.pace.full(), &storm.batch_items), (7.0, &Sizes::Fixed(1)));
+}
+
+#[test]
+fn a_topic_is_read_by_one_consumer_unless_the_scenario_says_otherwise() {
+    let topic = |keys: &str| {
+        let text = format!("[[tenants]]\ncerts = \"c\"\noperation = \"produce\"\n{keys}");
+        match parse(&text).expect("fine").tenants.remove(0).operation {
+            Operation::Produce(topic) => topic,
+            other => panic!("{other:?}"),
+        }
+    };
+    let usual = topic("");
+    assert_eq!((usual.name, usual.partitions, usual.consumers), (None, None, 1));
+    let other = topic(
+        "topic = \"orders\"\npartitions = 4\nconsumers = 0\naudit_batches = 5\nkeep_topic = true",
+    );
+    assert_eq!((other.name.as_deref(), other.partitions), (Some("orders"), Some(4)));
+    assert_eq!((other.consumers, other.audit, other.keep), (0, 5, true));
+}
+
+#[test]
+fn two_may_not_produce_to_one_topic_of_one_tenant() {
+    let tenant = |certs: &str, name: &str| {
+        format!(
+            "[[tenants]]\ncerts = {certs:?}\nname = {name:?}\noperation = \"produce\"\n\
+             topic = \"t\"\n"
+        )
+    };
+    let of_two = format!("{}{}", tenant("a", "a"), tenant("b", "b"));
+    assert_eq!(parse(&of_two).expect("of two tenants").tenants.len(), 2);
+    let of_one = format!("{}{}", tenant("a", "a"), tenant("a", "b"));
+    let e = parse(&of_one).expect_err("of one").to_string();
+    assert!(e.contains("`topic`: \"t\" is there twice"), "{e}");
 }
 
 #[test]
