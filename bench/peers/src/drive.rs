@@ -9,7 +9,7 @@ use std::{
     any::Any,
     future::Future,
     sync::{
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
         Arc, Mutex, PoisonError,
     },
     time::{Duration, Instant},
@@ -152,6 +152,9 @@ fn hist() -> Histogram<u64> {
 const WARM: u8 = 0;
 const RECORD: u8 = 1;
 const STOP: u8 = 2;
+/// How many batches one after another a window holds at least.
+const BATCHES_A_WINDOW: u32 = 4;
+const WINDOW_MAX: Duration = Duration::from_secs(10);
 /// Histograms that the workers share: one each would be a GiB for thousands.
 const HISTS: usize = 64;
 
@@ -170,12 +173,17 @@ async fn closed_loop<P: Peer>(peer: &P, l: Load, o: &Opts) -> Result<(Histogram<
         one(&mut c, l.n, &pay, "first batch").await?;
         conns.push(c);
     }
+    let begun = Instant::now();
+    let settled = Arc::new(AtomicUsize::new(0));
     let hists: Arc<[_]> = (0..l.in_flight.min(HISTS)).map(|_| Mutex::new(hist())).collect();
     let mut set = JoinSet::new();
     for i in 0..l.in_flight {
         let mut c = conns[i % conns.len()].fork().await?;
         let (hists, phase, pay) = (hists.clone(), phase.clone(), pay.clone());
+        let settled = settled.clone();
         set.spawn(async move {
+            one(&mut c, l.n, &pay, "a first batch took too long").await?;
+            settled.fetch_add(1, Relaxed);
             while phase.load(Relaxed) != STOP {
                 let t = Instant::now();
                 one(&mut c, l.n, &pay, "a batch took too long").await?;
@@ -188,10 +196,17 @@ async fn closed_loop<P: Peer>(peer: &P, l: Load, o: &Opts) -> Result<(Histogram<
             anyhow::Ok(())
         });
     }
-    tokio::time::sleep(Duration::from_secs_f64(o.warm)).await;
+    // All that is under way began together: a window says little until that has passed, and must
+    // be long beside a batch. A worker that failed settles never.
+    let warm = Duration::from_secs_f64(o.warm);
+    while settled.load(Relaxed) < l.in_flight && begun.elapsed() < BATCH_LIMIT {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let window = (begun.elapsed() * BATCHES_A_WINDOW).max(Duration::from_secs_f64(o.secs));
+    tokio::time::sleep(warm.saturating_sub(begun.elapsed())).await;
     let a = snap(peer.servers());
     phase.store(RECORD, Relaxed);
-    tokio::time::sleep(Duration::from_secs_f64(o.secs)).await;
+    tokio::time::sleep(window.min(WINDOW_MAX)).await;
     phase.store(STOP, Relaxed);
     let b = snap(peer.servers());
     while let Some(done) = set.join_next().await {

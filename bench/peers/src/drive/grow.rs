@@ -21,6 +21,12 @@ use super::{
 const SETTLE: Duration = Duration::from_millis(700);
 /// How long one batch after another is sent with nothing else under way.
 const ALONE: Duration = Duration::from_millis(300);
+/// How long connections are watched idle: twice as long as from one sign of life to the next.
+const IDLE: Duration = Duration::from_secs(3);
+/// Of fewer, what a server has and does anyway is most of what would be told of each.
+const OPENED_MIN: usize = 100;
+/// The same for memory: pages that the allocator has already do not show.
+const HELD_MIN: usize = 1_000;
 
 /// So many batches of so many sub-requests, back to back; then one at a time.
 pub async fn load<P: Peer>(peer: P, o: &Opts) -> Result<Map<String, Value>> {
@@ -70,19 +76,24 @@ pub async fn conns<P: Peer>(peer: P, o: &Opts) -> Result<Map<String, Value>> {
     let a = snap(peer.servers());
     let held = open_all(&peer, count, o.par).await?;
     let b = snap(peer.servers());
-    let opening = server_cpu(&a, &b);
-    out.insert("handshakes_per_s".into(), r(count as f64 / (b.at - a.at).as_secs_f64(), 0));
-    out.insert("open_cpu_ms_per_conn".into(), r(opening * 1e3 / count as f64, 3));
+    if count >= OPENED_MIN {
+        let took = (b.at - a.at).as_secs_f64();
+        out.insert("handshakes_per_s".into(), r(count as f64 / took, 0));
+        let opening = server_cpu(&a, &b);
+        out.insert("open_cpu_ms_per_conn".into(), r(opening * 1e3 / count as f64, 3));
+    }
     sleep(SETTLE).await;
-    if count >= 100 {
+    if count >= HELD_MIN {
         let grown = rss_kib(peer.servers()) - rss;
         out.insert("server_kib_per_conn".into(), r(grown / count as f64, 1));
     }
     let a = snap(peer.servers());
-    sleep(Duration::from_secs_f64(o.secs)).await;
+    sleep(IDLE).await;
     let b = snap(peer.servers());
     let idle = server_cpu(&a, &b) / (b.at - a.at).as_secs_f64();
-    out.insert("idle_cpu_us_per_conn_s".into(), r(idle * 1e6 / count as f64, 2));
+    if count >= OPENED_MIN {
+        out.insert("idle_cpu_us_per_conn_s".into(), r(idle * 1e6 / count as f64, 2));
+    }
     in_turn(&*peer, &held, o, idle, &mut out).await?;
     Ok(out)
 }
@@ -162,10 +173,12 @@ pub async fn streams<P: Peer>(peer: P, o: &Opts) -> Result<Map<String, Value>> {
     let b = snap(peer.servers());
     sleep(SETTLE).await;
     let (grown, count) = (rss_kib(peer.servers()) - before, held.len() as f64);
-    out.insert("server_kib_per_stream".into(), r(grown / count, 2));
+    if held.len() >= HELD_MIN {
+        out.insert("server_kib_per_stream".into(), r(grown / count, 2));
+    }
     out.insert("open_cpu_us_per_stream".into(), r(server_cpu(&a, &b) * 1e6 / count, 1));
     let a = snap(peer.servers());
-    sleep(Duration::from_secs_f64(o.secs)).await;
+    sleep(IDLE).await;
     let b = snap(peer.servers());
     usage(&mut out, peer.servers(), &a, &b, count * (b.at - a.at).as_secs_f64() / 1e6, "mstream_s");
     Ok(out)

@@ -101,10 +101,14 @@ impl Scale {
         self.from + share * (self.to - self.from)
     }
 
-    /// 1, 2 and 5 of each power of ten, or fewer where that would be many.
+    /// Round values: more of them where the axis is short.
     fn ticks(&self) -> Vec<f64> {
         let decades = (self.high / self.low).log10();
-        let steps: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let steps: &[f64] = match decades {
+            d if d > 3.0 => &[1.0],
+            d if d > 0.8 => &[1.0, 2.0, 5.0],
+            _ => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],
+        };
         let powers = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
         let all = powers.flat_map(|p| steps.iter().map(move |s| s * 10f64.powi(p)));
         all.filter(|t| (self.low..=self.high).contains(t)).collect()

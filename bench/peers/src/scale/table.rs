@@ -124,7 +124,7 @@ fn growth(
 fn flag(own: Spread, quinn: Option<Spread>) -> &'static str {
     match quinn {
         _ if own.median <= GROWTH_MAX => "",
-        Some(q) if q.median > GROWTH_MAX => "yes, as quinn's does",
+        Some(q) if own.median <= q.median * 1.1 => "yes, as quinn's does",
         _ if own.least > GROWTH_MAX => "**yes**",
         _ => "median only",
     }
