@@ -122,7 +122,7 @@ pub const CURVES: [Curve; 6] = [
         unit: Unit::Count,
         says: "16 connections, batches of 100 × 64 B. `batches_in_flight` 100,000.",
         peers: &[("tollgate", ""), ("quinn", "")],
-        points: &[short(1), at(4), short(16), at(64), short(256), at(1_024), short(4_096)],
+        points: &[short(1), at(4), short(16), at(64), short(256), short(1_024), at(4_096)],
         cell: |in_flight| Shape { in_flight, conns: 16, ..Shape::W1 },
         columns: &[ITEMS_PER_S, CPU, P50_MS, P99_MS, RSS, OTHERS],
         costs: &[CPU],
