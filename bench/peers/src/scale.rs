@@ -23,7 +23,7 @@ pub fn run(args: &Args) -> Result<()> {
     let names = list(args, "--curves", CURVES.iter().map(|c| c.name).collect());
     let chosen: Vec<_> = CURVES.iter().filter(|c| names.contains(&c.name)).collect();
     ensure!(chosen.len() == names.len(), "curves are {:?}", CURVES.map(|c| c.name));
-    let secs: f64 = args.num("--secs", if short { 0.6 } else { 1.5 })?;
+    let secs: f64 = args.num("--secs", if short { 0.6 } else { 1.0 })?;
     let out = args.opt("--out").unwrap_or("results-scale.jsonl");
     let mut sink = Sink::create(out)?;
     let begun = Instant::now();
