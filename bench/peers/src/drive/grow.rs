@@ -23,6 +23,8 @@ const SETTLE: Duration = Duration::from_millis(700);
 const ALONE: Duration = Duration::from_millis(300);
 /// How long connections are watched idle: twice as long as from one sign of life to the next.
 const IDLE: Duration = Duration::from_secs(3);
+/// The same for batches: as long as the broker's default from one empty frame to the next.
+const IDLE_BATCH: Duration = Duration::from_secs(5);
 /// Of fewer, what a server has and does anyway is most of what would be told of each.
 const OPENED_MIN: usize = 100;
 /// The same for memory: pages that the allocator has already do not show.
@@ -178,7 +180,7 @@ pub async fn streams<P: Peer>(peer: P, o: &Opts) -> Result<Map<String, Value>> {
     }
     out.insert("open_cpu_us_per_stream".into(), r(server_cpu(&a, &b) * 1e6 / count, 1));
     let a = snap(peer.servers());
-    sleep(IDLE).await;
+    sleep(IDLE_BATCH).await;
     let b = snap(peer.servers());
     usage(&mut out, peer.servers(), &a, &b, count * (b.at - a.at).as_secs_f64() / 1e6, "mstream_s");
     Ok(out)

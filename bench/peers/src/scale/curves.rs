@@ -234,7 +234,7 @@ pub const CURVES: [Curve; 6] = [
         unit: Unit::Count,
         says: "100 connections; each batch has had one item of 64 B and its result, and stays open.",
         peers: &[("tollgate", ""), ("quinn", "")],
-        points: &[at(100), short(1_000), short(10_000)],
+        points: &[at(100), at(1_000), short(10_000)],
         cell: |in_flight| Shape {
             workload: "streams",
             conns: 100,
