@@ -2,7 +2,7 @@
 //!
 //! Options (`--tune`): `quotas=none` bounds none of them; a key with a dot, such as
 //! `runtime.threads` or `limits.mtu_initial`, goes into the broker's configuration.
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use serde_json::{json, Value};
 use std::{
     fmt::Write as _,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long the broker may take to answer for the first time.
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Those that a batch meets.
 const QUOTAS: [(&str, i64); 6] = [
@@ -32,7 +32,7 @@ const QUOTAS: [(&str, i64); 6] = [
     ("bytes_per_second", 1_000_000_000_000),
     ("batch_items", 100_000),
     ("batches_in_flight", 100_000),
-    ("payload_bytes", 1_000_000),
+    ("payload_bytes", 1 << 20),
 ];
 
 pub struct Broker {
@@ -40,6 +40,7 @@ pub struct Broker {
     http: SocketAddr,
     authority: Authority,
     dir: PathBuf,
+    begun: Instant,
 }
 
 impl Broker {
@@ -52,8 +53,21 @@ impl Broker {
         let domain = TrustDomain::parse("tollgate.local")?;
         let authority = Authority::create("peers bench CA", &domain)?;
         authority.save(&dir.join("data/dev-ca"))?;
+        let begun = Instant::now();
         let server = Server::spawn("tollgate", command(&config)?)?;
-        Ok((server, Broker { addr, http, authority, dir: dir.into() }))
+        Ok((server, Broker { addr, http, authority, dir: dir.into(), begun }))
+    }
+
+    /// Waits until it says that it is ready: how long that took from its start.
+    pub fn ready(&self) -> Result<Duration> {
+        while self.begun.elapsed() < START_LIMIT {
+            if self.ask("GET", "/ready", "").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            {
+                return Ok(self.begun.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        bail!("the broker is not ready")
     }
 
     /// Makes a tenant under quotas like those of `bench`.
@@ -65,18 +79,23 @@ impl Broker {
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<()> {
-        let (http, body) = (self.http, body.to_string());
+        let answer = self.ask("POST", path, &body.to_string())?;
+        ensure!(answer.starts_with("HTTP/1.1 201"), "{path}: {answer}");
+        Ok(())
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<String> {
+        let http = self.http;
         let mut stream = TcpStream::connect(http)?;
         let length = body.len();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {http}\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {http}\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\nConnection: close\r\n\r\n"
         );
-        stream.write_all((head + &body).as_bytes())?;
+        stream.write_all((head + body).as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        ensure!(answer.starts_with("HTTP/1.1 201"), "{path}: {answer}");
-        Ok(())
+        Ok(answer)
     }
 
     /// The directory of a new certificate.

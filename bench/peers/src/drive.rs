@@ -1,13 +1,16 @@
 //! The workloads, the same for every peer.
+mod grow;
+
 use anyhow::{bail, ensure, Context, Result};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use serde_json::{json, Map, Value};
 use std::{
+    any::Any,
     future::Future,
     sync::{
-        atomic::{AtomicU8, Ordering::Relaxed},
-        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
     },
     time::{Duration, Instant},
 };
@@ -21,13 +24,24 @@ pub trait Conn: Send + 'static + Sized {
     fn fork(&self) -> impl Future<Output = Result<Self>> + Send;
     /// Sends `n` sub-requests, returns once all `n` results are in and checked.
     fn batch(&mut self, n: usize, payload: &Bytes) -> impl Future<Output = Result<()>> + Send;
+    /// Opens a batch, gets one result in it, and leaves it open while what is returned lives.
+    fn hold(&mut self, _payload: &Bytes) -> impl Future<Output = Result<Held>> + Send {
+        std::future::ready(Err(anyhow::anyhow!("this peer has no batches to leave open")))
+    }
 }
+
+/// An open batch.
+pub type Held = Box<dyn Any + Send>;
 
 /// A running peer: its server processes and a way to connect to it.
 pub trait Peer: Send + Sync + 'static {
     type Conn: Conn;
     fn servers(&self) -> &[Server];
     fn connect(&self) -> impl Future<Output = Result<Self::Conn>> + Send;
+    /// What was found out while it started.
+    fn facts(&self) -> Map<String, Value> {
+        Map::new()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -38,21 +52,30 @@ pub struct Opts {
     pub reps: usize,
     /// Handshakes under way at once (W4).
     pub par: usize,
+    /// What `load`, `conns` and `streams` are about.
+    pub load: Load,
+    /// Batches a second of `conns`.
+    pub rate: f64,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Load {
+    pub conns: usize,
+    /// Batches, over all connections.
     pub in_flight: usize,
+    /// Sub-requests of one batch.
     pub n: usize,
+    /// Bytes of one.
     pub size: usize,
 }
 
 pub fn load(workload: &str) -> Load {
+    let conns = 1;
     match workload {
-        "w2" => Load { in_flight: 1, n: 1, size: 64 },
-        "w3" => Load { in_flight: 4, n: 64, size: 64 << 10 },
-        "w5" => Load { in_flight: 1, n: 10_000, size: 64 },
-        _ => Load { in_flight: 64, n: 100, size: 64 },
+        "w2" => Load { conns, in_flight: 1, n: 1, size: 64 },
+        "w3" => Load { conns, in_flight: 4, n: 64, size: 64 << 10 },
+        "w5" => Load { conns, in_flight: 1, n: 10_000, size: 64 },
+        _ => Load { conns, in_flight: 64, n: 100, size: 64 },
     }
 }
 
@@ -76,6 +99,11 @@ fn snap(servers: &[Server]) -> Snap {
         client: sys::cpu_self(),
         host: sys::host_cpu(),
     }
+}
+
+/// CPU seconds of all servers between two snapshots.
+fn server_cpu(a: &Snap, b: &Snap) -> f64 {
+    b.server.iter().sum::<f64>() - a.server.iter().sum::<f64>()
 }
 
 fn r(x: f64, digits: i32) -> Value {
@@ -124,45 +152,96 @@ fn hist() -> Histogram<u64> {
 const WARM: u8 = 0;
 const RECORD: u8 = 1;
 const STOP: u8 = 2;
+/// How many batches one after another a window holds at least.
+const BATCHES_A_WINDOW: u32 = 4;
+const WINDOW_MAX: Duration = Duration::from_secs(10);
+/// Histograms that the workers share: one each would be a GiB for thousands.
+const HISTS: usize = 64;
 
-/// `in_flight` workers send batches back to back on one connection.
+/// One batch within the time limit.
+async fn one<C: Conn>(c: &mut C, n: usize, pay: &Bytes, what: &'static str) -> Result<()> {
+    timeout(BATCH_LIMIT, c.batch(n, pay)).await.context(what)?
+}
+
+/// `in_flight` workers send batches back to back, over as many connections as there are to be.
 async fn closed_loop<P: Peer>(peer: &P, l: Load, o: &Opts) -> Result<(Histogram<u64>, Snap, Snap)> {
-    let mut first = timeout(BATCH_LIMIT, peer.connect()).await.context("connect")??;
     let phase = Arc::new(AtomicU8::new(WARM));
     let pay = payload(l.size);
-    timeout(BATCH_LIMIT, first.batch(l.n, &pay)).await.context("first batch")??;
+    let mut conns = Vec::with_capacity(l.conns);
+    for _ in 0..l.conns {
+        let mut c = timeout(BATCH_LIMIT, peer.connect()).await.context("connect")??;
+        one(&mut c, l.n, &pay, "first batch").await?;
+        conns.push(c);
+    }
+    let begun = Instant::now();
+    let settled = Arc::new(AtomicUsize::new(0));
+    let hists: Arc<[_]> = (0..l.in_flight.min(HISTS)).map(|_| Mutex::new(hist())).collect();
     let mut set = JoinSet::new();
-    for _ in 0..l.in_flight {
-        let (mut c, phase, pay) = (first.fork().await?, phase.clone(), pay.clone());
+    for i in 0..l.in_flight {
+        let mut c = conns[i % conns.len()].fork().await?;
+        let (hists, phase, pay) = (hists.clone(), phase.clone(), pay.clone());
+        let settled = settled.clone();
         set.spawn(async move {
-            let mut h = hist();
-            loop {
-                if phase.load(Relaxed) == STOP {
-                    return Ok::<_, anyhow::Error>(h);
-                }
+            one(&mut c, l.n, &pay, "a first batch took too long").await?;
+            settled.fetch_add(1, Relaxed);
+            while phase.load(Relaxed) != STOP {
                 let t = Instant::now();
-                timeout(BATCH_LIMIT, c.batch(l.n, &pay))
-                    .await
-                    .context("a batch took too long")??;
+                one(&mut c, l.n, &pay, "a batch took too long").await?;
                 if phase.load(Relaxed) == RECORD {
-                    h.record(t.elapsed().as_nanos() as u64)?;
+                    let took = t.elapsed().as_nanos() as u64;
+                    let h = hists[i % hists.len()].lock();
+                    h.unwrap_or_else(PoisonError::into_inner).record(took)?;
                 }
             }
+            anyhow::Ok(())
         });
     }
-    tokio::time::sleep(Duration::from_secs_f64(o.warm)).await;
+    // All that is under way began together: a window says little until that has passed, and must
+    // be long beside a batch. A worker that failed settles never.
+    let warm = Duration::from_secs_f64(o.warm);
+    while settled.load(Relaxed) < l.in_flight && begun.elapsed() < BATCH_LIMIT {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let window = (begun.elapsed() * BATCHES_A_WINDOW).max(Duration::from_secs_f64(o.secs));
+    tokio::time::sleep(warm.saturating_sub(begun.elapsed())).await;
     let a = snap(peer.servers());
     phase.store(RECORD, Relaxed);
-    tokio::time::sleep(Duration::from_secs_f64(o.secs)).await;
+    tokio::time::sleep(window.min(WINDOW_MAX)).await;
     phase.store(STOP, Relaxed);
     let b = snap(peer.servers());
-    let mut all = hist();
-    while let Some(h) = set.join_next().await {
-        all.add(h??)?;
+    while let Some(done) = set.join_next().await {
+        done??;
     }
-    drop(first);
+    let mut all = hist();
+    for h in hists.iter() {
+        all.add(&*h.lock().unwrap_or_else(PoisonError::into_inner))?;
+    }
+    drop(conns);
     ensure!(!all.is_empty(), "no batch finished in the window");
     Ok((all, a, b))
+}
+
+/// Opens so many connections, a few at a time, and keeps them.
+async fn open_all<P: Peer>(peer: &Arc<P>, count: usize, par: usize) -> Result<Vec<P::Conn>> {
+    let mut held = Vec::with_capacity(count);
+    let mut set = JoinSet::new();
+    let mut started = 0;
+    while held.len() < count {
+        while started < count && set.len() < par {
+            let peer = peer.clone();
+            set.spawn(
+                async move { timeout(BATCH_LIMIT, peer.connect()).await.context("connect")? },
+            );
+            started += 1;
+        }
+        held.push(set.join_next().await.context("no task")???);
+    }
+    Ok(held)
+}
+
+/// Resident memory of all servers.
+fn rss_kib(servers: &[Server]) -> f64 {
+    servers.iter().map(|s| s.rss_kib()).sum::<u64>() as f64
 }
 
 pub async fn run<P: Peer>(peer: P, workload: &str, o: &Opts) -> Result<Map<String, Value>> {
@@ -197,52 +276,35 @@ pub async fn run<P: Peer>(peer: P, workload: &str, o: &Opts) -> Result<Map<Strin
             usage(&mut out, peer.servers(), &a, &b, bytes / 1e9, "gb");
         }
         "w4" => {
-            let rss0: u64 = peer.servers().iter().map(|s| s.rss_kib()).sum();
+            let rss0 = rss_kib(peer.servers());
             let peer = Arc::new(peer);
             let a = snap(peer.servers());
-            let (todo, mut held) = (o.conns, Vec::with_capacity(o.conns));
-            let mut set = JoinSet::new();
-            let mut started = 0;
-            while held.len() < todo {
-                while started < todo && set.len() < o.par {
-                    let peer = peer.clone();
-                    set.spawn(async move {
-                        timeout(BATCH_LIMIT, peer.connect()).await.context("connect")?
-                    });
-                    started += 1;
-                }
-                held.push(set.join_next().await.context("no task")???);
-            }
+            let mut held = open_all(&peer, o.conns, o.par).await?;
             let b = snap(peer.servers());
             let secs = (b.at - a.at).as_secs_f64();
             tokio::time::sleep(Duration::from_millis(700)).await;
-            let rss1: u64 = peer.servers().iter().map(|s| s.rss_kib()).sum();
+            let grown = rss_kib(peer.servers()) - rss0;
             out.insert("conns".into(), json!(held.len()));
             out.insert("handshakes_per_s".into(), r(held.len() as f64 / secs, 0));
-            out.insert(
-                "server_kib_per_conn".into(),
-                r(rss1.saturating_sub(rss0) as f64 / held.len() as f64, 1),
-            );
+            out.insert("server_kib_per_conn".into(), r(grown / held.len() as f64, 1));
             usage(&mut out, peer.servers(), &a, &b, held.len() as f64 / 1e3, "kconn");
             // Are they really usable? The first and the last carry one sub-request.
             let pay = payload(64);
             for i in [0, held.len() - 1] {
-                timeout(BATCH_LIMIT, held[i].batch(1, &pay)).await.context("idle connection")??;
+                one(&mut held[i], 1, &pay, "idle connection").await?;
             }
         }
         "w5" => {
             let mut c = timeout(BATCH_LIMIT, peer.connect()).await.context("connect")??;
             let pay = payload(l.size);
             for _ in 0..3 {
-                timeout(BATCH_LIMIT, c.batch(l.n, &pay)).await.context("warm-up")??;
+                one(&mut c, l.n, &pay, "warm-up").await?;
             }
             let a = snap(peer.servers());
             let mut ms = Vec::with_capacity(o.reps);
             for _ in 0..o.reps {
                 let t = Instant::now();
-                timeout(BATCH_LIMIT, c.batch(l.n, &pay))
-                    .await
-                    .context("a batch took too long")??;
+                one(&mut c, l.n, &pay, "a batch took too long").await?;
                 ms.push(t.elapsed().as_secs_f64() * 1e3);
             }
             let b = snap(peer.servers());
@@ -253,6 +315,9 @@ pub async fn run<P: Peer>(peer: P, workload: &str, o: &Opts) -> Result<Map<Strin
             out.insert("reps".into(), json!(ms.len()));
             usage(&mut out, peer.servers(), &a, &b, (o.reps * l.n) as f64 / 1e6, "msub");
         }
+        "load" => return grow::load(peer, o).await,
+        "conns" => return grow::conns(peer, o).await,
+        "streams" => return grow::streams(peer, o).await,
         w => bail!("no workload {w}"),
     }
     Ok(out)

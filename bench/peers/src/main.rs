@@ -10,9 +10,12 @@ mod nats;
 mod raw_quinn;
 mod redis_peer;
 mod report;
+mod rows;
+mod scale;
 mod suite;
 mod sys;
 mod targets;
+mod tenants;
 mod tollgate;
 mod tune;
 mod udp;
@@ -21,7 +24,7 @@ mod worker;
 
 use anyhow::{bail, Context, Result};
 use certs::Certs;
-use drive::Opts;
+use drive::{Load, Opts};
 use serde_json::{json, Map, Value};
 use std::path::PathBuf;
 use tune::Tune;
@@ -67,6 +70,8 @@ fn main() -> Result<()> {
         }
         Some("all") => suite::all(&args),
         Some("sweep") => suite::sweep(&args),
+        Some("scale") => scale::run(&args),
+        Some("curves") => scale::curves(&args),
         Some("fairness") => fairness::run(&args),
         Some("cancel") => cancel::run(&args),
         Some("table") => {
@@ -74,7 +79,10 @@ fn main() -> Result<()> {
             Ok(())
         }
         _ => {
-            bail!("usage: peers all|sweep|fairness|cancel|bench PEER WORKLOAD|inproc|table FILE.. (see README.md)")
+            bail!(
+                "usage: peers all|scale|sweep|fairness|cancel|bench PEER WORKLOAD|inproc|\
+                 table FILE..|curves FILE.. (see README.md)"
+            )
         }
     }
 }
@@ -93,7 +101,15 @@ fn bench(args: &Args) -> Result<()> {
     let workload = args.pos(2).context("which workload?")?.to_string();
     let (kind, preset) = suite::peer(&peer)?;
     let tune = Tune::parse(preset).merge(&Tune::parse(args.opt("--tune").unwrap_or("")));
+    let w1 = drive::load("w1");
     let opts = Opts {
+        load: Load {
+            conns: args.num("--conns", w1.conns)?,
+            in_flight: args.num("--in-flight", w1.in_flight)?,
+            n: args.num("--items", w1.n)?,
+            size: args.num("--size", w1.size)?,
+        },
+        rate: args.num("--rate", 2_000.0)?,
         secs: args.num("--secs", 5.0)?,
         warm: args.num("--warm", 0.5)?,
         conns: args.num("--conns", 1000)?,

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     certs::Certs,
-    drive::{Conn, Peer},
+    drive::{Conn, Held, Peer},
     sys::Server,
     tune::Tune,
     wire::{id_sum, put_head, Cut, Scan, HEAD},
@@ -33,6 +33,9 @@ fn transport(t: &Tune) -> TransportConfig {
     c.max_idle_timeout(Some(Duration::from_secs(60).try_into().expect("in range")));
     if let Some(v) = t.opt::<u8>("gso") {
         c.enable_segmentation_offload(v != 0);
+    }
+    if let Some(ms) = t.opt("keep") {
+        c.keep_alive_interval(Some(Duration::from_millis(ms)));
     }
     if let Some(v) = t.opt::<u16>("mtu") {
         let mut m = MtuDiscoveryConfig::default();
@@ -110,7 +113,8 @@ pub async fn serve(certs: Certs, t: Tune) -> Result<()> {
     let mut tls = certs.server(&t)?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let mut sc = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    sc.transport_config(Arc::new(transport(&t)));
+    // Who is to be kept alive is the client's business.
+    sc.transport_config(Arc::new(transport(&t.without("keep"))));
     let ep = endpoint(&t, Some(sc))?;
     println!("ready {}", ep.local_addr()?);
     let echo = t.str("echo", "record").to_string();
@@ -321,5 +325,15 @@ impl Conn for QuinnConn {
         };
         tokio::try_join!(write, read)?;
         Ok(())
+    }
+    async fn hold(&mut self, payload: &Bytes) -> Result<Held> {
+        let (mut send, mut recv) = self.conn.open_bi().await?;
+        let mut out = BytesMut::new();
+        put_head(&mut out, 0, payload.len());
+        out.extend_from_slice(payload);
+        let mut back = vec![0; out.len()];
+        send.write_chunk(out.freeze()).await?;
+        recv.read_exact(&mut back).await?;
+        Ok(Box::new((send, recv)))
     }
 }

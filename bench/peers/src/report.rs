@@ -1,7 +1,9 @@
-//! Medians and spread over the rounds, as markdown.
+//! Medians and spread over the rounds, and everybody divided by raw quinn, as markdown.
 use anyhow::Result;
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt::Write, fs};
+use std::fmt::Write;
+
+use crate::rows::Rows;
 
 const COLUMNS: &[(&str, &[(&str, &str)])] = &[
     (
@@ -61,112 +63,104 @@ const COLUMNS: &[(&str, &[(&str, &str)])] = &[
     ("w0", &[("ns_per_subreq", "ns/sub-req"), ("median_us", "median µs")]),
 ];
 
-fn num(x: f64) -> String {
-    if x >= 1000.0 {
-        format!("{x:.0}")
-    } else if x >= 10.0 {
-        format!("{x:.1}")
-    } else if x >= 0.1 {
-        format!("{x:.2}")
-    } else {
-        format!("{x:.3}")
-    }
-}
-
-/// Median, and the spread (max - min) / median over the rounds.
-fn stat(v: &mut [f64]) -> (f64, f64) {
-    v.sort_by(f64::total_cmp);
-    let m = (v[v.len() / 2] + v[(v.len() - 1) / 2]) / 2.0;
-    (m, if m == 0.0 { 0.0 } else { (v[v.len() - 1] - v[0]) / m })
-}
+/// What everybody is compared by.
+const FIGURES: &[(&str, &str, &str)] = &[
+    ("w1", "subreq_per_s", "W1 items/s"),
+    ("w1", "server_cpu_s_per_msub", "W1 server CPU/item"),
+    ("w2", "p50_us", "W2 p50"),
+    ("w3", "mb_per_s_each_way", "W3 MB/s"),
+    ("w3", "server_cpu_s_per_gb", "W3 server CPU/byte"),
+    ("w4", "handshakes_per_s", "W4 handshakes/s"),
+    ("w4", "server_kib_per_conn", "W4 memory/connection"),
+    ("w5", "median_ms", "W5 ms"),
+];
 
 /// The row every other row is divided by, within the same round.
 const BASE: &str = "quinn";
 
 pub fn table(files: &[String]) -> Result<String> {
-    let mut rounds: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
-    let mut rows_seen: Vec<(usize, u64, String, String, f64)> = Vec::new();
-    let mut cells: BTreeMap<(String, String), BTreeMap<String, Vec<f64>>> = BTreeMap::new();
-    let mut order: Vec<String> = Vec::new();
-    let mut errors = Vec::new();
-    for (file, f) in files.iter().enumerate() {
-        for line in fs::read_to_string(f)?.lines() {
-            let v: Value = serde_json::from_str(line)?;
-            let s = |k: &str| v[k].as_str().unwrap_or("").to_string();
-            let mut name = s("peer");
-            if let Some(n) = v["n"].as_u64() {
-                name = format!("{name} {} n={n}", s("tune"));
-            }
-            if let Some(e) = v["error"].as_str() {
-                errors.push(format!("{name} {}: {e}", s("workload")));
-                continue;
-            }
-            if !order.contains(&name) {
-                order.push(name.clone());
-            }
-            let first =
-                COLUMNS.iter().find(|c| c.0 == s("workload")).map(|c| c.1[0].0).unwrap_or("");
-            if let Some(x) = v[first].as_f64() {
-                rows_seen.push((
-                    file,
-                    v["round"].as_u64().unwrap_or(0),
-                    s("workload"),
-                    name.clone(),
-                    x,
-                ));
-            }
-            let cell = cells.entry((s("workload"), name)).or_default();
-            for (k, x) in v.as_object().into_iter().flatten() {
-                if let Some(x) = x.as_f64() {
-                    cell.entry(k.clone()).or_default().push(x);
-                }
-            }
-        }
-    }
-    for (file, round, w, name, x) in &rows_seen {
-        let base =
-            rows_seen.iter().find(|b| (b.0, b.1, &b.2, b.3.as_str()) == (*file, *round, w, BASE));
-        if let Some(b) = base {
-            rounds.entry((w.clone(), name.clone())).or_default().push(x / b.4);
+    let rows = Rows::load(files)?;
+    let mut peers: Vec<String> = Vec::new();
+    for v in rows.iter().filter(|v| v["error"].is_null()) {
+        let name = name(v);
+        if !peers.contains(&name) {
+            peers.push(name);
         }
     }
     let mut out = String::new();
     for (w, cols) in COLUMNS {
-        let rows: Vec<_> =
-            order.iter().filter(|p| cells.contains_key(&(w.to_string(), p.to_string()))).collect();
-        if rows.is_empty() {
-            continue;
+        workload(&mut out, &rows, &peers, w, cols)?;
+    }
+    divided(&mut out, &rows, &peers)?;
+    for failure in rows.failures(|v| format!("{} {}", name(v), v["workload"])) {
+        writeln!(out, "{failure}")?;
+    }
+    Ok(out)
+}
+
+/// What a row is called: W0's rows are variants of one peer.
+fn name(v: &Value) -> String {
+    let peer = v["peer"].as_str().unwrap_or("");
+    match v["n"].as_u64() {
+        Some(n) => format!("{peer} {} n={n}", v["tune"].as_str().unwrap_or("")),
+        None => peer.into(),
+    }
+}
+
+fn workload(
+    out: &mut String,
+    rows: &Rows,
+    peers: &[String],
+    w: &str,
+    cols: &[(&str, &str)],
+) -> Result<()> {
+    let of = |peer: &str| {
+        let peer = peer.to_owned();
+        move |v: &Value| v["workload"] == w && name(v) == peer && v["error"].is_null()
+    };
+    let there: Vec<_> = peers.iter().filter(|p| rows.iter().any(of(p))).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "### {}\n", w.to_uppercase())?;
+    let heads: Vec<_> = cols.iter().map(|c| c.1).collect();
+    writeln!(out, "| peer | {} | runs |", heads.join(" | "))?;
+    writeln!(out, "| --- |{}", " ---: |".repeat(cols.len() + 1))?;
+    for p in there {
+        write!(out, "| {p} |")?;
+        let told = |key| rows.spread(key, of(p)).map(|s| s.told()).unwrap_or_default();
+        for (key, _) in cols {
+            write!(out, " {} |", told(key))?;
         }
-        writeln!(out, "### {}\n", w.to_uppercase())?;
-        let heads: Vec<_> = cols.iter().map(|c| c.1).collect();
-        writeln!(out, "| peer | {} | spread | × quinn, same round | runs |", heads.join(" | "))?;
-        writeln!(out, "| --- |{}", " ---: |".repeat(cols.len() + 3))?;
-        for p in rows {
-            let cell = cells.get_mut(&(w.to_string(), p.to_string())).expect("filtered");
-            let mut line = format!("| {p} |");
-            let (mut spread, mut runs) = (0.0, 0);
-            for (i, (k, _)) in cols.iter().enumerate() {
-                match cell.get_mut(*k) {
-                    Some(v) => {
-                        let (m, s) = stat(v);
-                        if i == 0 {
-                            (spread, runs) = (s, v.len());
-                        }
-                        write!(line, " {} |", num(m))?;
-                    }
-                    None => line += " |",
-                }
-            }
-            let ratio = rounds
-                .get_mut(&(w.to_string(), p.to_string()))
-                .map(|v| num(stat(v).0))
-                .unwrap_or_default();
-            writeln!(out, "{line} {:.0}% | {ratio} | {runs} |", spread * 100.0)?;
+        writeln!(out, " {} |", rows.iter().filter(|v| of(p)(v)).count())?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Every peer and figure beside raw quinn's of the same round.
+fn divided(out: &mut String, rows: &Rows, peers: &[String]) -> Result<()> {
+    let of = |peer: &str, w: &'static str| {
+        let peer = peer.to_owned();
+        move |v: &Value| v["workload"] == w && v["peer"] == *peer
+    };
+    let has = |w, key: &str| rows.spread(key, of(BASE, w)).is_some();
+    let figures: Vec<_> = FIGURES.iter().filter(|(w, key, _)| has(w, key)).collect();
+    if figures.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "### Everybody ÷ quinn of the same round: median (least–most)\n")?;
+    let heads: Vec<_> = figures.iter().map(|f| f.2).collect();
+    writeln!(out, "| peer | {} |", heads.join(" | "))?;
+    writeln!(out, "| --- |{}", " ---: |".repeat(heads.len()))?;
+    for p in peers.iter().filter(|p| *p != BASE && !p.starts_with("inproc")) {
+        write!(out, "| {p} |")?;
+        for (w, key, _) in &figures {
+            let ratio = rows.ratio(key, of(p, w), of(BASE, w));
+            write!(out, " {} |", ratio.map(|s| s.told()).unwrap_or_default())?;
         }
         writeln!(out)?;
     }
-    for e in errors {
-        writeln!(out, "- failed: {e}")?;
-    }
-    Ok(out)
+    writeln!(out)?;
+    Ok(())
 }

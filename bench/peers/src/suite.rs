@@ -19,6 +19,7 @@ const PEERS: &[(&str, &str, &str, bool)] = &[
     ("quinn-relay", "quinn", "sock=4194304,relay=1", false),
     ("tollgate", "tollgate", "", true),
     ("tollgate-fast", "tollgate", TOLLGATE_FAST, true),
+    ("tollgate-jumbo", "tollgate", "mtu=6500,limits.mtu_max=6500", true),
     ("tollgate-unlimited", "tollgate", "quotas=none", false),
     ("tollgate-worker", "tollgate", "worker=1", false),
     ("tonic-bidi", "tonic", "", true),
@@ -56,12 +57,12 @@ pub fn peer(name: &str) -> Result<(&'static str, &'static str)> {
     }
 }
 
-fn list<'a>(args: &'a Args, name: &str, default: Vec<&'a str>) -> Vec<&'a str> {
+pub fn list<'a>(args: &'a Args, name: &str, default: Vec<&'a str>) -> Vec<&'a str> {
     args.opt(name).map(|s| s.split(',').collect()).unwrap_or(default)
 }
 
 /// Runs one cell in a process of its own, within a time limit.
-fn cell(
+pub fn cell(
     peer: &str,
     workload: &str,
     tune: &str,
@@ -92,10 +93,15 @@ fn cell(
     }
 }
 
-struct Sink(std::fs::File);
+/// Where results go, line by line: to a file, and to whoever looks on.
+pub struct Sink(std::fs::File);
 
 impl Sink {
-    fn put(&mut self, round: usize, v: Value) -> Result<()> {
+    pub fn create(path: &str) -> Result<Self> {
+        Ok(Sink(OpenOptions::new().create(true).write(true).truncate(true).open(path)?))
+    }
+
+    pub fn put(&mut self, round: usize, v: Value) -> Result<()> {
         let mut v = v;
         let m = v.as_object_mut().context("not an object")?;
         m.insert("round".into(), json!(round));
@@ -135,7 +141,7 @@ pub fn all(args: &Args) -> Result<()> {
     let peers = list(args, "--peers", PEERS.iter().filter(|p| p.3).map(|p| p.0).collect());
     let workloads = list(args, "--workloads", WORKLOADS.to_vec());
     let out = args.opt("--out").unwrap_or("results.jsonl");
-    let mut sink = Sink(OpenOptions::new().create(true).write(true).truncate(true).open(out)?);
+    let mut sink = Sink::create(out)?;
     let (t, (busy, steal)) = (Instant::now(), sys::host_cpu());
     for round in 1..=rounds {
         for w in &workloads {

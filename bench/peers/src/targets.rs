@@ -1,7 +1,9 @@
 //! The broker against another row of the same round, figure by figure, beside what is aimed at.
 use anyhow::Result;
 use serde_json::Value;
-use std::{fmt::Write, fs};
+use std::fmt::Write;
+
+use crate::rows::{num, Rows};
 
 struct Target {
     workload: &'static str,
@@ -47,6 +49,16 @@ const TARGETS: &[Target] = &[
     ratio("w1", "server_cpu_s_per_msub", "W1 server CPU an item", 1.5, 1.1),
     ratio("w2", "p50_us", "W2 p50", 1.2, 0.75),
     ratio("w3", "mb_per_s_each_way", "W3 MB/s", 0.90, 1.1),
+    Target {
+        workload: "w3",
+        key: "mb_per_s_each_way",
+        label: "W3 MB/s, packets of 6,500 B",
+        base: Some("tonic-bidi"),
+        row: Some("tollgate-jumbo"),
+        first: f64::NAN,
+        goal: 1.0,
+        more_is_better: true,
+    },
     ratio("w4", "handshakes_per_s", "W4 handshakes/s", 0.9, 1.2),
     Target {
         workload: "w4",
@@ -78,13 +90,8 @@ const TARGETS: &[Target] = &[
 
 /// One line a target for every row of the broker's; empty when there is none.
 pub fn table(files: &[String]) -> Result<String> {
-    let mut rows = Vec::new();
-    for (file, path) in files.iter().enumerate() {
-        for line in fs::read_to_string(path)?.lines() {
-            rows.push((file, serde_json::from_str::<Value>(line)?));
-        }
-    }
-    let mut peers: Vec<&str> = rows.iter().filter_map(|(_, v)| v["peer"].as_str()).collect();
+    let rows = Rows::load(files)?;
+    let mut peers: Vec<&str> = rows.iter().filter_map(|v| v["peer"].as_str()).collect();
     peers.retain(|p| p.starts_with("tollgate"));
     peers.sort_unstable();
     peers.dedup();
@@ -93,52 +100,54 @@ pub fn table(files: &[String]) -> Result<String> {
         return Ok(out);
     }
     writeln!(out, "### The broker ÷ quinn (or what is named), round by round\n")?;
-    writeln!(out, "| figure | row | median | least | most | rounds | first target | goal | met |")?;
-    writeln!(out, "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")?;
+    writeln!(
+        out,
+        "| figure | row | measured | ratio: median | least | most | rounds | first target | goal | met |"
+    )?;
+    writeln!(out, "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")?;
     for t in TARGETS {
         for peer in peers.iter().filter(|p| t.row.is_none_or(|row| row == **p)) {
-            let mut found: Vec<f64> = rows
-                .iter()
-                .filter(|(_, v)| v["peer"] == *peer && v["workload"] == t.workload)
-                .filter_map(|(file, v)| {
-                    let x = v[t.key].as_f64()?;
-                    let Some(base) = t.base else { return Some(x) };
-                    let base = rows.iter().find(|(f, b)| {
-                        f == file
-                            && b["peer"] == base
-                            && b["workload"] == t.workload
-                            && b["round"] == v["round"]
-                    })?;
-                    Some(x / base.1[t.key].as_f64()?)
-                })
-                .collect();
-            if found.is_empty() {
-                continue;
-            }
-            found.sort_by(f64::total_cmp);
-            let n = found.len();
-            let median = (found[n / 2] + found[(n - 1) / 2]) / 2.0;
-            let meets = |aim: f64| if t.more_is_better { median >= aim } else { median <= aim };
-            let met = match (meets(t.goal), meets(t.first)) {
-                (true, _) => "goal",
-                (_, true) => "first",
-                _ if t.first.is_nan() => "",
-                _ => "no",
-            };
-            let label = match t.base {
-                Some(base) if base != "quinn" => format!("{} ÷ {base}", t.label),
-                _ => t.label.to_owned(),
-            };
-            let aim = |x: f64| if x.is_nan() { String::new() } else { x.to_string() };
-            writeln!(
-                out,
-                "| {label} | {peer} | {median:.2} | {:.2} | {:.2} | {n} | {} | {} | {met} |",
-                found[0],
-                found[n - 1],
-                aim(t.first),
-                aim(t.goal)
-            )?;
+            line(&mut out, &rows, t, peer)?;
         }
     }
     Ok(out)
+}
+
+fn line(out: &mut String, rows: &Rows, t: &Target, peer: &str) -> Result<()> {
+    let of = |peer: &str| {
+        let peer = peer.to_owned();
+        move |v: &Value| v["workload"] == t.workload && v["peer"] == *peer
+    };
+    let Some(own) = rows.spread(t.key, of(peer)) else { return Ok(()) };
+    let (found, measured) = match t.base {
+        None => (own, num(own.median)),
+        Some(base) => {
+            let Some(ratio) = rows.ratio(t.key, of(peer), of(base)) else { return Ok(()) };
+            let beside = rows.spread(t.key, of(base)).map_or(f64::NAN, |s| s.median);
+            (ratio, format!("{} beside {}", num(own.median), num(beside)))
+        }
+    };
+    let median = found.median;
+    let meets = |aim: f64| if t.more_is_better { median >= aim } else { median <= aim };
+    let met = match (meets(t.goal), meets(t.first)) {
+        (true, _) => "goal",
+        (_, true) => "first",
+        _ if t.goal.is_nan() => "",
+        _ => "no",
+    };
+    let label = match t.base {
+        Some(base) if base != "quinn" => format!("{} ÷ {base}", t.label),
+        _ => t.label.to_owned(),
+    };
+    let aim = |x: f64| if x.is_nan() { String::new() } else { x.to_string() };
+    writeln!(
+        out,
+        "| {label} | {peer} | {measured} | {median:.2} | {:.2} | {:.2} | {} | {} | {} | {met} |",
+        found.least,
+        found.most,
+        found.rounds,
+        aim(t.first),
+        aim(t.goal)
+    )?;
+    Ok(())
 }

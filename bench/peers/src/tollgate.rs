@@ -3,19 +3,22 @@
 //!
 //! Options (`--tune`), beside those of `broker.rs`: `confirm=0` connects without the first question;
 //! `imtu=`, `mtu=`, `ack=`, `win=`, `cwin=`, `swin=` are the client's transport; `worker=1` for a
-//! worker, with `credit=` calls at once and `calls=` of them for the tenant.
-use anyhow::{ensure, Result};
+//! worker, with `credit=` calls at once and `calls=` of them for the tenant; `others=` so many tenants
+//! more, kept by an earlier process.
+use anyhow::{ensure, Context, Result};
 use bytes::Bytes;
+use serde_json::{json, Map, Value};
 use std::{path::Path, sync::Arc};
 use tollgate_client::{
     wire::{Body, Request as RawRequest},
-    BatchSender, Client, ClientBuilder, EventRef, Request, Transport,
+    BatchSender, Client, ClientBuilder, Event, EventRef, Request, Transport,
 };
 
 use crate::{
     broker::{first_connection, served, Broker},
-    drive::{Conn, Peer},
+    drive::{Conn, Held, Peer},
     sys::Server,
+    tenants,
     tune::Tune,
     wire::id_sum,
     worker,
@@ -28,6 +31,7 @@ pub struct Tollgate {
     servers: Vec<Server>,
     builder: ClientBuilder,
     recipe: &'static str,
+    facts: Map<String, Value>,
     /// Keeps the socket that all connections share.
     _first: Client,
 }
@@ -35,7 +39,13 @@ pub struct Tollgate {
 impl Tollgate {
     /// `serve` is the command that starts a worker, for when there is one.
     pub async fn start(dir: &Path, t: &Tune, serve: Vec<String>) -> Result<Self> {
-        let (server, broker) = Broker::start(dir, t)?;
+        let (server, broker, facts) = match t.opt("others") {
+            Some(others) => beside(dir, t, others).await?,
+            None => {
+                let (server, broker) = Broker::start(dir, t)?;
+                (server, broker, Map::new())
+            }
+        };
         let mut servers = vec![server];
         let set_up = |builder: ClientBuilder| {
             builder.transport(transport(t)).confirm(t.get("confirm", 1) == 1)
@@ -55,8 +65,41 @@ impl Tollgate {
             recipe = worker::ECHO;
         }
         let builder = builder.endpoint(first.endpoint().clone());
-        Ok(Tollgate { servers, builder, recipe, _first: first })
+        Ok(Tollgate { servers, builder, recipe, facts, _first: first })
     }
+}
+
+/// A broker that finds so many tenants in its data directory: what its start took, and what memory
+/// it has that one without them has not.
+async fn beside(
+    dir: &Path,
+    t: &Tune,
+    others: usize,
+) -> Result<(Server, Broker, Map<String, Value>)> {
+    let empty = dir.join("empty");
+    std::fs::create_dir_all(&empty)?;
+    let (server, broker) = Broker::start(&empty, t)?;
+    broker.ready()?;
+    let without = server.rss_kib() as f64;
+    drop(server);
+    let store = dir.join("data/store");
+    let filled = tokio::task::spawn_blocking(move || tenants::fill(&store, others)).await??;
+    let (server, broker) = Broker::start(dir, t)?;
+    let ready = broker.ready()?;
+    let with = server.rss_kib() as f64;
+    let mut facts = Map::new();
+    facts.insert("start_ms".into(), json!((ready.as_secs_f64() * 1e4).round() / 10.0));
+    facts.insert("ready_rss_mib".into(), json!((with / 102.4).round() / 10.0));
+    if others > 0 {
+        let each = |x: f64| json!((x / others as f64 * 10.0).round() / 10.0);
+        facts.insert("created_per_s".into(), json!((others as f64 / filled.as_secs_f64()).round()));
+        facts.insert("start_us_per_tenant".into(), each(ready.as_secs_f64() * 1e6));
+        // A few MiB more or less say nothing about a few tenants.
+        if others >= 5_000 {
+            facts.insert("bytes_per_tenant".into(), each((with - without) * 1024.0));
+        }
+    }
+    Ok((server, broker, facts))
 }
 
 fn transport(t: &Tune) -> Transport {
@@ -76,6 +119,9 @@ impl Peer for Tollgate {
     type Conn = TollgateConn;
     fn servers(&self) -> &[Server] {
         &self.servers
+    }
+    fn facts(&self) -> Map<String, Value> {
+        self.facts.clone()
     }
     async fn connect(&self) -> Result<TollgateConn> {
         let client = self.builder.clone().connect().await?;
@@ -124,5 +170,16 @@ impl Conn for TollgateConn {
         ensure!(results == n && id_total == id_sum(n), "results are missing");
         ensure!(right == n, "{} results have no answer or a short one", n - right);
         Ok(())
+    }
+    async fn hold(&mut self, payload: &Bytes) -> Result<Held> {
+        let mut batch = self.client.batch().open().await?;
+        batch.send_raw(&RawRequest::new(0, &self.recipe, payload)).await?;
+        batch.flush().await?;
+        loop {
+            match batch.next().await.context("the batch ended")?? {
+                Event::Result(_) => return Ok(Box::new(batch)),
+                _ => continue,
+            }
+        }
     }
 }

@@ -20,6 +20,12 @@ impl Tune {
         self
     }
 
+    pub fn without(&self, key: &str) -> Self {
+        let mut t = self.clone();
+        t.0.remove(key);
+        t
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
     }
