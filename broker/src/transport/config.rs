@@ -73,6 +73,8 @@ pub struct Config {
     pub mtu_max: u16,
     /// Whether the kernel cuts trains of packets (GSO).
     pub segmentation_offload: bool,
+    /// How many packets a client is asked to take before it acknowledges: fewer cost CPU at both ends.
+    pub ack_threshold: u32,
     /// How long running batches may go on after a drain began, in milliseconds.
     pub drain_timeout_ms: u64,
     /// How long before its expiry a certificate's holder is told, in milliseconds.
@@ -113,6 +115,7 @@ impl Default for Config {
             mtu_initial: 1_200,
             mtu_max: 1_452,
             segmentation_offload: true,
+            ack_threshold: 40,
             drain_timeout_ms: 30_000,
             expiry_notice_ms: 60_000,
         }
@@ -123,6 +126,8 @@ impl Default for Config {
 const GSO_SEGMENTS: u32 = 10;
 /// The largest train of packets the kernel takes; a larger one vanishes without an error.
 const GSO_TRAIN_BYTES: u32 = 65_535;
+/// Beyond this a sender learns too late what was lost.
+const ACK_THRESHOLD_MAX: u32 = 255;
 
 /// A setting that can not be honoured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -167,6 +172,9 @@ impl Config {
         if self.segmentation_offload && u32::from(self.mtu_max) * GSO_SEGMENTS > GSO_TRAIN_BYTES {
             let why = "at most 6553 with segmentation_offload: longer trains of packets are lost";
             return bad("mtu_max", self.mtu_max.into(), why);
+        }
+        if self.ack_threshold > ACK_THRESHOLD_MAX {
+            return bad("ack_threshold", self.ack_threshold.into(), "must be at most 255");
         }
         if self.idle_timeout_ms < 1_000 {
             return bad("idle_timeout_ms", self.idle_timeout_ms.into(), "must be at least 1000");

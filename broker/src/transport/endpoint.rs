@@ -6,8 +6,8 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration, time::Inst
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
-    ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout,
+    MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
 };
 use tollgate_certs::{Snapshot, server_config};
@@ -238,6 +238,9 @@ fn transport(config: &Config) -> TransportConfig {
     mtu.upper_bound(config.mtu_max);
     t.mtu_discovery_config((config.mtu_max > config.mtu_initial).then_some(mtu));
     t.enable_segmentation_offload(config.segmentation_offload);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(config.ack_threshold));
+    t.ack_frequency_config(Some(acks));
     t
 }
 
