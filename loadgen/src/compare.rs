@@ -133,6 +133,8 @@ pub fn compare(a: &Path, b: &Path, margin: Option<f64>) -> Result<Compared, BadS
 }
 
 fn read(path: &Path) -> Result<Old, BadScenario> {
+    // What `run --out DIR` made may be named by its directory.
+    let path = &if path.is_dir() { path.join("report.json") } else { path.into() };
     let text = fs::read_to_string(path)
         .map_err(|source| BadScenario::Read { path: path.into(), source })?;
     let problem = |what: String| {

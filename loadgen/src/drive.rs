@@ -38,7 +38,7 @@ use futures::{
     stream,
 };
 use quinn::Endpoint;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::sleep_until};
 use tollgate_client::{Client, ClientCredentials};
 
 use crate::{
@@ -92,6 +92,8 @@ pub struct Source {
     durable: Mutex<reread::Durable>,
     /// Messages of its topic.
     course: Course,
+    /// Becomes true when nothing more is to begin.
+    stop: watch::Receiver<bool>,
 }
 
 /// What one run came to, before it is made into a report.
@@ -100,6 +102,8 @@ pub struct Measured {
     pub plan: Arc<Plan>,
     /// When it was ended early, if it was...
     pub cut_at: Option<Instant>,
+    /// ...how many operations were then given up...
+    pub given_up: u64,
     /// ...and how long each slot was measured.
     pub measured: Vec<Duration>,
     /// Of each tenant, in the order of the scenario: what each slot came to, and what belongs to
@@ -182,6 +186,7 @@ impl Fleet {
                 durable: Mutex::default(),
                 // Relaxed: nothing is under way.
                 course: Course::new(self.links[place].numbers.load(Relaxed), &tenant.operation),
+                stop: self.stop.clone(),
             })
         };
         let sources: Vec<_> = scenario.tenants.iter().enumerate().map(source).collect();
@@ -204,6 +209,7 @@ impl Fleet {
         pacer.start();
         let progress = progress.spawn(scenario, sources.clone(), plan.clone());
         let cut_at = self.finish(loops).await?;
+        let given_up = cut_at.map_or(0, |_| timeline.under_way());
         watch.stop(cut_at.is_some()).await;
         drop(progress);
         let until = Instant::now() + plan.limit;
@@ -222,6 +228,7 @@ impl Fleet {
             started_at,
             plan,
             cut_at,
+            given_up,
             measured,
             records,
             rereads,
@@ -231,11 +238,18 @@ impl Fleet {
         })
     }
 
-    /// Waits for all loops; when it was cut short, if it was.
+    /// Waits for all loops; when it was cut short, if it was. Then they begin nothing more, and what is
+    /// under way has some time to end.
     async fn finish(&self, mut loops: JoinSet<()>) -> anyhow::Result<Option<Instant>> {
         let mut stop = self.stop.clone();
-        let mut cut_at = None;
+        let mut cut_at: Option<Instant> = None;
         loop {
+            let patience = async {
+                match cut_at {
+                    Some(at) => sleep_until((at + STOPPING).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 ended = loops.join_next() => match ended {
                     None => return Ok(cut_at),
@@ -244,7 +258,11 @@ impl Fleet {
                 },
                 Ok(_) = stop.wait_for(|stop| *stop), if cut_at.is_none() => {
                     cut_at = Some(Instant::now());
+                }
+                () = patience => {
                     loops.abort_all();
+                    while loops.join_next().await.is_some() {}
+                    return Ok(cut_at);
                 }
             }
         }
@@ -326,6 +344,7 @@ impl Measured {
             rereads: vec![None; records.len()],
             topics: vec![None; records.len()],
             cut_at: None,
+            given_up: 0,
             measured: plan.slots.iter().map(|s| s.measured(None)).collect(),
             records: records.iter().map(Recorder::stats).collect(),
             plan: Arc::new(plan),
@@ -344,6 +363,19 @@ impl Source {
         };
         self.timeline.ends();
         regular
+    }
+
+    /// Whether nothing more is to begin.
+    fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Resolves when nothing more is to begin.
+    async fn stopped(&self) {
+        if self.stop.clone().wait_for(|stop| *stop).await.is_err() {
+            // Nobody is left who could say so.
+            std::future::pending().await
+        }
     }
 
     /// The topic of a tenant that produces.
@@ -367,6 +399,8 @@ pub async fn resolve(addr: &str) -> anyhow::Result<SocketAddr> {
 
 /// What an operation that did not end within its limit is called.
 const NO_ANSWER: &str = "NO_ANSWER_IN_TIME";
+/// How long what is under way may take to end, once a run was cut short.
+const STOPPING: Duration = Duration::from_secs(5);
 /// After an operation that failed: a broker that refuses at once is not to be hammered.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 /// Sockets for the connections of all tenants.

@@ -112,6 +112,22 @@ pub async fn find(
                        batches_per_second or connections_per_second";
         return Err(BadScenario::Value(problem.into()).into());
     }
+    let judged = |told: fn(&Operation) -> bool| {
+        let open = scenario.tenants.iter().filter(|t| matches!(t.pace, Pace::PerSecond { .. }));
+        open.map(|t| &t.operation).any(told)
+    };
+    let untold = match search.latency {
+        Latency::Accepted if !judged(Operation::has_jobs) => {
+            Some("--latency accepted: no tenant with a rate has jobs (operation \"job\")")
+        }
+        Latency::Delivered if !judged(Operation::is_read) => {
+            Some("--latency delivered: no tenant with a rate produces and has consumers")
+        }
+        _ => None,
+    };
+    if let Some(problem) = untold {
+        return Err(BadScenario::Value(problem.into()).into());
+    }
     let fleet = Fleet::connect(scenario).await?;
     let factor = |rate: Option<f64>| rate.map(|r| r / base);
     let mut hunt =
@@ -120,6 +136,7 @@ pub async fn find(
     let mut cut = false;
     while let Next::Try(factor) = hunt.next()
         && !cut
+        && operations(scenario, factor) >= 1.0
     {
         let scaled = scaled(scenario, factor);
         let mut met = false;
@@ -193,6 +210,15 @@ fn rate_of(scenario: &Scenario, factor: f64) -> f64 {
         },
     };
     scenario.tenants.iter().map(rate).sum::<f64>() * factor
+}
+
+/// Operations that are due while a step is measured, of the tenant that has most.
+fn operations(scenario: &Scenario, factor: f64) -> f64 {
+    let due = |t: &crate::scenario::Tenant| match t.pace {
+        Pace::InFlight(_) => 0.0,
+        Pace::PerSecond { rate, .. } => rate * factor * scenario.measured().as_secs_f64(),
+    };
+    scenario.tenants.iter().map(due).fold(0.0, f64::max)
 }
 
 fn scaled(scenario: &Scenario, factor: f64) -> Scenario {
@@ -319,7 +345,13 @@ impl Found {
 
     /// What was found, in a sentence.
     fn verdict(&self) -> String {
-        let objective = format!("{} ≤ {} ms", self.quantile(), self.search.objective_ms);
+        let of = match self.search.latency {
+            Latency::Operation => "",
+            Latency::Item => " of items",
+            Latency::Accepted => " until accepted",
+            Latency::Delivered => " until delivered",
+        };
+        let objective = format!("{}{of} ≤ {} ms", self.quantile(), self.search.objective_ms);
         let Some(rate) = self.max_items_per_s else { return format!("no rate met {objective}") };
         let by = match self.limited_by {
             LimitedBy::Objective => "the next step up missed it",

@@ -29,7 +29,7 @@ use crate::{
     exit::Exit,
     progress::Progress,
     report::Report,
-    scenario::Scenario,
+    scenario::{BadScenario, Scenario},
 };
 
 #[global_allocator]
@@ -74,6 +74,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
 }
 
 fn run(scenario: &Scenario, show: &Show) -> anyhow::Result<Exit> {
+    prepare(show)?;
     let report = runtime(show)?.block_on(async {
         let fleet = Fleet::connect(scenario).await?;
         let progress = Progress::new(show.live(), "");
@@ -98,12 +99,12 @@ fn run(scenario: &Scenario, show: &Show) -> anyhow::Result<Exit> {
 
 fn find_max(args: &cli::FindMax) -> anyhow::Result<Exit> {
     let (scenario, search) = (args.scenario()?, args.search()?);
+    prepare(&args.show)?;
     let find = find_max::find(&scenario, search, args.show.live(), args.show.threads());
     let found = runtime(&args.show)?.block_on(find)?;
     let json = serde_json::to_string_pretty(&found)? + "\n";
     if let Some(dir) = &args.show.out {
-        std::fs::create_dir_all(dir)
-            .and_then(|()| std::fs::write(dir.join("find-max.json"), &json))
+        std::fs::write(dir.join("find-max.json"), &json)
             .and_then(|()| std::fs::write(dir.join("find-max.html"), find_max::page(&found)))
             .with_context(|| format!("cannot write to {}", dir.display()))?;
     }
@@ -121,6 +122,15 @@ fn compare(args: &cli::Compare) -> anyhow::Result<Exit> {
         Output::Table => print(&compared.text()),
     }
     Ok(compared.exit())
+}
+
+/// Where the report is to be written is looked at before the load begins.
+fn prepare(show: &Show) -> anyhow::Result<()> {
+    let Some(dir) = &show.out else { return Ok(()) };
+    report::prepare(dir).map_err(|e| {
+        let problem = format!("--out: cannot write to {}: {e}", dir.display());
+        BadScenario::Value(problem).into()
+    })
 }
 
 fn runtime(show: &Show) -> std::io::Result<tokio::runtime::Runtime> {

@@ -15,6 +15,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 pub use figures::{Figures, Quantiles};
+pub use files::prepare;
 pub use goals::GoalReport;
 pub use html::{head, spread};
 pub use judge::Complaint;
@@ -42,6 +43,8 @@ pub struct Report {
     pub complaints: Vec<Complaint>,
     /// After how long it was ended by a signal, if it was: figures are of what was measured by then.
     pub cut_short_after_s: Option<f64>,
+    /// Operations that had not ended then, and were given up after a while.
+    pub operations_given_up: u64,
     /// How long was measured, in all.
     pub measured_s: f64,
     /// What was asked for by name, or is of interest.
@@ -147,6 +150,7 @@ impl Report {
             cut_short_after_s: measured
                 .cut_at
                 .map(|at| at.saturating_duration_since(measured.plan.start).as_secs_f64()),
+            operations_given_up: measured.given_up,
             measured_s: measured.measured.iter().sum::<Duration>().as_secs_f64(),
             complaints,
             goals,

@@ -161,6 +161,16 @@ pub struct Topic {
 }
 
 impl Operation {
+    /// Whether its items are jobs: how long their acceptance takes is told.
+    pub fn has_jobs(&self) -> bool {
+        matches!(self, Operation::Job { .. })
+    }
+
+    /// Whether its messages are read while they are produced: how long that takes is told.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Operation::Produce(topic) if topic.consumers > 0)
+    }
+
     /// Its name in a scenario.
     pub fn name(&self) -> &'static str {
         match self {

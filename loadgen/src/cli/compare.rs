@@ -9,7 +9,7 @@ use super::Output;
 /// Compare the reports of two runs, figure by figure
 ///
 /// Every figure of the second report divided by that of the first, for each phase and tenant that
-/// both have. A report is what `run --output json` prints, or `report.json` of `run --out DIR`.
+/// both have. A report is what `run --output json` prints, or the directory of `run --out DIR`.
 ///
 /// Only runs on the same machine, one right after the other, compare; see docs/load-testing.md.
 ///

@@ -22,7 +22,10 @@ pub(super) fn spawn(loops: &mut JoinSet<()>, source: &Arc<Source>, plan: &Arc<Pl
         let (source, plan) = (source.clone(), plan.clone());
         let (start, end) = (slot.start, slot.end);
         loops.spawn(async move {
-            sleep_until(start.into()).await;
+            tokio::select! {
+                () = sleep_until(start.into()) => {}
+                () = source.stopped() => return,
+            }
             let mut workers = JoinSet::new();
             for from in places {
                 workers.spawn(place(source.clone(), plan.clone(), from, end));
@@ -34,11 +37,14 @@ pub(super) fn spawn(loops: &mut JoinSet<()>, source: &Arc<Source>, plan: &Arc<Pl
 
 async fn place(source: Arc<Source>, plan: Arc<Plan>, from: Instant, end: Instant) {
     if Instant::now() < from {
-        sleep_until(from.into()).await;
+        tokio::select! {
+            () = sleep_until(from.into()) => {}
+            () = source.stopped() => return,
+        }
     }
     loop {
         let due = Instant::now();
-        if due >= end {
+        if due >= end || source.is_stopped() {
             return;
         }
         // Relaxed: only that no number comes twice matters.

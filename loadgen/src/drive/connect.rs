@@ -91,7 +91,10 @@ impl Source {
         let Some(connection) = client.connection() else {
             return Some(("LOST_WHILE_HELD".into(), None));
         };
-        let closed = timeout(hold, connection.closed()).await.ok()?;
+        let closed = tokio::select! {
+            closed = timeout(hold, connection.closed()) => closed.ok()?,
+            () = self.stopped() => return None,
+        };
         let lost = ConnectError::from(tollgate_client::Disconnected::from(closed));
         Some((format!("LOST_WHILE_HELD_{}", name(&lost)), lost.code()))
     }

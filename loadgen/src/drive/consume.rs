@@ -108,7 +108,7 @@ fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Source {
     /// Whether somebody reads its topic meanwhile.
     pub(super) fn is_read(&self) -> bool {
-        matches!(&self.tenant.operation, Operation::Produce(topic) if topic.consumers > 0)
+        self.tenant.operation.is_read()
     }
 
     pub(super) fn flow(&self) -> MutexGuard<'_, Flow> {
@@ -292,4 +292,4 @@ fn raise(committed: &mut Vec<u64>, partition: u32, position: u64) {
 }
 
 /// How long leaving the group may take.
-const CLOSING: Duration = Duration::from_secs(10);
+const CLOSING: Duration = Duration::from_secs(3);

@@ -63,13 +63,22 @@ impl Dispatcher {
         let mut free_since = self.plan.start;
         while let Some(due) = schedule.due(number) {
             while Instant::now() < due {
-                self.wake.notified().await;
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = self.source.stopped() => return,
+                }
+            }
+            if self.source.is_stopped() {
+                return;
             }
             let permit = match self.room.clone().try_acquire_owned() {
                 Ok(permit) => Some(permit),
                 Err(_) => {
                     let waited = timeout_at(give_up.into(), self.room.clone().acquire_owned());
-                    let permit = waited.await.ok().and_then(Result::ok);
+                    let permit = tokio::select! {
+                        permit = waited => permit.ok().and_then(Result::ok),
+                        () = self.source.stopped() => return,
+                    };
                     free_since = Instant::now();
                     permit
                 }

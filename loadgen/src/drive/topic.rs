@@ -12,8 +12,8 @@ use crate::scenario::{BadScenario, Topic};
 
 /// Messages of a producer that are sent and not answered: what the broker reads on one stream.
 const PRODUCER_WINDOW: usize = 4_096;
-/// How long good-bye may take.
-const GOODBYE: Duration = Duration::from_secs(10);
+/// How long each part of good-bye may take.
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// A topic, connected.
 pub(super) struct TopicLinks {

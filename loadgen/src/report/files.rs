@@ -4,6 +4,17 @@ use std::{fs, io, path::Path};
 
 use super::{Report, hgrm, html};
 
+/// Makes the directory before the load begins: one that cannot be written to is found out then.
+///
+/// # Errors
+/// What the file system says.
+pub fn prepare(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let probe = dir.join(".tollgate-loadgen");
+    fs::write(&probe, b"")?;
+    fs::remove_file(probe)
+}
+
 impl Report {
     /// Writes `report.json`, `report.html`, and a `.hgrm` for each tenant of each phase.
     ///

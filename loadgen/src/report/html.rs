@@ -87,7 +87,8 @@ fn notices(r: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "<div class=\"notice warn\">Ended by a signal after {after:.1} s: the figures are of what \
-             was measured by then.</div>"
+             was measured by then. {} operations that were under way were given up.</div>",
+            r.operations_given_up
         )?;
     }
     if r.generator.was_bottleneck {
@@ -344,6 +345,10 @@ fn row(p: &PhaseReport, f: &Figures, out: &mut String) -> std::fmt::Result {
             q.p99_us / 1e3,
             q.max_us / 1e3
         )?;
+    }
+    if let Some(t) = &f.topic {
+        let said = escape(&text::topic(t));
+        writeln!(out, "<tr><td></td><td colspan=\"12\" class=\"muted\">{said}</td></tr>")?;
     }
     Ok(())
 }

@@ -7,7 +7,11 @@ use crate::{
 };
 
 fn scenario(top: &str) -> Scenario {
-    let text = format!("{top}\n[[tenants]]\ncerts = \"acme\"");
+    scenario_of(top, "")
+}
+
+fn scenario_of(top: &str, tenant: &str) -> Scenario {
+    let text = format!("{top}\n[[tenants]]\ncerts = \"acme\"\n{tenant}");
     let file: ScenarioFile = toml::from_str(&text).expect("TOML");
     file.parse(Overrides::default()).expect("fine")
 }
@@ -114,7 +118,7 @@ fn jobs_that_were_read_again_are_told() {
 
 #[test]
 fn deliveries_are_told_in_every_form() {
-    let scenario = scenario("[[goals]]\nfigure = \"delivered_p50\"");
+    let scenario = scenario_of("[[goals]]\nfigure = \"delivered_p50\"", "operation = \"produce\"");
     let recorder = Recorder::new(1);
     recorder.outcome(&good(), Some(0));
     let latency = Duration::from_millis(7);
@@ -130,8 +134,13 @@ fn deliveries_are_told_in_every_form() {
     assert!(r.histograms.iter().any(|h| h.name == "run-acme-delivered"));
     let text = text(&r);
     assert!(text.contains("1 messages delivered after p50 7.0"), "{text}");
-    assert!(text.contains("\"orders\": 2 messages read, 0 delivered again"), "{text}");
-    assert!(html::page(&r).contains("1 messages delivered after p50 7.0"));
+    assert!(
+        text.contains("\"orders\": 2 messages read over the whole run, 0 delivered again"),
+        "{text}"
+    );
+    let page = html::page(&r);
+    assert!(page.contains("1 messages delivered after p50 7.0"));
+    assert!(page.contains("2 messages read over the whole run"), "{page}");
     let json = serde_json::to_value(&r).expect("JSON");
     assert_eq!(json["phases"][0]["tenants"][0]["delivered_latency"]["count"], 1);
     assert_eq!(

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Figures, PhaseReport, Quantiles, Report, judge};
+use crate::drive::TopicDone;
 
 /// The report as text.
 pub fn text(report: &Report) -> String {
@@ -64,8 +65,9 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     if let Some(after) = report.cut_short_after_s {
         writeln!(
             out,
-            "ended by a signal after {after:.1} s, {:.1} s of them measured",
-            report.measured_s
+            "ended by a signal after {after:.1} s, {:.1} s of them measured; {} operations under way \
+             were given up",
+            report.measured_s, report.operations_given_up
         )?;
     }
     let wrong = report.total.wrong.total();
@@ -95,12 +97,7 @@ fn details(label: &str, f: &Figures, out: &mut String) -> std::fmt::Result {
         )?;
     }
     if let Some(t) = &f.topic {
-        let (name, all, again) = (&t.name, t.delivered, t.redelivered);
-        if t.read_back > 0 {
-            writeln!(out, "{label}: {} messages of {name:?} read back", t.read_back)?;
-        } else {
-            writeln!(out, "{label}: {name:?}: {all} messages read, {again} delivered again")?;
-        }
+        writeln!(out, "{label}: {}", topic(t))?;
     }
     if let Some(r) = &f.reread {
         write!(
@@ -127,6 +124,18 @@ fn details(label: &str, f: &Figures, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{label}: {} items unanswered in batches that failed", f.items_unanswered)?;
     }
     Ok(())
+}
+
+/// What became of a topic.
+pub fn topic(t: &TopicDone) -> String {
+    let (name, all, again) = (&t.name, t.delivered, t.redelivered);
+    if t.read_back > 0 {
+        format!("{} messages of {name:?} read back", t.read_back)
+    } else if all > 0 {
+        format!("{name:?}: {all} messages read over the whole run, {again} delivered again")
+    } else {
+        format!("{name:?}: nothing was read")
+    }
 }
 
 fn goals(report: &Report, out: &mut String) -> std::fmt::Result {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BadScenario, Phase, Tenant, bad};
+use super::{BadScenario, Operation, Phase, Tenant, bad};
 
 /// A figure that is reported by itself, and perhaps judged.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,6 +62,9 @@ pub enum Figure {
     ShareError,
 }
 
+/// Whether an operation has a figure.
+type Told = fn(&Operation) -> bool;
+
 impl Figure {
     /// Its name in a scenario.
     pub fn name(self) -> &'static str {
@@ -103,6 +106,19 @@ impl Figure {
             | Figure::DeliveredP99 => " ms",
             Figure::ItemsPerS | Figure::SucceededPerS | Figure::OperationsPerS => "/s",
             Figure::Errors | Figure::NotSent | Figure::Jain | Figure::ShareError => "",
+        }
+    }
+
+    /// Of which operations it is told, and who has those, unless it is told of all.
+    fn told_of(self) -> Option<(Told, &'static str)> {
+        match self {
+            Figure::AcceptedP50 | Figure::AcceptedP99 => {
+                Some((Operation::has_jobs, "tenants whose operation is \"job\""))
+            }
+            Figure::DeliveredP50 | Figure::DeliveredP99 => {
+                Some((Operation::is_read, "tenants that produce and have consumers"))
+            }
+            _ => None,
         }
     }
 
@@ -159,6 +175,22 @@ impl GoalFile {
         if !sends(phase) || matches!(to, Against::Phase(p) if !sends(p)) {
             let problem = "the tenant takes no part in that phase";
             return Err(bad("goals.tenant", problem));
+        }
+        let judged = |t: &usize| tenant.is_none_or(|judged| judged == *t);
+        let mut all = phases[phase].tenants.iter().filter(|t| judged(t)).map(|t| &tenants[*t]);
+        if let Some((told, of)) = self.figure.told_of()
+            && !all.any(|t| told(&t.operation))
+        {
+            let problem = format!("{} is told of {of}", self.figure.name());
+            return Err(bad("goals.figure", problem));
+        }
+        for (key, bound) in [("goals.min", self.min), ("goals.max", self.max)] {
+            if bound.is_some_and(|b| !b.is_finite()) {
+                return Err(bad(key, "must be a number"));
+            }
+        }
+        if self.min.zip(self.max).is_some_and(|(min, max)| min > max) {
+            return Err(bad("goals.min", "must be at most max"));
         }
         let mut goal = Goal {
             name: String::new(),

@@ -1,6 +1,9 @@
 //! Durable batches: every accepted job ends once, over a broker that is killed too.
 
-use super::{meanwhile::killed, *};
+use super::{
+    meanwhile::{Meanwhile, killed},
+    *,
+};
 
 #[test]
 fn jobs_are_accepted_end_once_and_are_forgotten() {
@@ -15,6 +18,17 @@ fn jobs_are_accepted_end_once_and_are_forgotten() {
     let reread = &tenant["reread"];
     assert_eq!((number(&reread["batches_audited"]), number(&reread["jobs_audited"])), (3, 15));
     assert!(number(&reread["jobs_purged"]) >= items && number(&reread["batches_left"]) == 0);
+    let left = served.operate(&["job", "list", "--tenant", "acme", "--output", "json"]);
+    assert_eq!(left.ends_with(0).json()["items"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn jobs_of_a_run_that_is_interrupted_are_forgotten_too() {
+    let served = Served::start(&[]);
+    let flags = "--operation job --in-flight 4 --batch-items 10 --duration 1h";
+    let came = Meanwhile::start(&served, flags).interrupt();
+    came.is_good();
+    assert_eq!(number(&came.report["operations_given_up"]), 0);
     let left = served.operate(&["job", "list", "--tenant", "acme", "--output", "json"]);
     assert_eq!(left.ends_with(0).json()["items"].as_array().map(Vec::len), Some(0));
 }

@@ -75,6 +75,11 @@ fn mistakes_name_the_key_and_what_is_allowed() {
     check(&format!("duration = \"soon\"\n{tenant}"), &["s.toml", "duration"]);
     check(&format!("{tenant}\n[[goals]]\nfigure = \"p98\""), &["figure", "p99"]);
     check(&format!("{tenant}\n[[phases]]\nname = \"x\"\nrate = 1"), &["rate", "load"]);
+    // Before anybody is connected to.
+    fs::write(dir.path().join("taken"), "").expect("written");
+    let nowhere = ["run", "--certs", "a", "--out", "taken"];
+    let nowhere = run_with(loadgen(dir.path()).args(nowhere), "");
+    says(&nowhere.ends_with(exit::USAGE), &["--out", "taken"]);
     let missing = run_with(loadgen(dir.path()).args(["run", "none.toml"]), "");
     says(&missing.ends_with(exit::USAGE), &["cannot read none.toml"]);
     let certs = run_with(loadgen(dir.path()).args(["run", "--certs", "none"]), "");

@@ -85,6 +85,9 @@ fn the_highest_rate_is_found_by_deliveries_too() {
     let flags = "--operation produce --latency delivered --batch-items 5 --window 300ms --warm-up 0s \
                  --p99-max-ms 60000 --from 100 --to 200 --output json";
     let found = run_with(c.args(flags.split_whitespace()), "").ends_with(exit::OK).json();
+    let nobody = "find-max --certs acme --latency delivered --p99-max-ms 5 --items-per-second 9";
+    let untold = run_with(loadgen(served.dir.path()).args(nobody.split(' ')), "");
+    says(&untold.ends_with(exit::USAGE), &["--latency delivered", "consumers"]);
     assert_eq!(found["max_items_per_s"].as_f64(), Some(200.0));
     assert!(number(&found["steps"][1]["count"]) >= 60, "{found}");
     assert!(topics(&served).is_empty());

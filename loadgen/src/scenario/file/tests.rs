@@ -112,6 +112,13 @@ fn wrong_values_of_the_file_itself_name_their_key() {
     refused("[[goals]]\nfigure = \"p99\"\ntenant = \"b\"", "`goals.tenant`");
     refused("[[goals]]\nfigure = \"p99\"\nto_phase = \"b\"", "`goals.to_phase`");
     refused("[[goals]]\nfigure = \"jain\"\ntenant = \"a\"", "of all");
+    refused("[[goals]]\nfigure = \"p99\"\nmax = nan", "`goals.max`");
+    refused("[[goals]]\nfigure = \"p99\"\nmin = 2\nmax = 1", "`goals.min`");
+    refused("[[goals]]\nfigure = \"accepted_p99\"", "told of tenants whose operation is");
+    let goal = "[[goals]]\nfigure = \"delivered_p99\"";
+    let e = parse(&format!("{tenants}operation = \"produce\"\nconsumers = 0\n{goal}"));
+    let e = e.expect_err("nobody reads").to_string();
+    assert!(e.contains("told of tenants that produce and have consumers"), "{e}");
 }
 
 #[test]
