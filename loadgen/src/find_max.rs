@@ -128,8 +128,13 @@ pub async fn find(
     if let Some(problem) = untold {
         return Err(BadScenario::Value(problem.into()).into());
     }
-    let fleet = Fleet::connect(scenario).await?;
     let factor = |rate: Option<f64>| rate.map(|r| r / base);
+    if operations(scenario, factor(search.from).unwrap_or(1.0)) < 1.0 {
+        let problem = "not one operation is due in a step at the first rate: a longer --window, a \
+                       higher --from or smaller batches";
+        return Err(BadScenario::Value(problem.into()).into());
+    }
+    let fleet = Fleet::connect(scenario).await?;
     let mut hunt =
         Hunt::new(factor(search.from).unwrap_or(1.0), factor(search.to), search.precision);
     let mut steps: Vec<Step> = Vec::new();

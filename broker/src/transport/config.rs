@@ -187,3 +187,15 @@ impl Config {
 pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_are_asked_for_after_255_packets_at_most() {
+        let of = |ack_threshold| Config { ack_threshold, ..Config::default() };
+        assert!(of(0).check().is_ok() && of(255).check().is_ok());
+        assert!(of(256).check().is_err());
+    }
+}

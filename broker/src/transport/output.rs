@@ -8,14 +8,14 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     task::{Context as Poller, Poll},
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use quinn::{SendStream, WriteError};
 use tollgate_protocol::{
     BrokerFrame, Code, Extensions, Frame, Pairs,
-    batch::{Body, ItemResult, Progress},
+    batch::{Body, ItemResult, Progress, Scope, Throttled},
     encode, encode_failure_body, encode_result_as, encode_result_head,
     job::JobAccepted,
 };
@@ -23,7 +23,7 @@ use tollgate_protocol::{
 use super::stream::poll_now;
 use crate::{
     batch::{Accepted, Failure, Head, Reply, Report, Sink},
-    tenancy::Refusal,
+    tenancy::{Refusal, Stop, WaitNews},
 };
 
 /// The buffer is handed to quinn once it holds this much, even while more is to come.
@@ -49,6 +49,7 @@ pub(super) struct Output {
     /// Result payload bytes not yet charged to the tenant.
     pub unpaid: u64,
     told: Told,
+    wait_news: WaitNews,
 }
 
 /// The last refusal by a quota, as it was encoded: of items that are refused there are many, one
@@ -102,6 +103,19 @@ impl Output {
     pub(super) fn frame(&mut self, frame: &impl Frame) {
         self.room();
         encode(frame, &mut self.buf);
+    }
+
+    /// Says that the stream waits for a rate, unless that was said just now.
+    pub(super) fn throttled(&mut self, now: Instant, stop: &Stop) {
+        if self.wait_news.is_due(now) {
+            self.frame(&BrokerFrame::Throttled(Throttled {
+                quota: stop.quota.name(),
+                scope: Scope::Tenant,
+                current: stop.current,
+                limit: stop.limit,
+                resume_ms: stop.wait_ms().unwrap_or(0),
+            }));
+        }
     }
 
     /// A frame whose payload is its end; a large one is not copied.

@@ -26,7 +26,7 @@ fn a_directory_gets_everything_and_reports_compare() {
     assert_eq!(hgrm, 2, "of batches and of items");
     let compare = |flags: &str| {
         let mut c = loadgen(served.dir.path());
-        run_with(c.args(["compare", "a/report.json"]).args(flags.split_whitespace()), "")
+        run_with(c.args(["compare", "a"]).args(flags.split_whitespace()), "")
     };
     let same = compare("a/report.json --fail-if-slower 0%").ends_with(exit::OK);
     says(&same, &["ok/s", "p99 ms", "1.000", "passed"]);

@@ -88,6 +88,9 @@ fn the_highest_rate_is_found_by_deliveries_too() {
     let nobody = "find-max --certs acme --latency delivered --p99-max-ms 5 --items-per-second 9";
     let untold = run_with(loadgen(served.dir.path()).args(nobody.split(' ')), "");
     says(&untold.ends_with(exit::USAGE), &["--latency delivered", "consumers"]);
+    let few = "find-max --certs acme --p99-max-ms 5 --items-per-second 100 --batch-items 100 --window 999ms";
+    let few = run_with(loadgen(served.dir.path()).args(few.split(' ')), "");
+    says(&few.ends_with(exit::USAGE), &["not one operation is due"]);
     assert_eq!(found["max_items_per_s"].as_f64(), Some(200.0));
     assert!(number(&found["steps"][1]["count"]) >= 60, "{found}");
     assert!(topics(&served).is_empty());

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::tenancy::WaitNews;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -205,6 +206,13 @@ async fn nothing_goes_out_under_a_limit_of_0_but_what_has_no_bytes() {
     assert_eq!(t.take_out(now(), 0), (0, None));
     let (granted, stop) = t.take_out(now(), 1);
     assert_eq!((granted, stop.map(|s| s.kind)), (0, Some(Kind::Never)));
+}
+
+#[test]
+fn a_stream_is_told_that_it_waits_ten_times_a_second_at_most() {
+    let (mut news, start) = (WaitNews::default(), Instant::now());
+    let told: Vec<_> = [0, 99, 100, 150, 199, 200].map(|n| news.is_due(start + ms(n))).into();
+    assert_eq!(told, [true, false, true, false, false, true]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     batch::{self, Ending, Failure, Run, Said, Sink, Turn, Unheard},
-    tenancy::{Kind, WaitNews},
+    tenancy::Kind,
 };
 
 /// How the stream of a batch is over.
@@ -71,7 +71,6 @@ pub(super) struct Drive<'a> {
     pub(super) held: Option<Hold>,
     /// Set while the stream waits for a rate.
     pub(super) pace: Option<Pace>,
-    pub(super) wait_news: WaitNews,
     /// Items at the front of the input that were charged already.
     pub(super) prepaid: usize,
     /// Set when the batch failed as a whole.
@@ -119,7 +118,6 @@ impl<'a> Drive<'a> {
             detached: false,
             held: None,
             pace: None,
-            wait_news: WaitNews::default(),
             prepaid: 0,
             failed: None,
             watch: Watch::new(&peer.signals),

@@ -13,8 +13,8 @@ use std::{
 
 use arrayvec::ArrayVec;
 use tollgate_protocol::{
-    BrokerFrame, ClientFrame, Code, DecodeError, FrameTooLarge, Run as Frames, Splitter,
-    batch::{CancelScope, Request, Scope, Throttled},
+    ClientFrame, Code, DecodeError, FrameTooLarge, Run as Frames, Splitter,
+    batch::{CancelScope, Request},
 };
 
 use super::{
@@ -192,15 +192,7 @@ impl Drive<'_> {
             (Some(stop), Tenants::One(tenant), Some(hold)) => {
                 let since = Instant::now();
                 self.pace = Some(Pace { ticket: tenant.begin_wait(), since, _hold: hold });
-                if self.wait_news.is_due(since) {
-                    self.stream.output.frame(&BrokerFrame::Throttled(Throttled {
-                        quota: stop.quota.name(),
-                        scope: Scope::Tenant,
-                        current: stop.current,
-                        limit: stop.limit,
-                        resume_ms: stop.wait_ms().unwrap_or(0),
-                    }));
-                }
+                self.stream.output.throttled(since, &stop);
             }
             (stop, _, _) => {
                 if stop.is_none() {

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Inst
 use tokio::time::sleep_until;
 use tollgate_protocol::{
     BrokerFrame, ClientFrame, Code, Extensions,
-    batch::{Scope, Throttled},
+    batch::Scope,
     close::StreamCode,
     limits::PRODUCER_WINDOW,
     topic::{
@@ -29,9 +29,7 @@ use super::{
 };
 use crate::{
     batch::Failure,
-    tenancy::{
-        BytesPermit, Cost, Kind, PaceTicket, Policy, Quota, Refusal, Stop, Tenant, WaitNews,
-    },
+    tenancy::{BytesPermit, Cost, Kind, PaceTicket, Policy, Quota, Refusal, Stop, Tenant},
     topics::{self, Appended, Fate, Producing, Ready},
 };
 
@@ -94,7 +92,6 @@ pub(in super::super) async fn serve_producer(
         bytes: 0,
         last: None,
         pace: None,
-        wait_news: WaitNews::default(),
         room: None,
         input: true,
         open: true,
@@ -143,7 +140,6 @@ struct Drive<'a> {
     /// The last sequence that was read.
     last: Option<u64>,
     pace: Option<(PaceTicket, Option<Hold>)>,
-    wait_news: WaitNews,
     room: Option<Room>,
     /// Whether more is taken in.
     input: bool,
@@ -370,16 +366,7 @@ impl Drive<'_> {
 
     fn wait_for(&mut self, stop: &Stop, hold: Option<Hold>) {
         self.pace = Some((self.tenant.begin_wait(), hold));
-        if !self.wait_news.is_due(Instant::now()) {
-            return;
-        }
-        self.stream.output.frame(&BrokerFrame::Throttled(Throttled {
-            quota: stop.quota.name(),
-            scope: Scope::Tenant,
-            current: stop.current,
-            limit: stop.limit,
-            resume_ms: stop.wait_ms().unwrap_or(0),
-        }));
+        self.stream.output.throttled(Instant::now(), stop);
     }
 
     /// Hands over what is charged and has room.
