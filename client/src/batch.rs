@@ -233,6 +233,7 @@ impl BatchSender {
         mut push: impl FnMut(&mut Outbox) -> Result<Pushed, BatchError>,
     ) -> Result<u64, BatchError> {
         let stream = &*self.stream;
+        let mut is_news = false;
         let mut send = |outbox: &mut Outbox| -> Poll<Result<u64, BatchError>> {
             outbox.check_open()?;
             if outbox.is_full() {
@@ -242,8 +243,12 @@ impl BatchSender {
                     return Poll::Pending;
                 }
             }
+            let was_empty = outbox.is_empty();
             match push(outbox)? {
-                Pushed::Taken(id) => Poll::Ready(Ok(id)),
+                Pushed::Taken(id) => {
+                    is_news = was_empty || !outbox.refused.is_empty();
+                    Poll::Ready(Ok(id))
+                }
                 Pushed::AwaitAccepted => {
                     let _ = outbox.poll_flush(&mut stream.context());
                     outbox.check_open()?;
@@ -253,8 +258,10 @@ impl BatchSender {
         };
         let id = poll_fn(|cx| stream.poll_send(cx, &mut send)).await?;
         // A reader who waits already writes what is gathered, together with what follows until
-        // its turn comes.
-        stream.wakes().events.wake();
+        // its turn comes. Who left something there before has woken it for that.
+        if is_news {
+            stream.wakes().events.wake();
+        }
         Ok(id)
     }
 

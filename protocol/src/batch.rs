@@ -9,7 +9,8 @@ mod open;
 
 pub use control::{CancelScope, Ended, Notice, NoticeKind, Summary, Throttled};
 pub use failure::{Failure, QuotaRefusal, Scope};
-pub use item::{Body, ItemResult, Number, Progress, Request};
+pub(crate) use item::RESULT;
+pub use item::{Body, ItemResult, Number, Progress, Request, Success};
 pub use open::{Accepted, BatchOpen, Durability, Mode, Order};
 
 /// An enum without content, written as its variant number.

@@ -242,6 +242,21 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A varint of one to four bytes at the front, and what follows it. None for longer ones.
+#[inline]
+pub(crate) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let low = |b: u8| u64::from(b & 0x7f);
+    match *bytes {
+        [a, ref rest @ ..] if a < 0x80 => Some((a.into(), rest)),
+        [a, b, ref rest @ ..] if b < 0x80 => Some((low(a) | low(b) << 7, rest)),
+        [a, b, c, ref rest @ ..] if c < 0x80 => Some((low(a) | low(b) << 7 | low(c) << 14, rest)),
+        [a, b, c, d, ref rest @ ..] if d < 0x80 => {
+            Some((low(a) | low(b) << 7 | low(c) << 14 | low(d) << 21, rest))
+        }
+        _ => None,
+    }
+}
+
 /// The first bytes of a frame, written where they belong: the output grows once for all of them.
 pub(crate) struct Head<'a> {
     bytes: &'a mut [u8; Head::BYTES],
@@ -250,13 +265,13 @@ pub(crate) struct Head<'a> {
 
 impl Head<'_> {
     /// The most it takes.
-    pub(crate) const BYTES: usize = 96;
+    pub(crate) const BYTES: usize = 64;
 
     /// Appends what `fill` puts, behind the prefix of a frame that goes on with `follows` bytes.
     ///
     /// # Panics
     /// When that is more than there is room for: whoever uses this knows what it puts.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(out: &mut Vec<u8>, follows: usize, fill: impl FnOnce(&mut Head<'_>)) {
         let start = out.len();
         out.resize(start + Head::BYTES, 0);

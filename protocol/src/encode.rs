@@ -3,7 +3,7 @@
 //! The payload of a request or a result may follow apart, so that nobody has to copy a large one.
 
 use crate::{
-    batch::{Failure, ItemResult, Request},
+    batch::{Failure, ItemResult, RESULT, Request, Success},
     codec::{Head, prefix, put_u64},
     frame::{BrokerFrame, ClientFrame},
     limits::PREFIX_BYTES,
@@ -66,15 +66,22 @@ pub fn encode_request_head(request: &Request<'_>, payload_len: usize, out: &mut 
 #[inline]
 pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut Vec<u8>) {
     if result.is_short() {
-        return Head::append(out, payload_len, |head| {
-            head.put(&[2]);
-            result.put_short(payload_len, head);
-        });
+        return encode_success_head(&result.as_success(), payload_len, out);
     }
     let start = begin(out);
-    out.push(2);
+    out.push(RESULT);
     result.put_before_payload(payload_len, out);
     end(out, start, payload_len);
+}
+
+/// Appends a plain success with its length prefix but without the bytes of its payload, which must
+/// follow.
+#[inline]
+pub fn encode_success_head(success: &Success, payload_len: usize, out: &mut Vec<u8>) {
+    Head::append(out, payload_len, |head| {
+        head.put(&[RESULT]);
+        success.put(payload_len, head);
+    });
 }
 
 /// Appends a result with its length prefix whose body was encoded before, by
@@ -82,7 +89,7 @@ pub fn encode_result_head(result: &ItemResult<'_>, payload_len: usize, out: &mut
 #[inline]
 pub fn encode_result_as(result: &ItemResult<'_>, encoded: &[u8], out: &mut Vec<u8>) {
     let start = begin(out);
-    out.push(2);
+    out.push(RESULT);
     result.put_head(out);
     out.extend_from_slice(encoded);
     end(out, start, 0);

@@ -169,6 +169,21 @@ impl<'a> ClientFrame<'a> {
         Ok(decoded)
     }
 
+    /// As [`decode`](Self::decode), and faster when the frame is a plain request for `recipe`: that of
+    /// the request before, as requests of a batch mostly name one.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    #[inline]
+    pub fn decode_next(frame: &'a [u8], recipe: &'a str) -> Result<Self> {
+        if let [9, fields @ ..] = frame
+            && let Some(request) = Request::read_plain(fields, recipe)
+        {
+            return Ok(ClientFrame::Request(request));
+        }
+        Self::decode(frame)
+    }
+
     /// What the frame is called, for messages.
     pub fn name(&self) -> &'static str {
         match self {

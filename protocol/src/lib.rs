@@ -24,6 +24,7 @@ pub use code::Code;
 pub use codec::{DecodeError, Problem};
 pub use encode::{
     Frame, encode, encode_failure_body, encode_request_head, encode_result_as, encode_result_head,
+    encode_success_head,
 };
 pub use frame::{BrokerFrame, ClientFrame, Operation};
 pub use pairs::truncate;

@@ -99,8 +99,8 @@ impl Splitter {
         self.at < self.filled || !self.carry.is_empty()
     }
 
-    /// The whole frames that lie next to each other in memory: at least one, unless more bytes
-    /// have to arrive first. The same ones again until [`consume`](Self::consume).
+    /// The next whole frames, as many as can be shown at once: at least one, unless more bytes have
+    /// to arrive first. The same ones again until [`consume`](Self::consume).
     ///
     /// # Errors
     /// [`FrameTooLarge`] as soon as a prefix says so and every frame before it was consumed; the
@@ -112,30 +112,31 @@ impl Splitter {
                 self.next_chunk();
             }
             if self.at == self.filled {
-                return Ok(Run { rest: &[], max });
+                return Ok(Run { gathered: &[], rest: &[], max });
             }
             if frame_end(&self.chunks[self.at][self.offset..], max)?.is_some() {
-                return Ok(Run { rest: &self.chunks[self.at][self.offset..], max });
+                return Ok(Run { gathered: &[], rest: &self.chunks[self.at][self.offset..], max });
             }
         }
-        let rest: &[u8] = if self.gather()? { &self.carry } else { &[] };
-        Ok(Run { rest, max })
+        if !self.gather()? {
+            return Ok(Run { gathered: &[], rest: &[], max });
+        }
+        let rest = if self.at < self.filled { &self.chunks[self.at][self.offset..] } else { &[] };
+        Ok(Run { gathered: &self.carry, rest, max })
     }
 
     /// Goes past `bytes` of what [`ready`](Self::ready) showed, prefixes included: the sum of
     /// [`Run::wire_len`] over the frames that are done with.
     pub fn consume(&mut self, bytes: usize) {
-        if self.carry.is_empty() {
+        if self.carry.is_empty() || bytes == 0 {
             self.offset += bytes;
             return;
         }
-        debug_assert!(
-            bytes == 0 || bytes == self.carry.len(),
-            "a gathered frame is consumed whole"
-        );
-        if bytes > 0 && self.carry.capacity() > KEEP_BYTES {
+        debug_assert!(bytes >= self.carry.len(), "a gathered frame is consumed whole");
+        self.offset += bytes - self.carry.len();
+        if self.carry.capacity() > KEEP_BYTES {
             self.carry = Vec::new();
-        } else if bytes > 0 {
+        } else {
             self.carry.clear();
         }
     }
@@ -157,8 +158,8 @@ impl Splitter {
         }
     }
 
-    /// Takes the gathered frame that [`ready`](Self::ready) shows, prefix included, as one owned
-    /// buffer, and goes past it. `None` when the frame is borrowed from a chunk.
+    /// Takes the frame that [`ready`](Self::ready) shows first, prefix included, as one owned buffer,
+    /// and goes past it, if it was gathered. `None` when the frame is borrowed from a chunk.
     pub fn take_gathered(&mut self) -> Option<Vec<u8>> {
         let prefix = self.carry.first_chunk()?;
         let whole = frame_len(*prefix, self.frame_bytes_max) == Ok(self.carry.len() - PREFIX_BYTES);
@@ -219,9 +220,11 @@ impl Splitter {
     }
 }
 
-/// Whole frames that lie next to each other in memory.
+/// Whole frames that follow each other: one that was gathered, and those behind it in one chunk.
 #[derive(Debug, Clone)]
 pub struct Run<'a> {
+    /// With its prefix; empty once it was given out, or when there is none.
+    gathered: &'a [u8],
     rest: &'a [u8],
     max: usize,
 }
@@ -238,6 +241,9 @@ impl<'a> Iterator for Run<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
+        if !self.gathered.is_empty() {
+            return Some(&std::mem::take(&mut self.gathered)[PREFIX_BYTES..]);
+        }
         let end = frame_end(self.rest, self.max).ok()??;
         let (frame, rest) = self.rest.split_at(end);
         self.rest = rest;

@@ -3,20 +3,21 @@
 
 mod support;
 
-use proptest::prelude::*;
+use proptest::{option::of, prelude::*};
 use support::{
     arbitrary,
     model::{
-        Body, Broker, Client,
+        Body, Broker, Client, Request,
         work::{ToWorker, Worker},
     },
     with_prefix,
 };
 use tollgate_protocol::{
     BrokerFrame, ClientFrame, DispatchFrame, WorkerFrame,
-    batch::{self as wire, ItemResult},
+    batch::{self as wire, ItemResult, Success},
     encode, encode_answer_head, encode_delivery_head, encode_dispatch_head, encode_failure_body,
     encode_message_head, encode_request_head, encode_result_as, encode_result_head,
+    encode_success_head,
 };
 
 proptest! {
@@ -133,6 +134,71 @@ proptest! {
             prop_assert_eq!([out, payload].concat(), whole);
             Ok(())
         })?;
+    }
+
+    /// Plain ones and others, whole ones and broken ones, after one of the same recipe and of another.
+    #[test]
+    fn a_next_frame_is_read_as_any(
+        mut model in arbitrary::request(), plain: bool, before: bool,
+        broken in of((any::<prop::sample::Index>(), any::<u8>())), cut in of(any::<prop::sample::Index>())
+    ) {
+        if plain {
+            model = Request {
+                timeout_ms: None,
+                idempotency_key: None,
+                not_before_unix_ms: None,
+                tenant: None,
+                metadata: Vec::new(),
+                ..model
+            };
+        }
+        let recipe = if before { model.recipe.clone() } else { "echo".into() };
+        let mut bytes = Client::Request(model).bytes();
+        if let Some((at, byte)) = broken {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let bytes = cut.map_or(&bytes[..], |cut| &bytes[..cut.index(bytes.len())]);
+        prop_assert_eq!(ClientFrame::decode_next(bytes, &recipe), ClientFrame::decode(bytes));
+    }
+
+    #[test]
+    fn a_success_is_its_result(success in arbitrary::success(), payload in arbitrary::blob(300)) {
+        let (mut whole, mut out) = (Vec::new(), Vec::new());
+        encode(&BrokerFrame::Result(success.result(&payload.0)), &mut whole);
+        encode_success_head(&success, payload.0.len(), &mut out);
+        prop_assert_eq!([out, payload.0].concat(), whole);
+    }
+
+    /// Whole ones and broken ones, and results that are no plain successes.
+    #[test]
+    fn what_is_read_as_a_success_is_read_so_as_any_frame(
+        success in arbitrary::success(), payload in arbitrary::blob(300), other in arbitrary::result(),
+        is_success: bool, broken in of((any::<prop::sample::Index>(), any::<u8>())),
+        cut in of(any::<prop::sample::Index>())
+    ) {
+        let mut bytes = Broker::Result(other).bytes();
+        if is_success {
+            bytes.clear();
+            encode(&BrokerFrame::Result(success.result(&payload.0)), &mut bytes);
+            bytes.drain(..4);
+        }
+        let whole = broken.is_none() && cut.is_none();
+        if let Some((at, byte)) = broken {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let bytes = cut.map_or(&bytes[..], |cut| &bytes[..cut.index(bytes.len())]);
+        let read = Success::decode(bytes);
+        if let Some((success, payload)) = read {
+            let result = BrokerFrame::Result(success.result(payload));
+            prop_assert_eq!(BrokerFrame::decode(bytes), Ok(result));
+        }
+        // Longer numbers are left to the other way.
+        let short = [success.id, success.attempts.into(), success.queued_us, success.duration_us];
+        if is_success && whole && short.iter().all(|n| *n < 1 << 28) {
+            prop_assert!(read.is_some());
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tollgate_protocol::{
     BrokerFrame, Extensions,
-    batch::{Accepted, ItemResult},
+    batch::{Accepted, ItemResult, Success},
     job::JobAccepted,
 };
 
@@ -60,6 +60,15 @@ impl Judge {
         frame: &'a [u8],
         look_up: LookUp<'_>,
     ) -> Result<Option<EventRef<'a>>, BatchError> {
+        if self.accepted
+            && let Some((success, payload)) = Success::decode(frame)
+        {
+            if !self.ledger.knows(success.id) {
+                look_up(&mut self.ledger);
+            }
+            let news = self.answered(success.id, 0)?;
+            return Ok(news.then(|| EventRef::Result(success.result(payload))));
+        }
         // Frames are large where they are moved: a result is taken from where it was decoded.
         match BrokerFrame::decode(frame) {
             Ok(BrokerFrame::Result(r)) if self.accepted => {
@@ -76,14 +85,23 @@ impl Judge {
     /// Whether the result is news.
     #[inline]
     fn result(&mut self, r: &ItemResult<'_>) -> Result<bool, Violation> {
-        match self.ledger.result(r.id, r.code) {
+        check_extensions(&r.extensions)?;
+        let news = self.answered(r.id, r.code)?;
+        if news {
+            self.jobs.ended(r);
+        }
+        Ok(news)
+    }
+
+    /// Whether it is news that an item has its result.
+    #[inline]
+    fn answered(&mut self, id: u64, code: u16) -> Result<bool, Violation> {
+        match self.ledger.result(id, code) {
             Err(Violation::SecondResult(_)) if self.again => return Ok(false),
             judged => judged?,
         }
-        check_extensions(&r.extensions)?;
-        self.jobs.ended(r);
         if self.durable {
-            self.settled.push(r.id);
+            self.settled.push(id);
         }
         Ok(true)
     }

@@ -45,6 +45,8 @@ pub(super) struct Outbox {
     /// Frames to be written after them, and how much of that is written.
     gathered: Vec<u8>,
     written: usize,
+    /// The most that was gathered before it was handed over.
+    gathered_most: usize,
     /// Bytes not written yet.
     queued: usize,
     pub(super) sent: Ids,
@@ -57,6 +59,8 @@ pub(super) struct Outbox {
     pub(super) stage: Stage,
     /// Whether anything at all was handed to quinn.
     pub(super) anything_written: bool,
+    /// Whether it was left unwritten once, for more to come.
+    looked_at: bool,
     /// Why nothing is written any more.
     pub(super) closed: Option<BatchError>,
     /// Requests on this stream: what a seal counts.
@@ -115,12 +119,14 @@ impl Outbox {
             queued: gathered.len(),
             gathered,
             written: 0,
+            gathered_most: 0,
             sent: Ids::default(),
             last_id: None,
             frame_bytes_max,
             refused: VecDeque::new(),
             stage: Stage::Open,
             anything_written: false,
+            looked_at: false,
             closed: None,
             on_stream: 0,
             durable: open.durability == Durability::Durable,
@@ -138,9 +144,21 @@ impl Outbox {
         self.queued >= GATHER_BYTES || self.paused
     }
 
-    /// Bytes that are gathered and not handed over yet.
-    pub(super) fn gathered_bytes(&self) -> usize {
-        self.gathered.len()
+    /// The most bytes that were gathered before they were handed over.
+    pub(super) fn gathered_most(&self) -> usize {
+        self.gathered_most.max(self.gathered.len())
+    }
+
+    /// Whether there is nothing yet but that the batch is opened, which would cost a write and a
+    /// packet of its own. Says so just once.
+    pub(super) fn is_likely_to_grow(&mut self) -> bool {
+        let alone = !self.anything_written && self.on_stream == 0 && self.stage == Stage::Open;
+        alone && !std::mem::replace(&mut self.looked_at, true)
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == 0
     }
 
     pub(super) fn check_open(&self) -> Result<(), BatchError> {
@@ -439,6 +457,7 @@ impl Outbox {
             Stage::Open => self.gathered.len().min(GATHER_BYTES) + PASS_ALONG_BYTES,
             Stage::Sealed | Stage::Finishing | Stage::Finished => 0,
         };
+        self.gathered_most = self.gathered_most();
         let next = Vec::with_capacity(likely);
         self.pieces.push(std::mem::replace(&mut self.gathered, next).into());
     }

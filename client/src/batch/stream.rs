@@ -113,9 +113,7 @@ impl BatchStream {
     /// Seals the batch, with `fin` as the last thing that is said.
     pub(super) fn seal(&self, outbox: &mut Outbox, fin: bool) {
         outbox.seal(fin);
-        if !outbox.anything_written {
-            self.session.learn_usual_bytes(outbox.gathered_bytes());
-        }
+        self.session.learn_usual_bytes(outbox.gathered_most());
     }
 
     pub(super) fn wakes(&self) -> &Wakes {
@@ -315,6 +313,11 @@ impl BatchStream {
     /// Writes what is gathered, now that there is nothing to read; true when that gave events.
     fn write_for_reader(&self, inbox: &mut Inbox) -> bool {
         let mut outbox = self.outbox();
+        if outbox.is_likely_to_grow() {
+            // Looked at again as soon as whoever sends had a turn.
+            self.wakes.events.wake();
+            return false;
+        }
         // Should the stream turn out to be closed, reading it tells why.
         let _ = outbox.poll_flush(&mut self.context());
         keep_refused(inbox, &mut outbox)
@@ -332,7 +335,8 @@ impl BatchStream {
         }
         outbox.end();
         drop(outbox);
-        self.wakes.wake_both();
+        // Whoever reads is here, or woken by the sender who reads for them.
+        self.wakes.sender.wake();
     }
 
     pub(super) fn fail(&self, inbox: &mut Inbox, e: BatchError) {

@@ -2,7 +2,9 @@
 
 use super::Failure;
 use crate::{
-    codec::{DecodeError, Head, Problem, Reader, Result, put_bytes, put_option, put_str, put_u64},
+    codec::{
+        DecodeError, Head, Problem, Reader, Result, put_bytes, put_option, put_str, put_u64, varint,
+    },
     limits,
     pairs::{Extensions, Pairs},
 };
@@ -72,21 +74,38 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Whether it says nothing but its id, its recipe (which is short) and its payload, as most do.
+    /// Whether it asks for nothing but to be run, for whoever sent it: it has no options but
+    /// metadata.
     #[inline]
-    pub(crate) fn is_short(&self) -> bool {
-        self.recipe.len() <= SHORT_RECIPE_BYTES
-            && self.timeout_ms.is_none()
+    pub fn is_bare(&self) -> bool {
+        self.timeout_ms.is_none()
             && self.idempotency_key.is_none()
             && self.not_before_unix_ms.is_none()
             && self.tenant.is_none()
-            && self.metadata.is_empty()
+    }
+
+    /// Whether it says nothing but its id, its recipe (which is short) and its payload, as most do.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.recipe.len() <= SHORT_RECIPE_BYTES && self.is_bare() && self.metadata.is_empty()
     }
 
     #[inline]
     pub(crate) fn read(r: &mut Reader<'a>) -> Result<Self> {
         let id = r.u64("id")?;
         Self::read_rest(id, r).map_err(|e| DecodeError { item: Some(id), ..e })
+    }
+
+    /// Reads a request that says nothing but its id, its payload and this recipe. None for any other,
+    /// well formed or not.
+    #[inline]
+    pub(crate) fn read_plain(fields: &'a [u8], recipe: &'a str) -> Option<Self> {
+        let (id, rest) = varint(fields)?;
+        let (&len, rest) = rest.split_first().filter(|(len, _)| **len < 0x80)?;
+        let (name, rest) = rest.split_at_checked(len.into())?;
+        let (len, payload) = varint(rest.strip_prefix(&NO_OPTIONS)?)?;
+        let plain = name == recipe.as_bytes() && len == payload.len() as u64;
+        plain.then(|| Request::new(id, recipe, payload))
     }
 
     #[inline]
@@ -214,6 +233,67 @@ pub struct ItemResult<'a> {
     pub body: Body<'a>,
 }
 
+/// The result of an item that ended well, says nothing beside its payload and is not durable, as
+/// most are: but for the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Success {
+    /// Which item.
+    pub id: u64,
+    /// How many times it was started.
+    pub attempts: u32,
+    /// How long it waited before its last start, in microseconds.
+    pub queued_us: u64,
+    /// How long its last attempt ran, in microseconds.
+    pub duration_us: u64,
+}
+
+impl Success {
+    /// Decodes a broker's frame, without its length prefix, if it is one of these, and gives the
+    /// payload beside it. None for any other frame, well formed or not: faster than
+    /// [`BrokerFrame::decode`](crate::BrokerFrame::decode), which reads these as well.
+    #[inline]
+    pub fn decode(frame: &[u8]) -> Option<(Self, &[u8])> {
+        let (id, rest) = varint(frame.strip_prefix(&[RESULT])?)?;
+        let (attempts, rest) = varint(rest.strip_prefix(&SUCCEEDED)?)?;
+        let (queued_us, rest) = varint(rest)?;
+        let (duration_us, rest) = varint(rest)?;
+        let (len, payload) = varint(rest.strip_prefix(&PLAIN_PAYLOAD)?)?;
+        // Four bytes hold no more than 28 bits.
+        let success = Success { id, attempts: attempts as u32, queued_us, duration_us };
+        (len == payload.len() as u64).then_some((success, payload))
+    }
+
+    /// The whole of the result.
+    #[inline]
+    pub fn result(self, payload: &[u8]) -> ItemResult<'_> {
+        let Success { id, attempts, queued_us, duration_us } = self;
+        ItemResult {
+            id,
+            tenant: None,
+            status: 200,
+            code: 0,
+            attempts,
+            queued_us,
+            duration_us,
+            number: Number::default(),
+            metadata: Pairs::EMPTY,
+            extensions: Extensions::EMPTY,
+            body: Body::Payload(payload),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn put(&self, payload_len: usize, head: &mut Head<'_>) {
+        head.u64(self.id);
+        head.put(&SUCCEEDED);
+        head.u64(self.attempts.into());
+        head.u64(self.queued_us);
+        head.u64(self.duration_us);
+        head.put(&PLAIN_PAYLOAD);
+        head.u64(payload_len as u64);
+    }
+}
+
 impl<'a> Body<'a> {
     fn read(r: &mut Reader<'a>) -> Result<Self> {
         Ok(match r.variant("body")? {
@@ -224,6 +304,8 @@ impl<'a> Body<'a> {
     }
 }
 
+/// The variant of a result among the frames of a broker.
+pub(crate) const RESULT: u8 = 2;
 const BODY_PAYLOAD: u32 = 0;
 const BODY_FAILURE: u32 = 1;
 /// A result's fields between its id and its attempts when it succeeded and names no tenant.
@@ -295,14 +377,13 @@ impl<'a> ItemResult<'a> {
 
     /// What a result that [`is_short`](Self::is_short) says before the bytes of its payload.
     #[inline]
-    pub(crate) fn put_short(&self, payload_len: usize, head: &mut Head<'_>) {
-        head.u64(self.id);
-        head.put(&SUCCEEDED);
-        head.u64(self.attempts.into());
-        head.u64(self.queued_us);
-        head.u64(self.duration_us);
-        head.put(&PLAIN_PAYLOAD);
-        head.u64(payload_len as u64);
+    pub(crate) fn as_success(&self) -> Success {
+        Success {
+            id: self.id,
+            attempts: self.attempts,
+            queued_us: self.queued_us,
+            duration_us: self.duration_us,
+        }
     }
 
     /// Everything but the body.

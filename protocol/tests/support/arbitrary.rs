@@ -6,6 +6,8 @@ pub mod work;
 
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
 
+use tollgate_protocol::batch::Success;
+
 use super::model::{
     Accepted, BatchOpen, Blob, Body, Broker, CancelScope, Client, Describe, Durability, Encoding,
     Ended, Ext, Failure, Id16, ItemResult, Limits, Map, Mode, Notice, NoticeKind, Order, Progress,
@@ -26,7 +28,7 @@ fn text(max: usize) -> impl Strategy<Value = String> {
     vec(any::<char>(), 0..=max.min(40) / 4).prop_map(|chars| chars.into_iter().collect())
 }
 
-fn blob(max: usize) -> impl Strategy<Value = Blob> {
+pub fn blob(max: usize) -> impl Strategy<Value = Blob> {
     vec(any::<u8>(), 0..=max).prop_map(Blob)
 }
 
@@ -174,6 +176,15 @@ fn failure() -> impl Strategy<Value = Failure> {
             }
         },
     )
+}
+
+pub fn success() -> impl Strategy<Value = Success> {
+    (num(), num32(), num(), num()).prop_map(|(id, attempts, queued_us, duration_us)| Success {
+        id,
+        attempts,
+        queued_us,
+        duration_us,
+    })
 }
 
 pub fn result() -> impl Strategy<Value = ItemResult> {
