@@ -16,8 +16,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tollgate_certs::{Paths, Rotator, Snapshot, TrustDomain, rotate};
 
 use crate::{
-    batch::{Catalog, Directory, Durables, Engine, OpenIds, Pool, PoolConfig, Slots, Turns},
-    config::{Batch, Config},
+    batch::{Catalog, Engine, OpenIds},
+    config::Config,
     events::{Events, Kind},
     http::{self, HttpError},
     jobs::{self, Jobs},
@@ -265,7 +265,9 @@ impl Broker {
         let catalog = upstreams.extend(&catalog)?;
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&config.metrics, names);
-        let engine = engine(&config.batch, catalog.clone(), &metrics, &tenants)?;
+        let book = tenants.book().clone();
+        let engine = Engine::start(&config.batch, catalog.clone(), metrics.clone(), book)
+            .map_err(StartError::Pool)?;
         let workers =
             Workers::open(&config.workers, (&store, fence), &tenants, &engine, events.clone());
         let workers = workers.await?;
@@ -551,30 +553,6 @@ async fn audit(services: Arc<Services>) {
         }
     };
     audit::watch(tenants, events, services.config.tenancy.audit_interval_ms, recount).await;
-}
-
-fn engine(
-    config: &Batch,
-    catalog: Catalog,
-    metrics: &Metrics,
-    tenants: &Registry,
-) -> Result<Engine, StartError> {
-    let mut pool =
-        PoolConfig { queue_per_tenant_max: config.blocking_queue_max, ..PoolConfig::default() };
-    if config.blocking_threads > 0 {
-        pool.threads = config.blocking_threads;
-    }
-    Ok(Engine {
-        directory: Directory::new(catalog.clone()),
-        catalog,
-        slots: Slots::new(config.concurrency_max),
-        pool: Pool::new(pool).map_err(StartError::Pool)?,
-        turns: Turns::new(tokio::runtime::Handle::current().metrics().num_workers()),
-        metrics: metrics.clone(),
-        book: tenants.book().clone(),
-        durables: Durables::default(),
-        config: Arc::new(config.clone()),
-    })
 }
 
 fn paths(

@@ -164,8 +164,9 @@ impl Conn for TollgateConn {
                     usize::from(matches!(r.body, Body::Payload(p) if p.len() == payload.len()));
             }
         });
-        // Why sending stopped, if it did, is what the events tell.
-        let (read, _) = futures::join!(read, self.send(&mut tx, n as u64, payload));
+        // Why sending stopped, if it did, is what the events tell. Sent first: whoever has nothing to
+        // read yet would be woken for what is sent.
+        let (_, read) = futures::join!(self.send(&mut tx, n as u64, payload), read);
         read?;
         ensure!(results == n && id_total == id_sum(n), "results are missing");
         ensure!(right == n, "{} results have no answer or a short one", n - right);

@@ -18,12 +18,13 @@ use super::{
     Context, Entry, Handler, Mailbox, RunError,
     context::Shared,
     ending::Ending,
+    engine::Engine,
     ledger::Times,
     outcome::{Failure, Outcome},
     pending::{Finished, Item, Pending, Work},
     pool::Turn,
     remote::{Begun, Call, Checked, Once, Remote, Task},
-    run::{Engine, bounded, on_pool},
+    run::{bounded, on_pool},
     slots::{Claim, Slot},
     trace::Trace,
 };
@@ -117,7 +118,7 @@ impl Engine {
             item_id: id,
             attempt,
             deadline,
-            cancel: cancel.clone(),
+            cancel: Some(cancel.clone()),
             metadata: (!alone.metadata.is_empty()).then(|| Arc::new(alone.metadata.clone())),
         };
         let (payload, timeout) = (alone.payload.clone(), alone.timeout);
@@ -141,7 +142,8 @@ impl Engine {
                 } else {
                     remote.call(task)
                 };
-                Pending::new(item, Instant::now(), Work::Call(call), cancel.clone(), (None, bytes))
+                let cancel = Some(cancel.clone());
+                Pending::new(item, Instant::now(), Work::Call(call), cancel, (None, bytes)).timed()
             }
             None => {
                 let slot = self.slot(claim).await;
@@ -170,7 +172,8 @@ impl Engine {
                         Work::Call(Box::pin(running))
                     }
                 };
-                Pending::new(item, began, work, cancel.clone(), (Some(slot), bytes))
+                let cancel = Some(cancel.clone());
+                Pending::new(item, began, work, cancel, (Some(slot), bytes)).timed()
             }
         };
         // Whoever drops this stops what the pool or a worker has.
@@ -210,23 +213,23 @@ impl Engine {
         let outcome = bounded(entry, f.outcome);
         let running = f.ended.saturating_duration_since(f.started);
         let queued = f.started.saturating_duration_since(f.item.arrived);
-        let times = Times { queued, running, now: f.ended };
+        let times = Times { queued: nanos(queued), running: nanos(running) };
+        let latency = times.queued.wrapping_add(times.running);
         let began = f.attempts > 0;
         let (mut of_tenant, mut of_recipe) = (tenancy::Lap::default(), metrics::Lap::default());
         if began {
             of_recipe.started += 1;
-            of_recipe.running.note(nanos(times.running));
-            of_recipe.queued.note(nanos(times.queued));
+            of_recipe.running.note(times.running);
+            of_recipe.queued.note(times.queued);
         }
         match &outcome {
             Ok(reply) => {
                 entry.learn_result(reply.payload().len());
-                let latency = nanos(queued).wrapping_add(nanos(running));
                 of_tenant.succeeded(f.item.payload_len, reply.payload().len(), latency);
                 of_recipe.succeeded += 1;
             }
             Err(failure) => {
-                let latency = began.then(|| nanos(queued + running));
+                let latency = began.then_some(latency);
                 of_tenant.failed(f.item.payload_len, failure.code, latency);
                 of_recipe.failed(failure.code);
             }

@@ -152,6 +152,14 @@ impl Entry {
         self.spec.blocking || self.spec.inline_bytes_max.is_some_and(|max| payload_len > max)
     }
 
+    /// Whether every payload that is not too long runs at once, on the task of its stream.
+    pub(crate) fn runs_in_place(&self) -> bool {
+        matches!(self.handler, Handler::Inline(_))
+            && self.schema.is_none()
+            && !self.spec.blocking
+            && self.spec.inline_bytes_max.is_none()
+    }
+
     /// Whether checking such a payload takes too long for the stream's own task: it is parsed and
     /// held against a schema, and long; or the schema is not the operator's own and may cost
     /// anything.

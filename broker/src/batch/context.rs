@@ -5,7 +5,7 @@
 use std::{
     sync::{Arc, Mutex, PoisonError},
     task::Waker,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use foldhash::HashSet;
@@ -118,7 +118,8 @@ pub struct Context {
     pub(crate) item_id: u64,
     pub(crate) attempt: u32,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) cancel: CancellationToken,
+    /// Its own; without one it is stopped with its batch, or by dropping what runs it.
+    pub(crate) cancel: Option<CancellationToken>,
     pub(crate) metadata: Option<Arc<PairsBuf>>,
 }
 
@@ -131,7 +132,7 @@ impl Context {
         let shared = Arc::new(Shared::new(BatchId::random(), Trace::none()));
         shared.board.begin(1);
         Context {
-            cancel: shared.cancel.child_token(),
+            cancel: Some(shared.cancel.child_token()),
             shared,
             tenant: TenantId::parse(tenant).expect("a valid tenant id"),
             recipe: RecipeName::parse(recipe).expect("a valid recipe name"),
@@ -150,8 +151,8 @@ impl Context {
             recipe: &self.recipe,
             item_id: self.item_id,
             attempt: self.attempt,
-            deadline: self.deadline,
-            cancel: &self.cancel,
+            due: self.deadline.map(Due::at),
+            cancel: self.cancellation(),
             metadata: self.metadata(),
         }
     }
@@ -200,7 +201,7 @@ impl Context {
     /// Cancelled when the item is to stop. A future is dropped then by itself; work that was moved
     /// elsewhere watches this.
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.cancel
+        self.cancel.as_ref().unwrap_or(&self.shared.cancel)
     }
 
     /// What the client sent beside the payload.
@@ -215,6 +216,25 @@ impl Context {
     }
 }
 
+/// When an item's time is up: added up only for who asks, as few recipes that answer at once do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    pub from: Instant,
+    pub passed_ns: u64,
+    pub more: Duration,
+}
+
+impl Due {
+    fn at(moment: Instant) -> Due {
+        Due { from: moment, passed_ns: 0, more: Duration::ZERO }
+    }
+
+    /// None when that is beyond what the clock can say.
+    fn moment(self) -> Option<Instant> {
+        self.from.checked_add(Duration::from_nanos(self.passed_ns))?.checked_add(self.more)
+    }
+}
+
 /// What an [`Inline`](super::Inline) recipe may know about its item.
 #[derive(Debug, Clone, Copy)]
 pub struct InlineContext<'a> {
@@ -223,7 +243,7 @@ pub struct InlineContext<'a> {
     pub(crate) recipe: &'a RecipeName,
     pub(crate) item_id: u64,
     pub(crate) attempt: u32,
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) due: Option<Due>,
     pub(crate) cancel: &'a CancellationToken,
     pub(crate) metadata: Pairs<'a>,
 }
@@ -256,7 +276,7 @@ impl<'a> InlineContext<'a> {
 
     /// When the item's time is up, if it has a bound.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.due.and_then(Due::moment)
     }
 
     /// The W3C trace context to hand on: of the batch's span where it is recorded, else of the

@@ -19,7 +19,7 @@ use tollgate_protocol::{
 
 use super::{
     context::Report,
-    outcome::{Failure, Outcome},
+    outcome::{Failure, Head, Outcome},
 };
 use crate::tenancy::{BytesPermit, Tenant};
 
@@ -112,6 +112,21 @@ pub(crate) struct JobEnd {
     pub queued: Duration,
     pub duration: Duration,
     pub outcome: Outcome,
+}
+
+impl JobEnd {
+    /// What stands before the outcome in its result; the tenant only on a gateway's stream.
+    pub(crate) fn head<'a>(&self, tenant: Option<&'a str>) -> Head<'a> {
+        let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        Head {
+            id: self.item,
+            tenant,
+            attempts: self.attempts,
+            queued_us: us(self.queued),
+            duration_us: us(self.duration),
+            number: self.number,
+        }
+    }
 }
 
 /// The way of a batch's items to their jobs. Dropping it changes nothing about them.

@@ -11,10 +11,7 @@ use tollgate_protocol::{
     limits,
 };
 
-use super::{
-    outcome::Failure,
-    run::{Engine, Terms},
-};
+use super::{engine::Engine, outcome::Failure, run::Terms};
 use crate::tenancy::{Permit, Refusal, Tenant};
 
 impl Engine {

@@ -84,7 +84,14 @@ impl<S: Sink> Lane<'_, S> {
                 (*self.prepaid, stop) = (charged.admitted, charged.stop);
             }
             let paid = (*self.prepaid).min(left.len());
-            for item in &left[..paid] {
+            let mut left = &left[..paid];
+            while !left.is_empty() {
+                let Lane { run, sink, arrived, .. } = self;
+                let ran = run.run_alike(left, payload_max, tenant, *arrived, *sink);
+                (*self.prepaid, *taken) = (*self.prepaid - ran, *taken + ran);
+                left = &left[ran..];
+                let Some((item, rest)) = left.split_first() else { break };
+                left = rest;
                 let r = item.request();
                 if let Some(halt) = self.out_of_order(r) {
                     return Some(halt);

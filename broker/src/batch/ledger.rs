@@ -12,7 +12,7 @@ use tollgate_protocol::batch::Scope;
 
 use super::outcome::Failure;
 use crate::{
-    metrics::{self, How, Metrics, duration::nanos},
+    metrics::{self, How, Metrics},
     tenancy::{self, Book, Quota, Tenant},
 };
 
@@ -31,13 +31,11 @@ pub(super) struct Ledger {
     now: Instant,
 }
 
-/// When an item ran, and for how long.
+/// How long an item waited, and then ran, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
-    pub queued: Duration,
-    pub running: Duration,
-    /// When that became known.
-    pub now: Instant,
+    pub queued: u64,
+    pub running: u64,
 }
 
 impl Ledger {
@@ -67,6 +65,24 @@ impl Ledger {
         self.how
     }
 
+    /// It is so late now, or some moments later.
+    pub(super) fn is_at(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// An item's recipe was started, and ended well.
+    #[inline]
+    pub(super) fn ran(
+        &mut self,
+        tenant: &Arc<Tenant>,
+        recipe: u32,
+        lens: (usize, usize),
+        times: Times,
+    ) {
+        self.succeeded(tenant, recipe, lens, times);
+        self.of_recipe.started += 1;
+    }
+
     /// An item's recipe is started.
     #[inline]
     pub(super) fn started(&mut self, recipe: u32) {
@@ -75,7 +91,7 @@ impl Ledger {
     }
 
     /// An item ended well.
-    #[inline]
+    #[inline(always)]
     pub(super) fn succeeded(
         &mut self,
         tenant: &Arc<Tenant>,
@@ -83,10 +99,9 @@ impl Ledger {
         (payload_len, result_len): (usize, usize),
         times: Times,
     ) {
-        self.now = times.now;
         self.turn_to(tenant);
         self.turn_to_recipe(Some(recipe));
-        let (queued, running) = (nanos(times.queued), nanos(times.running));
+        let Times { queued, running } = times;
         self.of_tenant.succeeded(payload_len, result_len, queued.wrapping_add(running));
         self.of_recipe.succeeded += 1;
         self.of_recipe.running.note(running);
@@ -106,13 +121,12 @@ impl Ledger {
         self.turn_to_recipe(recipe);
         self.of_recipe.failed(failure.code);
         if let Some(times) = times {
-            self.now = times.now;
-            self.of_recipe.running.note(nanos(times.running));
-            self.of_recipe.queued.note(nanos(times.queued));
+            self.of_recipe.running.note(times.running);
+            self.of_recipe.queued.note(times.queued);
         }
         if let Some(tenant) = tenant {
             self.turn_to(tenant);
-            let latency = times.map(|t| nanos(t.queued + t.running));
+            let latency = times.map(|t| t.queued.wrapping_add(t.running));
             self.of_tenant.failed(payload_len, failure.code, latency);
         }
         if let Some(refusal) = &failure.quota {

@@ -2,7 +2,7 @@
 //!
 //! Knows only sequence numbers and sizes; the engine starts nothing new while it is full.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use tollgate_protocol::batch::Number;
 
@@ -18,8 +18,8 @@ pub(crate) struct Held {
     pub id: u64,
     pub tenant: Option<Box<str>>,
     pub attempts: u32,
-    pub queued: Duration,
-    pub duration: Duration,
+    pub queued_us: u64,
+    pub duration_us: u64,
     pub number: Number,
     pub outcome: Outcome,
 }

@@ -250,8 +250,10 @@ pub(crate) struct Head<'a> {
     /// Set when the stream is a gateway's.
     pub tenant: Option<&'a str>,
     pub attempts: u32,
-    pub queued: Duration,
-    pub duration: Duration,
+    /// How long it waited before its last start, in microseconds.
+    pub queued_us: u64,
+    /// How long its last attempt ran, in microseconds.
+    pub duration_us: u64,
     /// Its place among durable outcomes, when it is one.
     pub number: Number,
 }

@@ -1,6 +1,6 @@
 //! Items that run and have not answered yet.
 //!
-//! Timer and permits exist only here: what answers at once never becomes one of these.
+//! Permits exist only here, and time is looked at: what answers at once never becomes one of these.
 
 use std::{
     future::Future,
@@ -56,9 +56,10 @@ pub(crate) struct Pending {
     pub item: Item,
     handed_over: Instant,
     work: Work,
-    /// Fires when its time may be up.
-    timer: Pin<Box<Sleep>>,
-    cancel: CancellationToken,
+    /// Fires when its time may be up; none where a batch looks at the time for all of its items.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What tells the work that its time is up, beside being dropped.
+    cancel: Option<CancellationToken>,
     /// What is called takes its slot itself.
     _permits: (Option<Slot>, BytesPermit),
 }
@@ -79,17 +80,27 @@ impl Pending {
         item: Item,
         handed_over: Instant,
         work: Work,
-        cancel: CancellationToken,
+        cancel: Option<CancellationToken>,
         permits: (Option<Slot>, BytesPermit),
     ) -> Self {
-        let limit = match work {
-            Work::Recipe(_) | Work::Checked(_) => item.timeout,
+        Pending { item, handed_over, work, timer: None, cancel, _permits: permits }
+    }
+
+    /// Looks at the time itself: somebody awaits it alone.
+    pub(crate) fn timed(self) -> Self {
+        let timer = Some(Box::pin(tokio::time::sleep_until(self.due_first().into())));
+        Pending { timer, ..self }
+    }
+
+    /// Before this its time is not up.
+    pub(crate) fn due_first(&self) -> Instant {
+        let limit = match self.work {
+            Work::Recipe(_) | Work::Checked(_) => self.item.timeout,
             // The time-out is running time: what is called first waits for its turn. It tells
             // nobody when that comes, which would cost a wake-up; so this may be too early.
-            Work::Call(_) => item.timeout.min(item.queue_timeout),
+            Work::Call(_) => self.item.timeout.min(self.item.queue_timeout),
         };
-        let timer = Box::pin(tokio::time::sleep_until((handed_over + limit).into()));
-        Pending { item, handed_over, work, timer, cancel, _permits: permits }
+        self.handed_over + limit
     }
 
     fn phase(&self) -> Phase {
@@ -100,7 +111,7 @@ impl Pending {
     }
 
     /// When its time is up, as it stands.
-    fn due(&self) -> Instant {
+    pub(crate) fn due(&self) -> Instant {
         match self.phase() {
             Phase::Waits(since) => since + self.item.queue_timeout,
             Phase::Runs(since) => since + self.item.timeout,
@@ -112,6 +123,14 @@ impl Pending {
             (Work::Call(call), Phase::Waits(_)) => call.gave_up(&self.item.entry),
             _ => timed_out(&self.item),
         }
+    }
+
+    /// Ends the item because its time is up.
+    pub(crate) fn give_up(&self) -> Finished {
+        if let Some(cancel) = &self.cancel {
+            cancel.cancel();
+        }
+        self.end(Err(self.late()), false)
     }
 
     fn end(&self, outcome: Outcome, panicked: bool) -> Finished {
@@ -192,13 +211,14 @@ impl Future for Pending {
         if let Poll::Ready((outcome, panicked)) = this.work.poll(&this.item.entry, cx) {
             return Poll::Ready(this.end(outcome, panicked));
         }
-        while this.timer.as_mut().poll(cx).is_ready() {
+        while let Some(timer) = &mut this.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
             let due = this.due();
             if due <= Instant::now() {
-                this.cancel.cancel();
-                return Poll::Ready(this.end(Err(this.late()), false));
+                return Poll::Ready(this.give_up());
             }
-            this.timer.as_mut().reset(due.into());
+            this.timer = Some(Box::pin(tokio::time::sleep_until(due.into())));
         }
         Poll::Pending
     }

@@ -205,7 +205,7 @@ impl Pool {
     ) -> Running {
         let (answer, outcome) = oneshot::channel();
         let (begin, begun) = oneshot::channel();
-        let cancel = ctx.cancel.clone();
+        let cancel = ctx.cancellation().clone();
         // A recipe that waits needs the runtime's timers and sockets; one that only computes does
         // not.
         let runtime = Handle::try_current().ok();
@@ -372,7 +372,7 @@ fn run_here(
         Handler::Recipe(recipe) => {
             let runtime =
                 runtime.ok_or_else(|| RunError::Failed(Error::internal("there is no runtime")))?;
-            let cancel = ctx.cancel.clone();
+            let cancel = ctx.cancellation().clone();
             let future = recipe.clone().start(ctx, payload);
             let outcome = runtime.block_on(async {
                 tokio::select! {

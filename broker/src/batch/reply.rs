@@ -21,11 +21,20 @@ impl Reply {
     }
 
     /// Appends to the payload.
+    #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        if self.shared.is_some() {
+            self.unshare();
+        }
+        self.payload.extend_from_slice(bytes);
+    }
+
+    /// Makes the payload one that can be appended to.
+    #[cold]
+    fn unshare(&mut self) {
         if let Some(shared) = self.shared.take() {
             self.payload.extend_from_slice(&shared);
         }
-        self.payload.extend_from_slice(bytes);
     }
 
     /// Makes `bytes` the payload, without copying them.
@@ -64,7 +73,9 @@ impl Reply {
             self.payload = Vec::new();
         }
         self.payload.clear();
-        self.shared = None;
+        if self.shared.is_some() {
+            self.shared = None;
+        }
         if !self.metadata.is_empty() {
             self.metadata = PairsBuf::new();
         }

@@ -24,23 +24,21 @@ use tollgate_protocol::{
 use super::ending::Ending;
 use super::{
     Reply,
-    catalog::{Catalog, Entry, Handler},
+    catalog::{Entry, Handler},
     context::{Report, Shared},
-    directory::Directory,
-    durable::Durables,
+    engine::Engine,
     ledger::Ledger,
     order::Submission,
     outcome::{Failure, Head, Sink},
     pending::{Finished, Item, Pending},
-    pool::Pool,
-    slots::{Claim, Mailbox, Place, Slot, Slots},
+    slots::{Claim, Mailbox, Place, Slot},
+    stopwatch::Stopwatch,
     tally::Tally,
     trace::Trace,
-    turns::Turns,
 };
 use crate::{
-    metrics::{How, Metrics},
-    tenancy::{Book, BytesPermit, State, Tenant},
+    metrics::How,
+    tenancy::{BytesPermit, State, Tenant},
 };
 
 mod checks;
@@ -57,21 +55,6 @@ pub(super) use refusals::bounded;
 pub(crate) use refusals::foreign;
 use refusals::{too_many_items, unknown};
 pub(super) use start::on_pool;
-
-/// What every batch of a broker shares. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Engine {
-    pub catalog: Catalog,
-    /// The catalog, and the recipes that come and go.
-    pub directory: Directory,
-    pub slots: Slots,
-    pub pool: Pool,
-    pub turns: Turns,
-    pub metrics: Metrics,
-    pub book: Book,
-    pub durables: Durables,
-    pub config: Arc<super::Config>,
-}
 
 /// What the client asked for and what it was granted.
 #[derive(Debug, Clone)]
@@ -97,6 +80,8 @@ pub(crate) struct Run {
     terms: Terms,
     shared: Arc<Shared>,
     pending: FuturesUnordered<Pending>,
+    /// Before this no time of theirs is up.
+    due: Option<Instant>,
     /// Items that wait for a slot, by sequence number.
     waiting: BTreeMap<u64, Waiting>,
     /// Those of them that have no place in line yet, oldest first.
@@ -114,6 +99,8 @@ pub(crate) struct Run {
     cached: Option<Arc<Entry>>,
     /// For which state of the directory, and for which tenant, that is so.
     cached_of: (u64, u32),
+    /// Whether a payload of it needs nothing but to be short enough to run at once, here.
+    cached_in_place: bool,
     reply: Reply,
     tally: Tally,
     /// Apart, as a batch is moved and this is large.
@@ -122,8 +109,7 @@ pub(crate) struct Run {
     started: bool,
     /// Set once nothing new starts.
     ending: Option<Ending>,
-    /// The newest reading of the clock.
-    now: Instant,
+    clock: Stopwatch,
 }
 
 struct Waiting {
@@ -162,9 +148,11 @@ impl Run {
         Run {
             ledger,
             shared: Arc::new(Shared::new(open.batch_id, trace)),
+            clock: Stopwatch::new(now, engine.counter.clone()),
             engine,
             terms,
             pending: FuturesUnordered::new(),
+            due: None,
             waiting: BTreeMap::new(),
             unplaced: VecDeque::new(),
             mailbox: Arc::default(),
@@ -175,22 +163,23 @@ impl Run {
             jobs: jobs::OfBatch::default(),
             cached: None,
             cached_of: (0, 0),
+            cached_in_place: false,
             reply: Reply::new(),
             tally: Tally::new(now),
             started: false,
             ending: None,
-            now,
         }
     }
 
     /// The newest reading of the clock: the end of the last item that ran in place.
     pub(crate) fn now(&self) -> Instant {
-        self.now
+        self.clock.now()
     }
 
     /// Items are taken again, after a wait that is not theirs.
     pub(crate) fn resumes(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        self.clock.learn(now);
+        self.ledger.is_at(now);
     }
 
     /// The id of the last item that was taken.
@@ -286,7 +275,19 @@ impl Run {
                 }
             },
         };
-        let offered = self.offer_to(&entry, request, tenant, arrived, sink);
+        let asks_for_job =
+            request.idempotency_key.is_some() || request.not_before_unix_ms.is_some();
+        let offered = match &entry.handler {
+            Handler::Inline(run)
+                if self.cached_in_place
+                    && !asks_for_job
+                    && request.payload.len() <= entry.spec.payload_bytes_max =>
+            {
+                self.run_inline(&**run, &entry, request, tenant, arrived, sink);
+                Offered::Taken
+            }
+            _ => self.offer_to(&entry, request, tenant, arrived, sink),
+        };
         self.cached = Some(entry);
         offered
     }
@@ -294,14 +295,24 @@ impl Run {
     /// Whether the recipe of the item before is this item's as well.
     #[inline]
     fn is_cached(&self, entry: &Entry, recipe: &str, tenant: &Tenant) -> bool {
-        entry.name.as_str() == recipe
-            && self.cached_of == (self.engine.directory.generation(), tenant.index())
+        entry.name.as_str() == recipe && self.is_cached_of(tenant)
+    }
+
+    /// Whether what is known of the recipe of the item before still holds, for this tenant.
+    #[inline]
+    fn is_cached_of(&self, tenant: &Tenant) -> bool {
+        self.cached_of == (self.engine.directory.generation(), tenant.index())
     }
 
     fn find(&mut self, recipe: &str, tenant: &Tenant) -> Option<Arc<Entry>> {
         // Read before the look-up: what changes in between is looked up again.
         self.cached_of = (self.engine.directory.generation(), tenant.index());
-        self.engine.directory.find(tenant.index(), recipe)
+        let entry = self.engine.directory.find(tenant.index(), recipe)?;
+        self.cached_in_place = entry.runs_in_place()
+            && self.submission.is_none()
+            && !self.terms.durable
+            && !self.engine.durables.are_for(entry.spec.estimated_duration);
+        Some(entry)
     }
 
     fn offer_to(
@@ -359,8 +370,8 @@ impl Run {
             id,
             tenant: name.filter(|_| self.terms.names_tenants),
             attempts: 0,
-            queued: Duration::ZERO,
-            duration: Duration::ZERO,
+            queued_us: 0,
+            duration_us: 0,
         };
         if self.submission.is_none() {
             self.deliver(&head, Err(failure), sink);
@@ -413,14 +424,24 @@ impl Run {
             self.place_waiting();
         }
         progress |= self.poll_jobs(cx, sink);
+        let mut ended = None;
         for _ in 0..RESULTS_A_TURN {
             if sink.is_full() {
                 // Whoever is ready stays so: once something was written this is called again.
                 return progress;
             }
             match self.pending.poll_next_unpin(cx) {
-                Poll::Ready(Some(finished)) => self.finished(finished, sink),
-                Poll::Ready(None) | Poll::Pending => return progress,
+                Poll::Ready(Some(finished)) => {
+                    ended = Some(finished.ended);
+                    self.finished(finished, sink);
+                }
+                Poll::Ready(None) | Poll::Pending => {
+                    if let Some(ended) = ended {
+                        self.clock.learn(ended);
+                    }
+                    // A batch that never waits has no timer that fires.
+                    return progress | self.give_up_late(self.now(), sink);
+                }
             }
             self.place_waiting();
             progress = true;
@@ -435,13 +456,14 @@ impl Run {
         if self.pending.is_empty() { Vec::new() } else { self.shared.board.take(cx.waker()) }
     }
 
-    /// When [`on_time`](Self::on_time) next has something to do for the items that wait.
+    /// When [`on_time`](Self::on_time) next has something to do for the items that wait or run.
     pub(crate) fn next_give_up(&self) -> Option<Instant> {
-        self.waiting.values().map(|w| w.give_up).min()
+        self.waiting.values().map(|w| w.give_up).min().into_iter().chain(self.due).min()
     }
 
-    /// Ends what has waited too long.
+    /// Ends what has waited, or run, too long.
     pub(crate) fn on_time(&mut self, now: Instant, sink: &mut impl Sink) {
+        self.give_up_late(now, sink);
         let late: Vec<u64> =
             self.waiting.iter().filter(|(_, w)| w.give_up <= now).map(|(s, _)| *s).collect();
         for seq in late {
@@ -455,6 +477,31 @@ impl Run {
             let failure = Failure { retryable: true, ..failure };
             self.drop_waiting(seq, &w.item, failure, sink);
         }
+    }
+
+    /// Ends what runs and has no time left. True if there was any.
+    fn give_up_late(&mut self, now: Instant, sink: &mut impl Sink) -> bool {
+        if self.due.is_none_or(|due| now < due) {
+            return false;
+        }
+        let any = self.pending.iter().any(|p| p.due() <= now);
+        if any {
+            for p in std::mem::replace(&mut self.pending, FuturesUnordered::new()) {
+                if p.due() <= now {
+                    self.finished(p.give_up(), sink);
+                } else {
+                    self.pending.push(p);
+                }
+            }
+        }
+        self.due = self.pending.iter().map(Pending::due).min();
+        any
+    }
+
+    fn wait_for(&mut self, pending: Pending) {
+        let due = pending.due_first();
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        self.pending.push(pending);
     }
 
     /// Gives up what has not started; what runs goes on. The first reason given stays.

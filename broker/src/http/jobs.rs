@@ -33,7 +33,7 @@ use super::{
     time::rfc3339,
 };
 use crate::{
-    batch::{Failure, Head},
+    batch::Failure,
     jobs::{JobInfo, State as Standing, Which, from_states},
     tenancy::{Kind, Tenant},
 };
@@ -422,15 +422,7 @@ async fn result(State(api): State<Api>, Both(id, job): Both) -> Answer<Response>
     if let Ok(reply) = &end.outcome {
         pay(&tenant, reply.payload().len() as u64).await;
     }
-    let head = Head {
-        id: end.item,
-        tenant: None,
-        attempts: end.attempts,
-        queued: end.queued,
-        duration: end.duration,
-        number: end.number,
-    };
-    let document = output::document(&head, end.outcome.as_ref());
+    let document = output::document(&end.head(None), end.outcome.as_ref());
     Ok(([(CONTENT_TYPE, "application/json")], document).into_response())
 }
 

@@ -171,7 +171,7 @@ impl Rates {
         now: u64,
         turn: Turn,
         load: Load,
-        mut costs: impl Iterator<Item = Cost>,
+        mut costs: impl Iterator<Item = Cost> + Clone,
     ) -> Charged {
         self.advance(now);
         if turn == Turn::Behind && self.policy_for(load) == Policy::Pace {
@@ -188,6 +188,15 @@ impl Rates {
             .expect("a load's rates are two");
         count.settle(now);
         bytes.settle(now);
+        // Mostly all of it fits, and is charged as one.
+        if let Some((all, sum)) = sum(costs.clone())
+            && count.fits_freely(sum.n)
+            && bytes.fits_freely(sum.bytes)
+        {
+            count.add(clock, sum.n);
+            bytes.add(clock, sum.bytes);
+            return Charged { admitted: all, stop: None };
+        }
         let (count_given, bytes_given) = (count.given(clock, now), bytes.given(clock, now));
         let mut admitted = 0;
         let stop = loop {
@@ -358,6 +367,11 @@ impl Meter {
         self.limit > 0 && n <= self.window.room(self.limit) && self.owed < given
     }
 
+    /// Whether it has room for `n`, however that is divided, and holds nothing back.
+    fn fits_freely(&self, n: u64) -> bool {
+        self.limit > 0 && n <= self.window.room(self.limit) && !self.is_throttled()
+    }
+
     fn add(&mut self, clock: &Clock, n: u64) {
         self.window.add(clock, n);
         if self.is_throttled() {
@@ -412,6 +426,14 @@ impl Meter {
         self.until = self.until.max(until);
         at
     }
+}
+
+/// How many costs there are, and all of them as one; none when that is more than a number can say.
+fn sum(mut costs: impl Iterator<Item = Cost>) -> Option<(usize, Cost)> {
+    costs.try_fold((0, Cost { n: 0, bytes: 0 }), |(all, sum), cost| {
+        let (n, bytes) = (sum.n.checked_add(cost.n)?, sum.bytes.checked_add(cost.bytes)?);
+        Some((all + 1, Cost { n, bytes }))
+    })
 }
 
 fn parts(shape: Shape, n: u64) -> u64 {

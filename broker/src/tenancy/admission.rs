@@ -85,7 +85,11 @@ impl Tenant {
     /// Under `pace`, nothing is admitted while others wait: take a ticket ([`Tenant::begin_wait`]).
     /// Under `reject`, the stop says when to come back. `lens` runs under the tenant's lock and
     /// must not call the tenant.
-    pub fn charge(self: &Arc<Self>, now: Instant, lens: impl Iterator<Item = u64>) -> Charged {
+    pub fn charge(
+        self: &Arc<Self>,
+        now: Instant,
+        lens: impl Iterator<Item = u64> + Clone,
+    ) -> Charged {
         let metered = &self.counted().metered;
         metered.charge(self.at(now), Load::Items, lens.map(Cost::one)).into()
     }
@@ -95,7 +99,7 @@ impl Tenant {
     pub fn charge_messages(
         self: &Arc<Self>,
         now: Instant,
-        costs: impl Iterator<Item = Cost>,
+        costs: impl Iterator<Item = Cost> + Clone,
     ) -> Charged {
         self.counted().metered.charge(self.at(now), Load::Produced, costs).into()
     }
@@ -105,7 +109,7 @@ impl Tenant {
     pub fn deliver_messages(
         self: &Arc<Self>,
         now: Instant,
-        costs: impl Iterator<Item = Cost>,
+        costs: impl Iterator<Item = Cost> + Clone,
     ) -> Charged {
         self.counted().metered.charge(self.at(now), Load::Consumed, costs).into()
     }

@@ -42,7 +42,12 @@ impl Metered {
     }
 
     /// Charges for one that is not in line: nothing that is paced comes in past those who are.
-    pub fn charge(&self, now: u64, load: Load, costs: impl Iterator<Item = Cost>) -> Charged {
+    pub fn charge(
+        &self,
+        now: u64,
+        load: Load,
+        costs: impl Iterator<Item = Cost> + Clone,
+    ) -> Charged {
         let mut state = self.lock();
         let free = load == Load::Consumed || state.line.is_empty();
         let turn = if free { Turn::Own } else { Turn::Behind };
@@ -66,7 +71,7 @@ impl Metered {
         place: u64,
         now: u64,
         load: Load,
-        costs: impl Iterator<Item = Cost>,
+        costs: impl Iterator<Item = Cost> + Clone,
     ) -> (Charged, u64) {
         let mut state = self.lock();
         let turn = if state.line.is_first(place) { Turn::Own } else { Turn::Behind };

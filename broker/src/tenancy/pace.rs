@@ -68,12 +68,16 @@ impl PaceTicket {
     ///
     /// After it admitted something, drop the ticket: the next in line is woken, and who wants more
     /// joins at the end.
-    pub fn charge(&mut self, now: Instant, lens: impl Iterator<Item = u64>) -> Charged {
+    pub fn charge(&mut self, now: Instant, lens: impl Iterator<Item = u64> + Clone) -> Charged {
         self.charge_as(now, Load::Items, lens.map(Cost::one))
     }
 
     /// Charges as [`Tenant::charge_messages`] does, when it is this one's turn.
-    pub fn charge_messages(&mut self, now: Instant, costs: impl Iterator<Item = Cost>) -> Charged {
+    pub fn charge_messages(
+        &mut self,
+        now: Instant,
+        costs: impl Iterator<Item = Cost> + Clone,
+    ) -> Charged {
         self.charge_as(now, Load::Produced, costs)
     }
 
@@ -81,7 +85,7 @@ impl PaceTicket {
         &mut self,
         now: Instant,
         load: Load,
-        costs: impl Iterator<Item = Cost>,
+        costs: impl Iterator<Item = Cost> + Clone,
     ) -> Charged {
         let metered = &self.tenant.counted().metered;
         let (charged, epoch) = metered.charge_in_line(self.place, self.tenant.at(now), load, costs);

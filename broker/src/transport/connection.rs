@@ -8,9 +8,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures::FutureExt;
 use quinn::{Connection, VarInt};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
 use tollgate_certs::{Identity, Rejection, Role, validity};
 use tollgate_protocol::close::CloseCode;
 use tracing::Instrument;
@@ -234,14 +239,20 @@ impl Admitted {
                     self.peer.signals.update(|s| s.expiring = Some(self.expires));
                 }
                 Some(end) = streams.ended() => {
-                    if let Some(closing) = streams.judge(end) { break Some(closing) }
+                    if let Some(closing) = streams.judge_all(end) { break Some(closing) }
                     if streams.is_empty() && drain.borrow().until().is_some() {
                         break Some(drained());
                     }
                     if let Err(closing) = self.check_leaving(&streams) { break Some(closing) }
                 }
                 accepted = conn.accept_bi() => match accepted {
-                    Ok((send, recv)) => streams.begin(send, recv),
+                    Ok((send, recv)) => {
+                        streams.begin(send, recv);
+                        // Many come at once: nothing else is asked for in between.
+                        while let Some(Ok((send, recv))) = conn.accept_bi().now_or_never() {
+                            streams.begin(send, recv);
+                        }
+                    }
                     Err(_) => break None,
                 },
             }
@@ -453,6 +464,13 @@ impl Expiry {
     }
 }
 
+fn end_of(task: Result<End, JoinError>) -> End {
+    task.unwrap_or_else(|error| {
+        tracing::error!(%error, "a stream's task failed");
+        End::Unfinished
+    })
+}
+
 /// The streams of a connection.
 struct Streams<'a> {
     of: &'a Admitted,
@@ -535,11 +553,18 @@ impl<'a> Streams<'a> {
 
     /// The end of the next stream that ends; never, while there is none.
     async fn ended(&mut self) -> Option<End> {
-        let ended = self.tasks.join_next().await?;
-        Some(ended.unwrap_or_else(|error| {
-            tracing::error!(%error, "a stream's task failed");
-            End::Unfinished
-        }))
+        self.tasks.join_next().await.map(end_of)
+    }
+
+    /// Judges this end, and those of all streams that have ended by now.
+    fn judge_all(&mut self, first: End) -> Option<Closing> {
+        let mut end = first;
+        loop {
+            if let Some(closing) = self.judge(end) {
+                return Some(closing);
+            }
+            end = end_of(self.tasks.try_join_next()?);
+        }
     }
 
     fn judge(&mut self, end: End) -> Option<Closing> {

@@ -31,7 +31,7 @@ use super::{
     stream::{End, Stream, error_frame, refuse_critical, too_large, varint},
 };
 use crate::{
-    batch::{Failure, Head, Sink, Told, foreign},
+    batch::{Failure, Sink, Told, foreign},
     jobs::{Attached, Chosen, Deed, JobInfo, Subject, Which},
     tenancy::{Kind, Tenant},
 };
@@ -371,14 +371,7 @@ impl Following<'_> {
             Told::Accepted(accepted) => output.accepted(&accepted, tenant),
             Told::Progress(report) => output.progress(&report),
             Told::Ended(end) => {
-                let head = Head {
-                    id: end.item,
-                    tenant,
-                    attempts: end.attempts,
-                    queued: end.queued,
-                    duration: end.duration,
-                    number: end.number,
-                };
+                let head = end.head(tenant);
                 let mut outcome = end.outcome;
                 output.result(&head, outcome.as_mut().map_err(|f| &*f));
             }

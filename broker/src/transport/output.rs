@@ -15,8 +15,8 @@ use bytes::Bytes;
 use quinn::{SendStream, WriteError};
 use tollgate_protocol::{
     BrokerFrame, Code, Extensions, Frame, Pairs,
-    batch::{Body, ItemResult, Progress, Scope, Throttled},
-    encode, encode_failure_body, encode_result_as, encode_result_head,
+    batch::{Body, ItemResult, Number, Progress, Scope, Success, Throttled},
+    encode, encode_failure_body, encode_result_as, encode_result_head, encode_success_head,
     job::JobAccepted,
 };
 
@@ -139,6 +139,25 @@ impl Output {
         self.chunks.push_back(bytes);
     }
 
+    fn failure(&mut self, head: &Head<'_>, failure: &Failure) {
+        let (status, code) = (failure.code.status(), failure.code.number());
+        let result = ItemResult { status, code, ..success(head) };
+        match Words::of(failure) {
+            Some(words) => {
+                if self.told.words != Some(words) {
+                    self.told.words = Some(words);
+                    self.told.body.clear();
+                    encode_failure_body(&failure.as_wire(), &mut self.told.body);
+                }
+                encode_result_as(&result, &self.told.body, &mut self.buf);
+            }
+            None => {
+                let result = ItemResult { body: Body::Failure(failure.as_wire()), ..result };
+                encode(&BrokerFrame::Result(result), &mut self.buf);
+            }
+        }
+    }
+
     fn room(&mut self) {
         if self.buf.capacity() == 0 {
             self.buf.reserve(self.grown.clamp(FIRST_BYTES, FLUSH_BYTES + APART_BYTES));
@@ -192,52 +211,47 @@ impl Output {
     }
 }
 
+/// The result of an item that answers nothing.
+fn success<'a>(head: &Head<'a>) -> ItemResult<'a> {
+    ItemResult {
+        id: head.id,
+        tenant: head.tenant,
+        status: 200,
+        code: 0,
+        attempts: head.attempts,
+        queued_us: head.queued_us,
+        duration_us: head.duration_us,
+        number: head.number,
+        metadata: Pairs::EMPTY,
+        extensions: Extensions::EMPTY,
+        body: Body::Payload(&[]),
+    }
+}
+
 impl Sink for Output {
     fn result(&mut self, head: &Head<'_>, outcome: Result<&mut Reply, &Failure>) {
         self.room();
-        let mut result = ItemResult {
-            id: head.id,
-            tenant: head.tenant,
-            status: 200,
-            code: 0,
-            attempts: head.attempts,
-            queued_us: head.queued.as_micros() as u64,
-            duration_us: head.duration.as_micros() as u64,
-            number: head.number,
-            metadata: Pairs::EMPTY,
-            extensions: Extensions::EMPTY,
-            body: Body::Payload(&[]),
-        };
+        let Head { id, tenant, attempts, queued_us, duration_us, number } = *head;
         match outcome {
             Ok(reply) => {
                 let len = reply.payload().len();
+                let is_plain = tenant.is_none() && number == Number::default();
+                if is_plain && reply.pairs().is_empty() {
+                    let success = Success { id, attempts, queued_us, duration_us };
+                    encode_success_head(&success, len, &mut self.buf);
+                } else {
+                    let metadata = reply.pairs().as_pairs();
+                    let result = ItemResult { metadata, ..success(head) };
+                    encode_result_head(&result, len, &mut self.buf);
+                }
                 self.unpaid += len as u64;
-                result.metadata = reply.pairs().as_pairs();
-                encode_result_head(&result, len, &mut self.buf);
                 if len < APART_BYTES {
                     self.buf.extend_from_slice(reply.payload());
                 } else {
                     self.bytes(reply.take_payload());
                 }
             }
-            Err(failure) => {
-                result.status = failure.code.status();
-                result.code = failure.code.number();
-                match Words::of(failure) {
-                    Some(words) => {
-                        if self.told.words != Some(words) {
-                            self.told.words = Some(words);
-                            self.told.body.clear();
-                            encode_failure_body(&failure.as_wire(), &mut self.told.body);
-                        }
-                        encode_result_as(&result, &self.told.body, &mut self.buf);
-                    }
-                    None => {
-                        result.body = Body::Failure(failure.as_wire());
-                        encode(&BrokerFrame::Result(result), &mut self.buf);
-                    }
-                }
-            }
+            Err(failure) => self.failure(head, failure),
         }
         if self.buf.len() >= FLUSH_BYTES {
             self.close_buffer();

@@ -2,11 +2,12 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::{Context as Poller, Poll, Waker},
     time::Instant,
 };
 
+use tokio_util::sync::CancellationToken;
 use tollgate_protocol::Code;
 
 use super::{
@@ -43,6 +44,7 @@ impl Remote for Route {
             recipe: self.recipe,
             task,
             queued_at: now.ns,
+            cancel: OnceLock::new(),
             place: Mutex::new(Place::Nowhere),
             public: Mutex::new(public),
         });
@@ -77,6 +79,8 @@ pub(super) struct Cell {
     pub task: Task,
     /// When it first stood in line, in nanoseconds since the start.
     pub queued_at: u64,
+    /// Made for who asks, as most answers are there at once.
+    cancel: OnceLock<CancellationToken>,
     /// Changed under the lock of the state only.
     place: Mutex<Place>,
     /// What its batch sees. A leaf.
@@ -110,6 +114,12 @@ impl Cell {
 
     pub(super) fn moves(&self, to: Place) {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    }
+
+    /// Cancelled when nobody waits for it any more. Asked for under the lock of the state, where it
+    /// is not given up yet.
+    pub(super) fn cancel(&self) -> &CancellationToken {
+        self.cancel.get_or_init(CancellationToken::new)
     }
 
     fn public(&self) -> MutexGuard<'_, Public> {
@@ -238,6 +248,9 @@ impl Drop for Queued {
             return;
         }
         workers.with(|state, after| state.give_up(&self.cell, after));
+        if let Some(cancel) = self.cell.cancel.get() {
+            cancel.cancel();
+        }
     }
 }
 

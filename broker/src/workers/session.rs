@@ -247,7 +247,7 @@ impl Session {
                     tenant: cell.task.tenant.clone(),
                     result_bytes_max: cell.task.entry.spec().result_bytes_max,
                     reserved: cell.task.payload.len(),
-                    cancel: cell.task.ctx.cancellation().clone(),
+                    cancel: cell.cancel().clone(),
                     cell: cell.clone(),
                 })),
                 None if serving.gave(lease) => Ok(None),

@@ -14,8 +14,9 @@ use tollgate_protocol::{
 use super::{Run, bounded};
 use crate::{
     batch::{
-        Inline, InlineContext,
-        catalog::Entry,
+        Asks, Error, Inline, InlineContext, Reply,
+        catalog::{Entry, Handler},
+        context::Due,
         hooks::{HookOutcome, HookRequest},
         ledger::Times,
         outcome::{Failure, Head, Sink},
@@ -24,7 +25,72 @@ use crate::{
     tenancy::Tenant,
 };
 
+/// An item that has run.
+struct Ended {
+    id: u64,
+    seq: u64,
+    payload_len: usize,
+    times: Times,
+}
+
+impl Ended {
+    #[inline]
+    fn head<'a>(&self, tenant: Option<&'a str>) -> Head<'a> {
+        Head {
+            id: self.id,
+            tenant,
+            attempts: 1,
+            queued_us: self.times.queued / 1_000,
+            duration_us: self.times.running / 1_000,
+            number: Number::default(),
+        }
+    }
+}
+
 impl Run {
+    /// Runs items, from the first on, that ask for the recipe of the item before and for nothing
+    /// else, while all that is known of it holds: what most items do. How many there were; the next
+    /// one, if any is left, is to be judged by itself and [offered](Self::offer).
+    pub(crate) fn run_alike<'b>(
+        &mut self,
+        items: &[impl Asks<'b>],
+        payload_max: u64,
+        tenant: &Arc<Tenant>,
+        arrived: Instant,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let Some(entry) = self.cached.clone() else { return 0 };
+        let Handler::Inline(run) = &entry.handler else { return 0 };
+        let asks_more = !self.cached_in_place || self.terms.names_tenants;
+        if asks_more || !self.is_cached_of(tenant) || self.ending.is_some() {
+            return 0;
+        }
+        let payload_max = payload_max.min(entry.spec.payload_bytes_max as u64);
+        let arrived = self.clock.of(arrived);
+        let room = self.terms.items_max.saturating_sub(self.tally.read);
+        let mut named = entry.name.as_str();
+        let mut ran = 0;
+        for item in items.iter().take(usize::try_from(room).unwrap_or(usize::MAX)) {
+            let r = item.request();
+            // The same bytes, mostly, as those of the item before.
+            let alike = std::ptr::eq(r.recipe, named) || r.recipe == named;
+            if !(alike && r.is_bare())
+                || self.tally.last_id.is_some_and(|last| r.id <= last)
+                || r.payload.len() as u64 > payload_max
+                || sink.is_full()
+            {
+                break;
+            }
+            named = r.recipe;
+            self.run_one(&**run, &entry, r, tenant, arrived, sink);
+            ran += 1;
+            if self.ending.is_some() {
+                break;
+            }
+        }
+        ran
+    }
+
     pub(super) fn run_inline(
         &mut self,
         run: &dyn Inline,
@@ -34,10 +100,26 @@ impl Run {
         arrived: Instant,
         sink: &mut impl Sink,
     ) {
+        let arrived = self.clock.of(arrived);
+        self.run_one(run, entry, request, tenant, arrived, sink);
+    }
+
+    /// `arrived` is what the batch's clock says of it.
+    #[inline(always)]
+    fn run_one(
+        &mut self,
+        run: &dyn Inline,
+        entry: &Arc<Entry>,
+        request: &Request<'_>,
+        tenant: &Arc<Tenant>,
+        arrived: u64,
+        sink: &mut impl Sink,
+    ) {
         let seq = self.tally.read;
-        self.tally.item_read(request.id, request.payload.len());
+        let len = request.payload.len();
+        self.tally.item_read(request.id, len);
         // One item's end is the next one's start: one reading of the clock an item.
-        let started = self.now.max(arrived);
+        let started = self.clock.newest().max(arrived);
         let timeout = request
             .timeout_ms
             .map_or(entry.timeout, |ms| entry.timeout.min(Duration::from_millis(ms)));
@@ -47,71 +129,76 @@ impl Run {
             recipe: &entry.name,
             item_id: request.id,
             attempt: 1,
-            deadline: Some(started + timeout),
+            due: Some(Due { from: self.clock.base(), passed_ns: started, more: timeout }),
             cancel: &self.shared.cancel,
             metadata: request.metadata,
         };
         let hooks = self.engine.catalog.hooks().is_set();
         if hooks {
-            let request = self.hook_request(entry, tenant, request.id, request.payload.len());
+            let request = self.hook_request(entry, tenant, request.id, len);
             self.engine.catalog.hooks().on_start(&request);
         }
         self.started = true;
-        let mut reply = std::mem::take(&mut self.reply);
+        let reply = &mut self.reply;
         reply.reset();
-        let ran = catch_unwind(AssertUnwindSafe(|| run.run(&ctx, request.payload, &mut reply)));
-        self.now = Instant::now();
-        let duration = self.now.saturating_duration_since(started);
-        let (failure, panicked) = match ran {
-            Ok(Ok(())) if reply.payload().len() <= entry.spec.result_bytes_max => (None, false),
-            Ok(Ok(())) => (bounded(entry, Ok(reply.clone())).err(), false),
-            Ok(Err(e)) => (Some(Failure::recipe(e, entry.spec.idempotent)), false),
+        let ran = catch_unwind(AssertUnwindSafe(|| run.run(&ctx, request.payload, reply)));
+        let times = Times {
+            queued: started.saturating_sub(arrived),
+            running: self.clock.count().saturating_sub(started),
+        };
+        let ended = Ended { id: request.id, seq, payload_len: len, times };
+        let result_len = self.reply.payload().len();
+        let well = matches!(ran, Ok(Ok(()))) && result_len <= entry.spec.result_bytes_max;
+        if well && !hooks && self.submission.is_none() {
+            self.ledger.ran(tenant, entry.label, (len, result_len), times);
+            self.tally.item_succeeded(result_len);
+            let named = self.terms.names_tenants.then(|| tenant.id().as_str());
+            sink.result(&ended.head(named), Ok(&mut self.reply));
+            return;
+        }
+        let reply = std::mem::take(&mut self.reply);
+        self.ran_inline(entry, tenant, &ended, ran.map(|ran| ran.map(|()| reply)), sink);
+    }
+
+    /// What comes after an item that failed, that somebody watches, or whose result may have to wait
+    /// for others.
+    #[cold]
+    fn ran_inline(
+        &mut self,
+        entry: &Arc<Entry>,
+        tenant: &Arc<Tenant>,
+        ended: &Ended,
+        ran: std::thread::Result<Result<Reply, Error>>,
+        sink: &mut impl Sink,
+    ) {
+        let idempotent = entry.spec.idempotent;
+        let panicked = ran.is_err();
+        let outcome = match ran {
+            Ok(ran) => bounded(entry, ran.map_err(|e| Failure::recipe(e, idempotent))),
             Err(panic) => {
                 let message = panic_message(&*panic);
-                let idempotent = entry.spec.idempotent;
-                (Some(Failure::interrupted(Code::Panic, message, idempotent)), true)
+                Err(Failure::interrupted(Code::Panic, message, idempotent))
             }
         };
-        if hooks {
-            let request = self.hook_request(entry, tenant, request.id, request.payload.len());
-            let reported = match &failure {
-                None => Ok(reply.payload().len()),
-                Some(f) => Err(f),
-            };
-            self.report(&request, reported, duration, panicked);
+        let Ended { id, seq, payload_len, times } = *ended;
+        if self.engine.catalog.hooks().is_set() {
+            let request = self.hook_request(entry, tenant, id, payload_len);
+            let reported = outcome.as_ref().map(|reply| reply.payload().len());
+            let running = Duration::from_nanos(times.running);
+            self.report(&request, reported, running, panicked);
         }
-        let queued = started.saturating_duration_since(arrived);
-        let times = Times { queued, running: duration, now: self.now };
-        let len = request.payload.len();
-        self.ledger.started(entry.label);
-        match &failure {
-            None => {
-                let lens = (len, reply.payload().len());
-                self.ledger.succeeded(tenant, entry.label, lens, times);
+        match &outcome {
+            Ok(reply) => {
+                let lens = (payload_len, reply.payload().len());
+                self.ledger.ran(tenant, entry.label, lens, times);
             }
-            Some(f) => {
-                self.item_failed(request.id, Some(tenant), Some(entry), len, f, Some(times));
+            Err(f) => {
+                self.ledger.started(entry.label);
+                self.item_failed(id, Some(tenant), Some(entry), payload_len, f, Some(times));
             }
         }
-        let head = Head {
-            id: request.id,
-            tenant: self.terms.names_tenants.then(|| tenant.id().as_str()),
-            attempts: 1,
-            queued,
-            duration,
-            number: Number::default(),
-        };
-        if self.submission.is_none() {
-            let outcome = match &failure {
-                None => Ok(&mut reply),
-                Some(f) => Err(f),
-            };
-            self.deliver(&head, outcome, sink);
-            self.reply = reply;
-        } else {
-            let outcome = failure.map_or(Ok(reply), Err);
-            self.emit(seq, &head, outcome, sink);
-        }
+        let named = self.terms.names_tenants.then(|| tenant.id().as_str());
+        self.emit(seq, &ended.head(named), outcome, sink);
     }
 
     pub(super) fn hook_request<'a>(

@@ -19,7 +19,7 @@ use crate::{
         catalog::Entry,
         durable::{JobEnd, Line, NewJob, Of, Told},
         ending::Ending,
-        outcome::{Failure, Head, Outcome, Sink},
+        outcome::{Failure, Sink},
     },
     tenancy::Tenant,
 };
@@ -349,10 +349,8 @@ impl Run {
     }
 
     fn job_ended(&mut self, open: &Open, end: JobEnd, name: Option<&str>, sink: &mut impl Sink) {
-        let JobEnd { item: id, number, attempts, queued, duration, outcome } = end;
-        let head = Head { id, tenant: name, attempts, queued, duration, number };
-        let outcome: Outcome = outcome;
-        self.emit(open.seq, &head, outcome, sink);
+        let head = end.head(name);
+        self.emit(open.seq, &head, end.outcome, sink);
     }
 }
 

@@ -1,16 +1,17 @@
 //! The way of a result: from an item that ended to the sink, in the order that was asked for.
 
-use std::time::Duration;
-
 use tollgate_protocol::batch::{Mode, Number};
 
 use super::{Finished, Item, Pending, Run, bounded, start};
-use crate::batch::{
-    Reply,
-    ending::Ending,
-    ledger::Times,
-    order::{Held, Submission},
-    outcome::{Failure, Head, Outcome, Sink},
+use crate::{
+    batch::{
+        Reply,
+        ending::Ending,
+        ledger::Times,
+        order::{Held, Submission},
+        outcome::{Failure, Head, Outcome, Sink},
+    },
+    metrics::duration::nanos,
 };
 
 impl Run {
@@ -22,27 +23,27 @@ impl Run {
         {
             sink.progress(&last);
         }
-        let duration = f.ended.saturating_duration_since(f.started);
+        self.ledger.is_at(f.ended);
+        let running = f.ended.saturating_duration_since(f.started);
         if self.engine.catalog.hooks().is_set() {
             let item = &f.item;
             let request = self.hook_request(&item.entry, &item.tenant, item.id, item.payload_len);
             let reported = outcome.as_ref().map(|r| r.payload().len());
-            self.report(&request, reported, duration, f.panicked);
+            self.report(&request, reported, running, f.panicked);
         }
-        let name = f.item.tenant.id().clone();
         let ran = f.attempts > 0;
         let queued = f.started.saturating_duration_since(f.item.arrived);
+        let times = Times { queued: nanos(queued), running: nanos(running) };
         let head = Head {
             id: f.item.id,
-            tenant: self.terms.names_tenants.then_some(name.as_str()),
+            tenant: self.terms.names_tenants.then(|| f.item.tenant.id().as_str()),
             attempts: f.attempts,
-            queued,
-            duration,
+            queued_us: times.queued / 1_000,
+            duration_us: times.running / 1_000,
             number: Number::default(),
         };
         let item = &f.item;
         let (recipe, len) = (item.entry.label, item.payload_len);
-        let times = Times { queued, running: duration, now: f.ended };
         if start::is_called(&item.entry, len) && ran {
             self.ledger.started(recipe);
         }
@@ -76,13 +77,12 @@ impl Run {
     ) {
         let (tenant, entry) = (Some(&item.tenant), Some(&*item.entry));
         self.item_failed(item.id, tenant, entry, item.payload_len, &failure, None);
-        let name = item.tenant.id().clone();
         let head = Head {
             id: item.id,
-            tenant: self.terms.names_tenants.then_some(name.as_str()),
+            tenant: self.terms.names_tenants.then(|| item.tenant.id().as_str()),
             attempts: 0,
-            queued: self.now.saturating_duration_since(item.arrived),
-            duration: Duration::ZERO,
+            queued_us: nanos(self.now().saturating_duration_since(item.arrived)) / 1_000,
+            duration_us: 0,
             number: Number::default(),
         };
         self.emit(seq, &head, Err(failure), sink);
@@ -104,16 +104,17 @@ impl Run {
             self.deliver(head, outcome.as_mut().map_err(|f| &*f), sink);
             return;
         };
-        let Head { id, attempts, queued, duration, number, .. } = *head;
+        let Head { id, attempts, queued_us, duration_us, number, .. } = *head;
         let tenant = head.tenant.map(Into::into);
-        submission.put(seq, Held { id, tenant, attempts, queued, duration, number, outcome });
+        let held = Held { id, tenant, attempts, queued_us, duration_us, number, outcome };
+        submission.put(seq, held);
         while let Some(mut held) = self.submission.as_mut().and_then(Submission::pop) {
             let head = Head {
                 id: held.id,
                 tenant: held.tenant.as_deref(),
                 attempts: held.attempts,
-                queued: held.queued,
-                duration: held.duration,
+                queued_us: held.queued_us,
+                duration_us: held.duration_us,
                 number: held.number,
             };
             self.deliver(&head, held.outcome.as_mut().map_err(|f| &*f), sink);

@@ -58,8 +58,8 @@ impl Run {
         let metadata = (!request.metadata.is_empty()).then(|| Arc::new(request.metadata.to_buf()));
         match goes {
             Some(Start::Here(slot)) => self.run(item, payload, metadata, (slot, bytes), sink),
-            Some(Start::Elsewhere(remote)) => {
-                self.hand_over(&remote, item, payload, metadata, bytes);
+            Some(Start::Elsewhere(remote, claim)) => {
+                self.hand_over(&remote, claim, item, payload, metadata, bytes);
             }
             None => {
                 let give_up = arrived + entry.spec.queue_timeout;
@@ -79,9 +79,9 @@ impl Run {
         }
         match entry.handler.remote() {
             Some(remote) => {
-                let turn = self.unplaced.is_empty()
-                    && remote.has_room(&self.claim(tenant, entry), &self.mailbox);
-                turn.then(|| Start::Elsewhere(remote.clone()))
+                let claim = self.claim(tenant, entry);
+                let turn = self.unplaced.is_empty() && remote.has_room(&claim, &self.mailbox);
+                turn.then(|| Start::Elsewhere(remote.clone(), claim))
             }
             None if !self.waiting.is_empty() => None,
             None => self.engine.slots.try_take(self.claim(tenant, entry)).map(Start::Here),
@@ -103,14 +103,15 @@ impl Run {
             if let Some(w) = self.waiting.get(&seq)
                 && let Some(remote) = w.item.entry.handler.remote()
             {
-                if !remote.has_room(&self.claim(&w.item.tenant, &w.item.entry), &self.mailbox) {
+                let claim = self.claim(&w.item.tenant, &w.item.entry);
+                if !remote.has_room(&claim, &self.mailbox) {
                     return;
                 }
                 let remote = remote.clone();
                 self.unplaced.pop_front();
                 if let Some(w) = self.waiting.remove(&seq) {
-                    self.now = Instant::now();
-                    self.hand_over(&remote, w.item, w.payload, w.metadata, w.bytes);
+                    self.clock.read();
+                    self.hand_over(&remote, claim, w.item, w.payload, w.metadata, w.bytes);
                 }
                 continue;
             }
@@ -156,7 +157,7 @@ impl Run {
         // Only an item with a place is granted a slot.
         let Some(place) = w.place else { return false };
         let slot = place.redeem();
-        self.now = Instant::now();
+        self.clock.read();
         self.run(w.item, w.payload, w.metadata, (slot, w.bytes), sink);
         true
     }
@@ -172,7 +173,7 @@ impl Run {
         self.started = true;
         self.shared.board.begin(item.id);
         let entry = item.entry.clone();
-        let started = self.now.max(item.arrived);
+        let started = self.now().max(item.arrived);
         let on_pool = on_pool(&entry, payload.len());
         if !on_pool {
             // The pool may be full: then it never starts.
@@ -194,7 +195,7 @@ impl Run {
             item_id: item.id,
             attempt: 1,
             deadline: Some(deadline),
-            cancel: cancel.clone(),
+            cancel: Some(cancel.clone()),
             metadata,
         };
         if self.engine.catalog.hooks().is_set() {
@@ -223,10 +224,10 @@ impl Run {
         match work.poll(&entry, &mut Poller::from_waker(Waker::noop())) {
             Poll::Ready((outcome, panicked)) => {
                 drop(permits);
-                self.now = Instant::now();
+                self.clock.read();
                 // A pool that is full never runs it.
                 let attempts = u32::from(!on_pool);
-                let ended = self.now;
+                let ended = self.now();
                 let finished = Finished { item, started, ended, attempts, outcome, panicked };
                 self.finished(finished, sink);
             }
@@ -234,7 +235,7 @@ impl Run {
                 // Only an item that stays alone cancels its own token; see `Pending::poll`.
                 let cancel = if on_pool { cancel } else { cancel.child_token() };
                 let permits = (Some(permits.0), permits.1);
-                self.pending.push(Pending::new(item, started, work, cancel, permits));
+                self.wait_for(Pending::new(item, started, work, Some(cancel), permits));
             }
         }
     }
@@ -243,6 +244,7 @@ impl Run {
     fn hand_over(
         &mut self,
         remote: &Arc<dyn Remote>,
+        claim: Claim,
         item: Item,
         payload: Bytes,
         metadata: Option<Arc<PairsBuf>>,
@@ -251,7 +253,6 @@ impl Run {
         self.started = true;
         self.shared.board.begin(item.id);
         let entry = item.entry.clone();
-        let cancel = self.shared.cancel.child_token();
         let ctx = Context {
             shared: self.shared.clone(),
             tenant: item.tenant.id().clone(),
@@ -259,7 +260,7 @@ impl Run {
             item_id: item.id,
             attempt: 1,
             deadline: None,
-            cancel: cancel.clone(),
+            cancel: None,
             metadata,
         };
         if self.engine.catalog.hooks().is_set() {
@@ -267,7 +268,6 @@ impl Run {
             self.engine.catalog.hooks().on_start(&request);
         }
         let on_pool = entry.checks_on_pool(payload.len());
-        let claim = self.claim(&item.tenant, &entry);
         let (tenant, timeout) = (item.tenant.clone(), item.timeout);
         let task = Task { tenant, entry, ctx, payload, claim, timeout, once: None };
         let call: Pin<Box<dyn Call>> = if on_pool {
@@ -276,9 +276,9 @@ impl Run {
         } else {
             remote.call(task)
         };
-        let handed_over = self.now.max(item.arrived);
-        let pending = Pending::new(item, handed_over, Work::Call(call), cancel, (None, bytes));
-        self.pending.push(pending);
+        let handed_over = self.now().max(item.arrived);
+        let pending = Pending::new(item, handed_over, Work::Call(call), None, (None, bytes));
+        self.wait_for(pending);
     }
 
     pub(super) fn pool_turn(&self, tenant: &Tenant) -> pool::Turn {
@@ -292,7 +292,7 @@ enum Start {
     /// In this process, with a slot.
     Here(Slot),
     /// Handed over; its slot is taken when it runs.
-    Elsewhere(Arc<dyn Remote>),
+    Elsewhere(Arc<dyn Remote>, Claim),
 }
 
 /// Whether an item is queued for its start, and counted as started only once that is known.

@@ -1,10 +1,6 @@
 //! What a batch has to say: lines of JSON, gathered into few large chunks.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
 use axum::body::Bytes;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -358,8 +354,8 @@ fn told<R>(
         status: 200,
         code: Code::Ok.name(),
         attempts: head.attempts,
-        queued_us: us(head.queued),
-        duration_us: us(head.duration),
+        queued_us: head.queued_us,
+        duration_us: head.duration_us,
         number: head.number.into(),
         metadata: BTreeMap::new(),
         payload: None,
@@ -432,10 +428,6 @@ fn on_one_line(payload: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(payload.iter().map(space).collect::<Vec<_>>().into())
 }
 
-fn us(d: Duration) -> u64 {
-    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -446,8 +438,8 @@ mod tests {
             id: 1,
             tenant: None,
             attempts: 1,
-            queued: Duration::ZERO,
-            duration: Duration::ZERO,
+            queued_us: 0,
+            duration_us: 0,
             number: Number::default(),
         };
         output.result(&head, Ok(&mut Reply::from(payload.to_vec())));

@@ -41,7 +41,7 @@ use super::{
     job_id, pay, tenant,
 };
 use crate::{
-    batch::{Failure, Head, Sink, Told},
+    batch::{Failure, Sink, Told},
     broker::Drain,
     jobs::{Attached, Subject},
     tenancy::{Changes, Tenant},
@@ -307,14 +307,7 @@ fn tell(output: &mut Output, told: Told) {
         Told::Accepted(accepted) => output.accepted(&accepted, None),
         Told::Progress(report) => output.progress(&report),
         Told::Ended(end) => {
-            let head = Head {
-                id: end.item,
-                tenant: None,
-                attempts: end.attempts,
-                queued: end.queued,
-                duration: end.duration,
-                number: end.number,
-            };
+            let head = end.head(None);
             let mut outcome = end.outcome;
             output.result(&head, outcome.as_mut().map_err(|f| &*f));
         }

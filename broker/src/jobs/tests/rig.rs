@@ -19,9 +19,8 @@ use tollgate_protocol::{
 use super::super::{Config, Jobs};
 use crate::{
     batch::{
-        Catalog, Config as BatchConfig, Context, Directory, Durable, Durables, Engine, Error,
-        Inline, InlineContext, JobEnd, Line, NewJob, Of, Pool, PoolConfig, Recipe, Reply, Retry,
-        Slots, Spec, Told, Turns,
+        Catalog, Config as BatchConfig, Context, Durable, Engine, Error, Inline, InlineContext,
+        JobEnd, Line, NewJob, Of, Recipe, Reply, Retry, Spec, Told,
     },
     events::Events,
     metrics::Metrics,
@@ -123,18 +122,10 @@ impl Rig {
         let catalog = catalog(&hanging);
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&Default::default(), names);
-        let pool = PoolConfig { threads: 1, ..PoolConfig::default() };
-        let engine = Engine {
-            directory: Directory::new(catalog.clone()),
-            catalog,
-            slots: Slots::new(64),
-            pool: Pool::new(pool).expect("a pool"),
-            turns: Turns::new(1),
-            metrics,
-            book: registry.book().clone(),
-            durables: Durables::default(),
-            config: Arc::new(BatchConfig::default()),
-        };
+        let config_of_engine =
+            BatchConfig { concurrency_max: 64, blocking_threads: 1, ..BatchConfig::default() };
+        let book = registry.book().clone();
+        let engine = Engine::start(&config_of_engine, catalog, metrics, book).expect("a pool");
         let jobs = Jobs::new(config, store, &registry, &engine, Events::default());
         let tenants = tenants.try_into().unwrap_or_else(|_| unreachable!("there are two"));
         Rig { jobs, registry, tenants, hanging }

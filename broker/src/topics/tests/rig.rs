@@ -13,8 +13,8 @@ use tollgate_protocol::{
 use super::super::{Config, Fate, Got, Joining, Member, Page, Reading, Start, Topics};
 use crate::{
     batch::{
-        Catalog, Config as BatchConfig, Directory, Durables, Engine, Error, Failure, Inline,
-        InlineContext, Pool, PoolConfig, Reply, Retry, Slots, Spec, Turns,
+        Catalog, Config as BatchConfig, Engine, Error, Failure, Inline, InlineContext, Reply,
+        Retry, Spec,
     },
     metrics::Metrics,
     store::Store,
@@ -77,18 +77,10 @@ impl Rig {
             Catalog::builder().inline("note", spec, Note(noted.clone())).build().expect("one");
         let names = catalog.iter().map(|entry| entry.name().as_str());
         let metrics = Metrics::new(&Default::default(), names);
-        let pool = PoolConfig { threads: 1, ..PoolConfig::default() };
-        let engine = Engine {
-            directory: Directory::new(catalog.clone()),
-            catalog,
-            slots: Slots::new(64),
-            pool: Pool::new(pool).expect("a pool"),
-            turns: Turns::new(1),
-            metrics,
-            book: registry.book().clone(),
-            durables: Durables::default(),
-            config: Arc::new(BatchConfig::default()),
-        };
+        let config_of_engine =
+            BatchConfig { concurrency_max: 64, blocking_threads: 1, ..BatchConfig::default() };
+        let book = registry.book().clone();
+        let engine = Engine::start(&config_of_engine, catalog, metrics, book).expect("a pool");
         let topics = Topics::new(config, store, &registry, &engine);
         let tenants = tenants.try_into().unwrap_or_else(|_| unreachable!("there are two"));
         Rig { topics, registry, tenants, noted }

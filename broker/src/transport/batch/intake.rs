@@ -284,10 +284,12 @@ fn look_ahead<'a>(
         Ok(frames) => frames,
         Err(e) => return (Next::TooLarge(e), 0),
     };
+    let mut recipe = "";
     for frame in frames {
         let wire_len = Frames::wire_len(frame);
-        let next = match ClientFrame::decode(frame) {
+        let next = match ClientFrame::decode_next(frame, recipe) {
             Ok(ClientFrame::Request(request)) => {
+                recipe = request.recipe;
                 items.push(Ahead { request, wire_len });
                 if items.is_full() {
                     break;
@@ -353,6 +355,7 @@ impl<S: Sink> Mixed<'_, S> {
 
     /// Items of a gateway that each name their tenant: charged one by one, never paced.
     fn take_for_each(&mut self, items: &[Ahead<'_>], taken: &mut usize) -> Option<Halt> {
+        self.lane.run.resumes(Instant::now());
         for item in items.get(*taken..).unwrap_or_default() {
             let r = &item.request;
             if let Some(halt) = self.lane.out_of_order(r) {
