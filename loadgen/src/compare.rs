@@ -135,8 +135,8 @@ pub fn compare(a: &Path, b: &Path, margin: Option<f64>) -> Result<Compared, BadS
 fn read(path: &Path) -> Result<Old, BadScenario> {
     // What `run --out DIR` made may be named by its directory.
     let path = &if path.is_dir() { path.join("report.json") } else { path.into() };
-    let text = fs::read_to_string(path)
-        .map_err(|source| BadScenario::Read { path: path.into(), source })?;
+    let text =
+        fs::read_to_string(path).map_err(|why| BadScenario::Read { path: path.into(), why })?;
     let problem = |what: String| {
         BadScenario::Value(format!("{}: is no report of `run`: {what}", path.display()))
     };

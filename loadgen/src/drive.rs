@@ -21,6 +21,7 @@ mod topic;
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -33,7 +34,7 @@ pub use reread::Reread;
 
 use anyhow::{Context, anyhow};
 use futures::{
-    StreamExt, TryStreamExt,
+    StreamExt,
     future::{join_all, try_join_all},
     stream,
 };
@@ -138,7 +139,18 @@ impl Fleet {
             let links = Links::open(addr, &scenario.server_name, tenant, place, &shared).await;
             links.with_context(|| format!("tenant {:?}", tenant.name))
         });
-        let mut links: Vec<_> = stream::iter(opened).buffered(CONNECTING_MAX).try_collect().await?;
+        let mut links = Vec::with_capacity(scenario.tenants.len());
+        let mut opening = pin!(stream::iter(opened).buffered(CONNECTING_MAX));
+        while let Some(opened) = opening.next().await {
+            match opened {
+                Ok(opened) => links.push(opened),
+                Err(e) => {
+                    // The broker counts them until it hears that they are closed.
+                    close(links.iter().flat_map(|l: &Links| &l.clients)).await;
+                    return Err(e);
+                }
+            }
+        }
         // Topics only when everybody is connected: what was made must be deleted, too.
         let topics = links.iter_mut().zip(&scenario.tenants).map(async |(links, tenant)| {
             let opened = links.open_topic(tenant, scenario.drain).await;
@@ -251,14 +263,16 @@ impl Fleet {
                 }
             };
             tokio::select! {
+                // Biased: loops end at once when they are told to, and it must be known why.
+                biased;
+                Ok(_) = stop.wait_for(|stop| *stop), if cut_at.is_none() => {
+                    cut_at = Some(Instant::now());
+                }
                 ended = loops.join_next() => match ended {
                     None => return Ok(cut_at),
                     Some(Err(e)) if e.is_panic() => return Err(e).context("a sender panicked"),
                     Some(_) => {}
                 },
-                Ok(_) = stop.wait_for(|stop| *stop), if cut_at.is_none() => {
-                    cut_at = Some(Instant::now());
-                }
                 () = patience => {
                     loops.abort_all();
                     while loops.join_next().await.is_some() {}
@@ -271,8 +285,12 @@ impl Fleet {
     /// Says good-bye.
     pub async fn close(self) {
         join_all(self.links.iter().filter_map(|l| l.topic.as_ref()).map(TopicLinks::close)).await;
-        join_all(self.links.iter().flat_map(|l| &l.clients).map(Client::close)).await;
+        close(self.links.iter().flat_map(|l| &l.clients)).await;
     }
+}
+
+async fn close(clients: impl Iterator<Item = &Client>) {
+    join_all(clients.map(Client::close)).await;
 }
 
 impl Links {
@@ -299,7 +317,13 @@ impl Links {
                 if !shared.is_empty() {
                     client = client.endpoint(shared[(place + n) % shared.len()].clone());
                 }
-                clients.push(client.connect().await?);
+                match client.connect().await {
+                    Ok(client) => clients.push(client),
+                    Err(e) => {
+                        close(clients.iter()).await;
+                        return Err(e.into());
+                    }
+                }
             }
         }
         Ok(Links {

@@ -139,7 +139,8 @@ impl Report {
             histograms.push(Named { name: "all".into(), histogram: whole.latency.clone() });
         }
         let goals = goals::evaluate(scenario, collected, &measured.measured);
-        let mut complaints = judge::complaints(scenario, collected, &whole, &goals);
+        let cut_short = measured.cut_at.is_some();
+        let mut complaints = judge::complaints(scenario, collected, &whole, &goals, cut_short);
         complaints.extend(judge::unread(scenario, measured));
         let started_at = measured.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         Report {

@@ -279,20 +279,20 @@ pub enum Check {
 #[derive(Debug, thiserror::Error)]
 pub enum BadScenario {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {why}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
+        /// Why not. No source of its own: it is told already.
+        why: std::io::Error,
     },
     /// The file is not TOML, or has a key or value that means nothing.
-    #[error("{path}: {source}")]
+    #[error("{path}: {why}")]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
-        source: Box<toml::de::Error>,
+        /// What is wrong; as above.
+        why: Box<toml::de::Error>,
     },
     /// A value that cannot be.
     #[error("{0}")]

@@ -31,6 +31,9 @@ impl Source {
         let mut outcome =
             Outcome { item_ns: Vec::with_capacity(items as usize), ..Outcome::default() };
         let id = BatchId::random();
+        if matches!(self.tenant.operation, Operation::Job { .. }) {
+            self.durable().begins(id);
+        }
         let exchange = self.exchange(number, id, due, &mut check, &mut outcome);
         let ended = timeout(plan.limit, exchange).await;
         outcome.latency = due.elapsed();

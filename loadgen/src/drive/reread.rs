@@ -4,14 +4,14 @@
 //! What the records say is judged as an answer is: every job once, with the right result.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream};
-use tokio::time::timeout;
-use tollgate_client::{Attachment, BatchId, JobEvent, JobFilter, JobTarget};
+use futures::{Stream, StreamExt, stream};
+use tokio::time::{sleep, timeout};
+use tollgate_client::{Attachment, BatchId, CancelScope, JobEvent, JobFilter, JobTarget};
 
 use super::Source;
 use crate::{
@@ -22,12 +22,16 @@ use crate::{
 
 /// How many are dealt with at once.
 const AT_ONCE: usize = 16;
+/// How long after a look at jobs that were cancelled the next one is.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Batches whose jobs are forgotten at the end: more are left with the broker, and that is told.
 const BATCHES_MAX: usize = 1_000_000;
 
 /// What is known of durable batches that are over.
 #[derive(Default)]
 pub struct Durable {
+    /// Those that have begun and are not over: they are given up when the load is.
+    under_way: HashSet<BatchId>,
     /// Every batch, to be forgotten.
     all: Vec<BatchId>,
     /// The newest that ended well, to be read again.
@@ -54,6 +58,10 @@ pub struct Reread {
 }
 
 impl Durable {
+    pub(super) fn begins(&mut self, id: BatchId) {
+        self.under_way.insert(id);
+    }
+
     pub(super) fn ended(
         &mut self,
         id: BatchId,
@@ -62,6 +70,7 @@ impl Durable {
         audit: usize,
         check: check::Batch<'_>,
     ) {
+        self.under_way.remove(&id);
         if self.all.len() < BATCHES_MAX {
             self.all.push(id);
         } else {
@@ -99,9 +108,18 @@ impl Source {
                 None => (sum.0, sum.1, sum.2 + 1),
             })
             .await;
-        let purged = if purge { self.purge(&durable.all, until).await } else { (0, 0) };
+        let given_up = std::mem::take(&mut durable.under_way);
+        let batches = durable.all.len() + given_up.len();
+        let purged = if purge {
+            // Before the others: they need some time to end.
+            let cancelled = self.give_up(given_up.iter().copied(), until).await;
+            let (n, jobs) = self.purge(&durable.all, until).await;
+            (n + cancelled.0, jobs + cancelled.1)
+        } else {
+            (0, 0)
+        };
         durable.done.jobs_purged = purged.1;
-        durable.done.batches_left += durable.all.len() as u64 - purged.0;
+        durable.done.batches_left += batches as u64 - purged.0;
         *self.durable() = durable;
     }
 
@@ -144,6 +162,32 @@ impl Source {
         clients[(number % clients.len() as u64) as usize].attach(JobTarget::Batch(id))
     }
 
+    /// Cancels the jobs of batches and forgets them once they are over; how many batches, and how
+    /// many jobs.
+    async fn give_up(&self, batches: impl Iterator<Item = BatchId>, until: Instant) -> (u64, u64) {
+        let jobs = self.links.clients[0].jobs();
+        let one = |id: BatchId| {
+            let jobs = &jobs;
+            async move {
+                let filter = || JobFilter::new().batch(id);
+                let gone = async {
+                    jobs.cancel(filter(), CancelScope::All).await.ok()?;
+                    let mut purged = 0;
+                    loop {
+                        purged += jobs.purge(filter()).await.ok()?;
+                        if jobs.list(&filter()).await.ok()?.is_empty() {
+                            return Some(purged);
+                        }
+                        sleep(LOOK_AGAIN).await;
+                    }
+                };
+                timeout(until.saturating_duration_since(Instant::now()), gone).await.ok()?
+            }
+        };
+        let gone = stream::iter(batches).map(one).buffer_unordered(AT_ONCE);
+        count(gone).await
+    }
+
     /// Forgets the jobs of batches; how many batches, and how many jobs.
     async fn purge(&self, batches: &[BatchId], until: Instant) -> (u64, u64) {
         let jobs = self.links.clients[0].jobs();
@@ -156,13 +200,17 @@ impl Source {
             }
         };
         let purged = stream::iter(batches.iter().copied()).map(one).buffer_unordered(AT_ONCE);
-        purged
-            .fold((0, 0), async |sum, n| match n {
-                Some(n) => (sum.0 + 1, sum.1 + n),
-                None => sum,
-            })
-            .await
+        count(purged).await
     }
+}
+
+/// Of how many batches the jobs are forgotten, and how many jobs those were.
+async fn count(batches: impl Stream<Item = Option<u64>>) -> (u64, u64) {
+    let add = async |sum: (u64, u64), jobs: Option<u64>| match jobs {
+        Some(jobs) => (sum.0 + 1, sum.1 + jobs),
+        None => sum,
+    };
+    batches.fold((0, 0), add).await
 }
 
 /// Judges what is told of a batch, until it is over; false when it could not be read to its end.

@@ -86,9 +86,9 @@ pub struct Overrides {
 impl ScenarioFile {
     /// Reads a file; directories in it are relative to its own.
     pub fn load(path: &Path, certs_root: Option<&Path>) -> Result<Self, BadScenario> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| BadScenario::Read { path: path.into(), source })?;
-        let syntax = |e| BadScenario::Syntax { path: path.into(), source: Box::new(e) };
+        let text =
+            fs::read_to_string(path).map_err(|why| BadScenario::Read { path: path.into(), why })?;
+        let syntax = |e| BadScenario::Syntax { path: path.into(), why: Box::new(e) };
         let mut file: ScenarioFile = toml::from_str(&text).map_err(syntax)?;
         if let Some(dir) = certs_root.or(path.parent()) {
             file.tenants.iter_mut().for_each(|t| t.certs = dir.join(&t.certs));
@@ -271,6 +271,10 @@ fn unique<'a>(key: &str, names: impl Iterator<Item = &'a String>) -> Result<(), 
             let problem = format!("{name:?} is not 1 to {NAME_MAX} printable bytes");
             return Err(bad(key, problem));
         }
+        if name == EVERYBODY {
+            let problem = format!("{name:?} is what the sum of all is called");
+            return Err(bad(key, problem));
+        }
         if !seen.insert(name) {
             let problem = format!("{name:?} is there twice: give each a name of its own");
             return Err(bad(key, problem));
@@ -279,6 +283,8 @@ fn unique<'a>(key: &str, names: impl Iterator<Item = &'a String>) -> Result<(), 
     Ok(())
 }
 
+/// What reports call all tenants together.
+const EVERYBODY: &str = "all";
 const ADDR: &str = "127.0.0.1:4433";
 const DURATION: Duration = Duration::from_secs(10);
 const WARM_UP: Duration = Duration::from_secs(1);

@@ -34,6 +34,18 @@ fn jobs_of_a_run_that_is_interrupted_are_forgotten_too() {
 }
 
 #[test]
+fn jobs_that_run_when_a_run_is_interrupted_are_cancelled_and_forgotten() {
+    let served = Served::start(&[]);
+    let flags = "--operation job --recipe delay --payload {\"ms\":60000} --batch-items 2 \
+                 --batches-per-second 10 --duration 1h";
+    let came = Meanwhile::start(&served, flags).interrupt();
+    came.is_good();
+    assert!(number(&came.report["operations_given_up"]) > 0, "{:?}", came.told);
+    let left = served.operate(&["job", "list", "--tenant", "acme", "--output", "json"]);
+    assert_eq!(left.ends_with(0).json()["items"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
 fn jobs_stay_where_they_are_to_stay() {
     let served = Served::start(&[]);
     let flags = "--operation job --batch-items 5 --in-flight 1 --keep-jobs";

@@ -67,6 +67,7 @@ fn mistakes_name_the_key_and_what_is_allowed() {
     };
     let tenant = "[[tenants]]\ncerts = \"a\"\n";
     check(&format!("{tenant}batch_item = 1"), &["s.toml", "batch_item"]);
+    check(&format!("{tenant}name = \"all\""), &["`tenants.name`", "the sum of all"]);
     check(&format!("{tenant}batch_items = 0"), &["tenant \"a\"", "`batch_items`", "1 to 1000000"]);
     check(&format!("{tenant}payload_bytes = \"9..1\""), &["begins above its end"]);
     check(&format!("{tenant}payload_bytes = -1"), &["negative"]);
@@ -81,7 +82,9 @@ fn mistakes_name_the_key_and_what_is_allowed() {
     let nowhere = run_with(loadgen(dir.path()).args(nowhere), "");
     says(&nowhere.ends_with(exit::USAGE), &["--out", "taken"]);
     let missing = run_with(loadgen(dir.path()).args(["run", "none.toml"]), "");
-    says(&missing.ends_with(exit::USAGE), &["cannot read none.toml"]);
+    let missing = missing.ends_with(exit::USAGE);
+    says(&missing, &["cannot read none.toml"]);
+    assert_eq!(missing.stderr.matches("os error").count(), 1, "{}", missing.stderr);
     let certs = run_with(loadgen(dir.path()).args(["run", "--certs", "none"]), "");
     says(&certs.ends_with(exit::USAGE), &["tenant \"none\"", "`certs`"]);
     run_with(loadgen(dir.path()).args(["run"]), "").ends_with(exit::USAGE);
@@ -99,6 +102,9 @@ fn a_run_that_does_not_begin_says_why_by_its_code() {
     run_with(&mut c, "").ends_with(exit::UNAUTHORISED);
     served.operate(&["tenant", "update", "acme", "--quota", "connections=1"]).ends_with(0);
     says(&short(&served, "run", "--connections 2").ends_with(exit::QUOTA), &["QUOTA_EXCEEDED"]);
+    // What was connected meanwhile is closed, and counts no more.
+    short(&served, "run", "--connections 1 --items-per-second 100 --batch-items 10")
+        .ends_with(exit::OK);
     // Where nobody listens: a port that was taken, and given back.
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let nobody = socket.local_addr().expect("an address").to_string();

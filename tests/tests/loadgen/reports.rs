@@ -5,7 +5,7 @@ use std::{
     process::Stdio,
 };
 
-use super::*;
+use super::{meanwhile::Meanwhile, *};
 
 #[test]
 fn a_directory_gets_everything_and_reports_compare() {
@@ -73,6 +73,18 @@ fn help_teaches_every_command() {
     }
     for shell in ["bash", "zsh", "fish"] {
         says(&help(&["completions", shell]), &["tollgate-loadgen", "find-max"]);
+    }
+}
+
+/// Nothing is under way at most moments: then everybody stops at once.
+#[test]
+fn whoever_is_interrupted_between_two_operations_says_so() {
+    let served = Served::start(&[]);
+    for _ in 0..5 {
+        let flags = "--batches-per-second 5 --batch-items 1 --duration 1h";
+        let came = Meanwhile::start(&served, flags).interrupt();
+        came.is_good();
+        assert!(came.report["cut_short_after_s"].is_f64(), "{:?}", came.told);
     }
 }
 
