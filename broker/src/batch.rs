@@ -54,7 +54,7 @@ pub(crate) use lane::{Asks, Halt, Lane};
 pub(crate) use open_ids::{Holder, OpenId, OpenIds};
 pub(crate) use outcome::{Failure, Head, Outcome, Sink, Unheard};
 pub(crate) use pool::RunError;
-pub(crate) use remote::{Begun, Call, Phase, Remote, Task};
+pub(crate) use remote::{Begun, Call, Phase, Remote, Task, no_worker};
 pub(crate) use run::{Offered, Over, Run, Said, Terms, Whose, foreign};
 pub(crate) use slots::{Claim, Group, Look, Mailbox, Slot, Slots};
 pub(crate) use turns::{HANDFUL, TURN, Turn};

@@ -191,6 +191,11 @@ impl Workers {
         result
     }
 
+    /// As [`with`](Self::with), where nothing is left to do after it.
+    fn look<R>(&self, run: impl FnOnce(&mut State) -> R) -> R {
+        run(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn now(&self) -> Now {
         let at = Instant::now();
         let since = at.saturating_duration_since(self.0.base);

@@ -125,6 +125,14 @@ impl Pending {
         }
     }
 
+    /// Gives the item up if it waits where it was handed over and never ran; whether it did.
+    pub(crate) fn withdraw(&mut self) -> bool {
+        match &mut self.work {
+            Work::Recipe(_) | Work::Checked(_) => false,
+            Work::Call(call) => call.as_mut().withdraw(),
+        }
+    }
+
     /// Ends the item because its time is up.
     pub(crate) fn give_up(&self) -> Finished {
         if let Some(cancel) = &self.cancel {

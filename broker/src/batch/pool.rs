@@ -412,6 +412,14 @@ impl Call for Running {
         never_ran(entry)
     }
 
+    fn withdraw(mut self: Pin<&mut Self>) -> bool {
+        let waiting = self.place.and_then(|place| self.shared.lock().queue.remove(place));
+        if waiting.is_some() {
+            self.place = None;
+        }
+        waiting.is_some()
+    }
+
     fn poll(self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<Reply, RunError>> {
         Future::poll(self, cx)
     }
@@ -429,10 +437,13 @@ impl Future for Running {
         {
             (self.begun, self.started) = (None, at.ok());
         }
+        let answer = std::task::ready!(Pin::new(&mut self.outcome).poll(cx));
+        // It may have begun, and ended, since the look above.
+        if let Some(mut begun) = self.begun.take() {
+            self.started = begun.try_recv().ok();
+        }
         // The sender is dropped unused only when the pool ends with the item still queued.
-        Pin::new(&mut self.outcome)
-            .poll(cx)
-            .map(|answer| answer.unwrap_or_else(|_| Err(RunError::Failed(stopped()))))
+        Poll::Ready(answer.unwrap_or_else(|_| Err(RunError::Failed(stopped()))))
     }
 }
 

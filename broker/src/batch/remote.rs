@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tollgate_protocol::Code;
 
 use super::{
     Context, Reply,
@@ -83,6 +84,17 @@ pub(crate) trait Call: Send {
 
     /// What is said of it when it has waited too long.
     fn gave_up(&self, entry: &Entry) -> Failure;
+
+    /// Gives it up if no attempt was ever begun; whether it did. Of an attempt that begins just then
+    /// only one is true. It is not polled again after that.
+    fn withdraw(self: Pin<&mut Self>) -> bool;
+}
+
+/// Nobody came who serves the recipe, as long as an item waits for that.
+pub(crate) fn no_worker(entry: &Entry) -> Failure {
+    let (name, ms) = (entry.name(), entry.spec().queue_timeout.as_millis());
+    let message = format!("no worker for `{name}` came within {ms} ms");
+    Failure::never_started(Code::NoWorker, message).detail("phase", "queued")
 }
 
 /// An item whose payload is held against its schema on the pool, before it is handed over.
@@ -135,5 +147,10 @@ impl Call for Checked {
             Some(call) => call.gave_up(entry),
             None => super::pool::never_ran(entry),
         }
+    }
+
+    fn withdraw(mut self: Pin<&mut Self>) -> bool {
+        // A payload that is checked is no attempt.
+        self.call.as_mut().is_none_or(|call| call.as_mut().withdraw())
     }
 }

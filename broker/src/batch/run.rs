@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tollgate_protocol::{
-    Code, PairsBuf,
+    PairsBuf,
     batch::{BatchOpen, Ended, Mode, Number, Order, Request, Summary},
     id::TenantId,
     limits,
@@ -42,6 +42,7 @@ use crate::{
 };
 
 mod checks;
+mod ends;
 mod inline;
 mod jobs;
 mod over;
@@ -454,104 +455,6 @@ impl Run {
     /// The newest progress of each running item, and a wake-up at the next report.
     pub(crate) fn reports(&self, cx: &Poller<'_>) -> Vec<Report> {
         if self.pending.is_empty() { Vec::new() } else { self.shared.board.take(cx.waker()) }
-    }
-
-    /// When [`on_time`](Self::on_time) next has something to do for the items that wait or run.
-    pub(crate) fn next_give_up(&self) -> Option<Instant> {
-        self.waiting.values().map(|w| w.give_up).min().into_iter().chain(self.due).min()
-    }
-
-    /// Ends what has waited, or run, too long.
-    pub(crate) fn on_time(&mut self, now: Instant, sink: &mut impl Sink) {
-        self.give_up_late(now, sink);
-        let late: Vec<u64> =
-            self.waiting.iter().filter(|(_, w)| w.give_up <= now).map(|(s, _)| *s).collect();
-        for seq in late {
-            let Some(w) = self.take_waiting(seq) else { continue };
-            let waited = now.saturating_duration_since(w.item.arrived).as_millis();
-            let failure = Failure::never_started(
-                Code::Timeout,
-                format!("not started within {waited} ms: everything it may use was busy"),
-            )
-            .detail("phase", "queued");
-            let failure = Failure { retryable: true, ..failure };
-            self.drop_waiting(seq, &w.item, failure, sink);
-        }
-    }
-
-    /// Ends what runs and has no time left. True if there was any.
-    fn give_up_late(&mut self, now: Instant, sink: &mut impl Sink) -> bool {
-        if self.due.is_none_or(|due| now < due) {
-            return false;
-        }
-        let any = self.pending.iter().any(|p| p.due() <= now);
-        if any {
-            for p in std::mem::replace(&mut self.pending, FuturesUnordered::new()) {
-                if p.due() <= now {
-                    self.finished(p.give_up(), sink);
-                } else {
-                    self.pending.push(p);
-                }
-            }
-        }
-        self.due = self.pending.iter().map(Pending::due).min();
-        any
-    }
-
-    fn wait_for(&mut self, pending: Pending) {
-        let due = pending.due_first();
-        self.due = Some(self.due.map_or(due, |before| before.min(due)));
-        self.pending.push(pending);
-    }
-
-    /// Gives up what has not started; what runs goes on. The first reason given stays.
-    pub(crate) fn cancel_pending(&mut self, ending: Ending, sink: &mut impl Sink) {
-        if self.ending.is_none() {
-            self.ending = Some(ending);
-        }
-        if ending.gives_up_jobs() {
-            self.jobs.cancel(false);
-        }
-        self.end_checks(ending, sink);
-        self.room = None;
-        self.unplaced.clear();
-        self.granted.clear();
-        for (seq, w) in std::mem::take(&mut self.waiting) {
-            self.drop_waiting(seq, &w.item, ending.never_started(), sink);
-        }
-    }
-
-    /// Gives up everything; what runs is stopped.
-    pub(crate) fn cancel_all(&mut self, ending: Ending, sink: &mut impl Sink) {
-        self.cancel_pending(ending, sink);
-        if ending.gives_up_jobs() {
-            self.jobs.cancel(true);
-        }
-        self.shared.cancel.cancel();
-        let running = std::mem::replace(&mut self.pending, FuturesUnordered::new());
-        for p in running {
-            self.stopped(&p, ending.stopped(), sink);
-        }
-    }
-
-    /// Fails the items of tenants that may no longer be served; the others go on.
-    pub(crate) fn recheck_tenants(&mut self, sink: &mut impl Sink) {
-        let gone = |t: &Tenant| !t.may_go_on();
-        let late: Vec<u64> =
-            self.waiting.iter().filter(|(_, w)| gone(&w.item.tenant)).map(|(s, _)| *s).collect();
-        for seq in late {
-            let Some(w) = self.take_waiting(seq) else { continue };
-            self.drop_waiting(seq, &w.item, foreign(), sink);
-        }
-        if self.pending.iter().any(|p| gone(&p.item.tenant)) {
-            for p in std::mem::replace(&mut self.pending, FuturesUnordered::new()) {
-                if gone(&p.item.tenant) {
-                    self.stopped(&p, Failure { side_effect_free: false, ..foreign() }, sink);
-                } else {
-                    self.pending.push(p);
-                }
-            }
-        }
     }
 
     fn take_waiting(&mut self, seq: u64) -> Option<Waiting> {

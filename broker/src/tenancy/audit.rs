@@ -152,8 +152,12 @@ impl Tenant {
                 check(quota.name(), counted, found);
             }
         }
-        // What items and messages hold ends with their stream at the latest.
-        if batches == 0 && producers == 0 && !all.mixed_batches {
+        // What items and messages hold ends with their stream at the latest; but attempts of jobs, and
+        // of what is bound to a topic, have none.
+        let has_jobs = jobs.is_none_or(|[(_, open), _]| open > 0);
+        let has_groups = topics.is_none_or(|[.., (_, groups)]| groups > 0);
+        let alone = has_jobs || has_groups;
+        if batches == 0 && producers == 0 && !all.mixed_batches && !alone {
             check("bytes_in_flight", self.bytes_in_flight() as u64, 0);
             check("items_running", of(&all.items_running), 0);
         }

@@ -17,7 +17,10 @@ use super::{
     state::{RecipeId, SessionId, State},
 };
 use crate::{
-    batch::{Call, Claim, Entry, Error, Failure, Mailbox, Phase, Remote, Reply, RunError, Task},
+    batch::{
+        Call, Claim, Entry, Error, Failure, Mailbox, Phase, Remote, Reply, RunError, Task,
+        no_worker,
+    },
     rules::fair::{self, Id},
     tenancy::BytesPermit,
 };
@@ -31,7 +34,7 @@ pub(super) struct Route {
 impl Remote for Route {
     fn has_room(&self, claim: &Claim, mailbox: &Arc<Mailbox>) -> bool {
         let Some(workers) = Workers::upgrade(&self.workers) else { return true };
-        workers.with(|state, _| state.has_room(self.recipe, claim, mailbox))
+        workers.look(|state| state.has_room(self.recipe, claim, mailbox))
     }
 
     fn call(&self, task: Task) -> Pin<Box<dyn Call>> {
@@ -56,7 +59,7 @@ impl Remote for Route {
 
     fn is_served(&self) -> bool {
         let workers = Workers::upgrade(&self.workers);
-        workers.is_some_and(|w| w.with(|state, _| state.is_served(self.recipe)))
+        workers.is_some_and(|w| w.look(|state| state.is_served(self.recipe)))
     }
 }
 
@@ -222,19 +225,33 @@ impl Call for Queued {
     fn gave_up(&self, entry: &Entry) -> Failure {
         let ms = entry.spec().queue_timeout.as_millis();
         let served = Workers::upgrade(&self.workers)
-            .is_some_and(|w| w.with(|state, _| state.is_served(self.cell.recipe)));
-        let (code, message) = if served {
-            (Code::Timeout, format!("not started within {ms} ms: its workers were busy"))
+            .is_some_and(|w| w.look(|state| state.is_served(self.cell.recipe)));
+        let failure = if served {
+            let message = format!("not started within {ms} ms: its workers were busy");
+            Failure::never_started(Code::Timeout, message).detail("phase", "queued")
         } else {
-            (Code::NoWorker, format!("no worker for `{}` came within {ms} ms", entry.name()))
+            no_worker(entry)
         };
-        let failure = Failure::never_started(code, message).detail("phase", "queued");
         let side_effect_free = self.cell.attempts() == 0;
         Failure {
             retryable: side_effect_free || entry.spec().idempotent,
             side_effect_free,
             ..failure
         }
+    }
+
+    fn withdraw(self: Pin<&mut Self>) -> bool {
+        let cell = &self.cell;
+        Workers::upgrade(&self.workers).is_some_and(|workers| {
+            workers.with(|state, after| {
+                // One that lost its worker stands in line as well, and was begun.
+                let never_began = matches!(cell.place(), Place::InLine(_)) && cell.attempts() == 0;
+                if never_began {
+                    state.give_up(cell, after);
+                }
+                never_began
+            })
+        })
     }
 }
 
@@ -243,10 +260,10 @@ impl Drop for Queued {
         let outcome = self.cell.public().outcome.take();
         drop(outcome);
         // What ended is nowhere: then there is nothing to give up.
-        let Some(workers) = Workers::upgrade(&self.workers) else { return };
         if matches!(self.cell.place(), Place::Nowhere) {
             return;
         }
+        let Some(workers) = Workers::upgrade(&self.workers) else { return };
         workers.with(|state, after| state.give_up(&self.cell, after));
         if let Some(cancel) = self.cell.cancel.get() {
             cancel.cancel();

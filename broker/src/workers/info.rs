@@ -62,7 +62,7 @@ pub(crate) struct Counts {
 impl Workers {
     /// The workers that are connected, the oldest first.
     pub(crate) fn list(&self) -> Vec<WorkerInfo> {
-        let mut all = self.with(|state, _| state.list());
+        let mut all = self.look(|state| state.list());
         all.sort_unstable_by_key(|w| w.id);
         all
     }
@@ -71,12 +71,12 @@ impl Workers {
     /// own items count as waiting. An index is another entry's once nobody has its entry: hold the
     /// entries while this is asked.
     pub(crate) fn standings(&self, tenant: Option<u32>) -> HashMap<u32, Standing> {
-        self.with(|state, _| state.standings(tenant))
+        self.look(|state| state.standings(tenant))
     }
 
     /// What there is now of calls.
     pub(crate) fn counts(&self) -> Counts {
-        self.with(|state, _| Counts {
+        self.look(|state| Counts {
             waiting: state.pools.values().map(|p| p.queue.len()).sum(),
             leased: state.sessions.values().map(|s| s.leases.len()).sum(),
         })
@@ -84,13 +84,13 @@ impl Workers {
 
     /// What metrics show.
     pub(crate) fn readings(&self) -> readings::Workers {
-        self.with(|state, _| state.readings())
+        self.look(|state| state.readings())
     }
 
     /// Streams of workers, of each tenant that has any.
     pub(crate) fn by_tenant(&self) -> HashMap<u32, u64> {
         let mut counts = HashMap::default();
-        self.with(|state, _| {
+        self.look(|state| {
             for serving in state.sessions.values() {
                 if let Owner::Tenant(tenant) = serving.owner {
                     *counts.entry(tenant).or_default() += 1;

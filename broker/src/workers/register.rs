@@ -117,7 +117,7 @@ impl Session {
     pub(crate) fn register(&self, recipe: Prepared) -> Result<u32, Failure> {
         let workers = &self.workers;
         let name = recipe.name().clone();
-        let owner = workers.with(|state, _| state.sessions.get(&self.id).map(|s| s.owner));
+        let owner = workers.look(|state| state.sessions.get(&self.id).map(|s| s.owner));
         let owner = owner.ok_or_else(gone)?;
         let label = workers.label(owner, &name);
         workers.with(|state, after| {
@@ -141,7 +141,7 @@ impl Session {
     /// # Errors
     /// As [`register`](Self::register).
     pub(crate) fn is_news(&self, recipe: &Prepared) -> Result<bool, Failure> {
-        self.workers.with(|state, _| {
+        self.workers.look(|state| {
             self.may_register(state, self.owner(), recipe.name())?;
             let known = state.names.get(&(self.owner(), recipe.name().clone()));
             match known.and_then(|id| state.recipes.get(id)) {
@@ -239,7 +239,7 @@ impl Workers {
                 continue;
             };
             let label = self.label(owner, recipe.name());
-            self.with(|state, _| {
+            self.look(|state| {
                 let id = self.known_first(state, owner, recipe.entry, label);
                 if let Some(known) = state.recipes.get_mut(&id) {
                     known.left = Some(now);
@@ -259,7 +259,7 @@ impl Workers {
     /// Forgets recipes that nobody has served for long and nobody waits for.
     pub(crate) async fn forget_old(&self, now: Instant) {
         let ttl = Duration::from_millis(self.0.config.recipe_ttl_ms);
-        let old = self.with(|state, _| state.forget_old(now, ttl));
+        let old = self.look(|state| state.forget_old(now, ttl));
         for known in old {
             self.0.directory.withdraw(known.owner, &known.entry);
             self.unkeep(&known).await;

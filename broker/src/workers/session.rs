@@ -101,7 +101,7 @@ impl Workers {
             answered: 0,
             failed: 0,
         };
-        let id = self.with(|state, _| state.enter(serving));
+        let id = self.look(|state| state.enter(serving));
         let joined = Kind::WorkerJoined { worker: id, identity: who.identity };
         self.0.events.publish(who.tenant.as_ref(), joined);
         Session { workers: self.clone(), id, owner: who.owner }
@@ -116,7 +116,7 @@ impl Session {
 
     /// Takes what the worker is to be told, and asks to be woken when there is more.
     pub(crate) fn take(&self, waker: &Waker) -> Vec<Outgoing> {
-        self.workers.with(|state, _| {
+        self.workers.look(|state| {
             let Some(serving) = state.sessions.get_mut(&self.id) else { return Vec::new() };
             if !serving.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
                 serving.waker = Some(waker.clone());
@@ -144,7 +144,7 @@ impl Session {
 
     /// The worker takes no more calls.
     pub(crate) fn drain(&self) {
-        self.workers.with(|state, _| {
+        self.workers.look(|state| {
             let Some(serving) = state.sessions.get_mut(&self.id) else { return };
             let free = serving.free();
             serving.draining = true;
@@ -156,7 +156,7 @@ impl Session {
 
     /// Whether the worker drains and has answered everything.
     pub(crate) fn is_drained(&self) -> bool {
-        self.workers.with(|state, _| {
+        self.workers.look(|state| {
             let serving = state.sessions.get(&self.id);
             serving.is_none_or(|s| s.draining && s.leases.is_empty())
         })
@@ -174,7 +174,7 @@ impl Session {
         message: &str,
     ) -> Result<(), NotLeased> {
         let now = Instant::now();
-        let found = self.workers.with(|state, _| {
+        let found = self.workers.look(|state| {
             let Some(serving) = state.sessions.get_mut(&self.id) else { return Ok(None) };
             let Some(open) = serving.leases.get_mut(&lease) else {
                 return if serving.gave(lease) { Ok(None) } else { Err(NotLeased(lease)) };
@@ -229,7 +229,7 @@ impl Session {
 
     /// The payload of a call that is open.
     pub(crate) fn payload(&self, lease: u64) -> Option<bytes::Bytes> {
-        self.workers.with(|state, _| {
+        self.workers.look(|state| {
             let lease = state.sessions.get(&self.id)?.leases.get(&lease)?;
             lease.cell.as_ref().map(|cell| cell.task.payload.clone())
         })
@@ -240,7 +240,7 @@ impl Session {
     /// # Errors
     /// [`NotLeased`].
     pub(crate) fn expects(&self, lease: u64) -> Result<Option<Expected>, NotLeased> {
-        self.workers.with(|state, _| {
+        self.workers.look(|state| {
             let Some(serving) = state.sessions.get(&self.id) else { return Ok(None) };
             match serving.leases.get(&lease) {
                 Some(open) => Ok(open.cell.as_ref().map(|cell| Expected {

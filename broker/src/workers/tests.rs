@@ -96,7 +96,7 @@ impl House {
 
     /// What is counted is what there is.
     fn check(&self) {
-        let running = self.workers.with(|state, _| {
+        let running = self.workers.look(|state| {
             let mut slots = 0;
             for (id, pool) in &state.pools {
                 let of = |s: &u64| {
@@ -172,7 +172,7 @@ fn a_call_waits_runs_and_ends() {
 #[test]
 fn recipes_that_share_a_worker_share_a_line_and_part_when_nobody_serves_one() {
     let house = house(&Config::default(), 16);
-    let pools = || house.workers.with(|state, _| state.pools.len());
+    let pools = || house.workers.look(|state| state.pools.len());
     let (a, b) = (house.enter(Owner::Everyone, 0), house.enter(Owner::Everyone, 0));
     house.serve(&a, "x", false);
     house.serve(&b, "y", false);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tollgate_client::Request;
 use tollgate_protocol::{
-    Code, WorkerFrame,
-    batch::BatchOpen,
+    ClientFrame, Code, WorkerFrame,
+    batch::{BatchOpen, CancelScope},
     close::StreamCode,
     id::BatchId,
     work::{Failed, RecipeSpec},
@@ -167,6 +167,59 @@ async fn what_waits_too_long_was_never_started() {
     let expected = [(Some(1), Some(Code::WorkerLost)), (Some(3), Some(Code::NoWorker))];
     assert_eq!(codes, expected);
     assert!(told[1].side_effect_free);
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn more_than_fit_the_line_wait_as_long_and_hear_the_same() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 1).await;
+    let mut spec = RecipeSpec::new("w");
+    spec.queue_timeout_ms = Some(300);
+    worker.register(spec).await;
+    drop(worker);
+    eventually("it is gone", || rig.broker.workers().is_empty()).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    for id in 1..=400 {
+        batch.request(id, "w", b"x").await;
+    }
+    batch.seal(400).await;
+    let told = batch.failures().await;
+    assert_eq!(told.len(), 400);
+    let other = told.iter().find(|t| (t.code(), t.attempts) != (Some(Code::NoWorker), 0));
+    assert!(other.is_none(), "{other:?}");
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_worker_is_cancelled_with_what_has_not_started() {
+    let rig = Rig::start().await;
+    let mut worker = rig.serving(1, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    for id in 1..=3 {
+        batch.request(id, "w", b"x").await;
+    }
+    let call = worker.call().await;
+    batch.frame(&ClientFrame::Cancel(CancelScope::Pending)).await;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        told.extend(batch.next(|f| Told::of(&f)).await.expect("a frame"));
+    }
+    let mut told: Vec<_> = told.iter().map(|t| (t.id, t.code(), t.attempts)).collect();
+    told.sort_unstable_by_key(|t| t.0);
+    assert_eq!(told, [2, 3].map(|id| (Some(id), Some(Code::Cancelled), 0)));
+    worker.answer(call.lease, b"done").await;
+    let lines = batch.transcript().await;
+    assert_eq!(lines, ["result 1 OK done", "summary Cancelled 1/3"]);
+    // Nothing of it is in line any more.
+    let mut batch = raw.batch().await;
+    batch.request(1, "w", b"next").await;
+    batch.seal(1).await;
+    assert_eq!(worker.call().await.payload, b"next");
+    worker.answer(2, b"").await;
+    batch.transcript().await;
     rig.idle().await;
 }
 

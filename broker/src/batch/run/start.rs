@@ -109,8 +109,10 @@ impl Run {
                 }
                 let remote = remote.clone();
                 self.unplaced.pop_front();
-                if let Some(w) = self.waiting.remove(&seq) {
+                if let Some(mut w) = self.waiting.remove(&seq) {
                     self.clock.read();
+                    // It goes on waiting, and no longer than it may in all.
+                    w.item.queue_timeout = w.give_up.saturating_duration_since(self.now());
                     self.hand_over(&remote, claim, w.item, w.payload, w.metadata, w.bytes);
                 }
                 continue;

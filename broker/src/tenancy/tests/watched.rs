@@ -138,6 +138,7 @@ async fn audited(found: Found) -> (Registry, Arc<Tenant>, Subscription) {
         connections: found.connections.clone(),
         consumers: found.consumers.clone(),
         gateways: found.gateways.clone(),
+        jobs: found.jobs.clone(),
         ..Found::default()
     };
     tokio::spawn(audit::watch(registry.clone(), events, 10_000, recount));
@@ -165,6 +166,17 @@ async fn a_permit_that_was_lost_is_found() {
     let Kind::Drift { quota, counted, .. } = kind(told.next().await) else { panic!("a drift") };
     assert_eq!((quota, counted), ("bytes_in_flight", 100));
     assert_eq!(registry.drift(), 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_attempts_of_jobs_hold_without_a_batch_is_no_drift() {
+    let mut found = Found::default();
+    found.jobs.insert(1, Some([(1, 1), (0, 0)]));
+    let (registry, acme, mut told) = audited(found).await;
+    assert_eq!(acme.index(), 1);
+    forget(acme.reserve_bytes(100));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((registry.drift(), told.try_next()), (0, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,123 @@
+//! Items that do not come to their own end: their time is up, somebody cancels, a tenant goes.
+
+use std::{mem, time::Instant};
+
+use futures::stream::FuturesUnordered;
+use tollgate_protocol::Code;
+
+use super::{Ending, Failure, Pending, Run, foreign};
+use crate::{
+    batch::{Handler, outcome::Sink, remote},
+    tenancy::Tenant,
+};
+
+impl Run {
+    /// When [`on_time`](Self::on_time) next has something to do for the items that wait or run.
+    pub(crate) fn next_give_up(&self) -> Option<Instant> {
+        self.waiting.values().map(|w| w.give_up).min().into_iter().chain(self.due).min()
+    }
+
+    /// Ends what has waited, or run, too long.
+    pub(crate) fn on_time(&mut self, now: Instant, sink: &mut impl Sink) {
+        self.give_up_late(now, sink);
+        let late: Vec<u64> =
+            self.waiting.iter().filter(|(_, w)| w.give_up <= now).map(|(s, _)| *s).collect();
+        for seq in late {
+            let Some(w) = self.take_waiting(seq) else { continue };
+            let failure = match &w.item.entry.handler {
+                Handler::Remote(of) if !of.is_served() => remote::no_worker(&w.item.entry),
+                _ => {
+                    let ms = w.item.entry.spec.queue_timeout.as_millis();
+                    let message =
+                        format!("not started within {ms} ms: everything it may use was busy");
+                    Failure::never_started(Code::Timeout, message).detail("phase", "queued")
+                }
+            };
+            let failure = Failure { retryable: true, ..failure };
+            self.drop_waiting(seq, &w.item, failure, sink);
+        }
+    }
+
+    /// Ends what runs and has no time left. True if there was any.
+    pub(super) fn give_up_late(&mut self, now: Instant, sink: &mut impl Sink) -> bool {
+        if self.due.is_none_or(|due| now < due) {
+            return false;
+        }
+        let late = self.take_pending(|p| p.due() <= now);
+        self.due = self.pending.iter().map(Pending::due).min();
+        for p in &late {
+            self.finished(p.give_up(), sink);
+        }
+        !late.is_empty()
+    }
+
+    pub(super) fn wait_for(&mut self, pending: Pending) {
+        let due = pending.due_first();
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        self.pending.push(pending);
+    }
+
+    /// Takes out what is pending and of which this is so.
+    fn take_pending(&mut self, mut which: impl FnMut(&mut Pending) -> bool) -> Vec<Pending> {
+        if self.pending.is_empty() {
+            return Vec::new();
+        }
+        let all = mem::replace(&mut self.pending, FuturesUnordered::new()).into_iter();
+        let mut taken = Vec::new();
+        for mut p in all {
+            if which(&mut p) {
+                taken.push(p);
+            } else {
+                self.pending.push(p);
+            }
+        }
+        taken
+    }
+
+    /// Gives up what has not started; what runs goes on. The first reason given stays.
+    pub(crate) fn cancel_pending(&mut self, ending: Ending, sink: &mut impl Sink) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+        }
+        if ending.gives_up_jobs() {
+            self.jobs.cancel(false);
+        }
+        self.end_checks(ending, sink);
+        self.room = None;
+        self.unplaced.clear();
+        self.granted.clear();
+        for (seq, w) in mem::take(&mut self.waiting) {
+            self.drop_waiting(seq, &w.item, ending.never_started(), sink);
+        }
+        // What stands in somebody else's line has not started, either.
+        for p in &self.take_pending(Pending::withdraw) {
+            self.stopped(p, ending.never_started(), sink);
+        }
+    }
+
+    /// Gives up everything; what runs is stopped.
+    pub(crate) fn cancel_all(&mut self, ending: Ending, sink: &mut impl Sink) {
+        self.cancel_pending(ending, sink);
+        if ending.gives_up_jobs() {
+            self.jobs.cancel(true);
+        }
+        self.shared.cancel.cancel();
+        for p in &self.take_pending(|_| true) {
+            self.stopped(p, ending.stopped(), sink);
+        }
+    }
+
+    /// Fails the items of tenants that may no longer be served; the others go on.
+    pub(crate) fn recheck_tenants(&mut self, sink: &mut impl Sink) {
+        let gone = |t: &Tenant| !t.may_go_on();
+        let late: Vec<u64> =
+            self.waiting.iter().filter(|(_, w)| gone(&w.item.tenant)).map(|(s, _)| *s).collect();
+        for seq in late {
+            let Some(w) = self.take_waiting(seq) else { continue };
+            self.drop_waiting(seq, &w.item, foreign(), sink);
+        }
+        for p in &self.take_pending(|p| gone(&p.item.tenant)) {
+            self.stopped(p, Failure { side_effect_free: false, ..foreign() }, sink);
+        }
+    }
+}
