@@ -164,9 +164,14 @@ impl Conn for TollgateConn {
                     usize::from(matches!(r.body, Body::Payload(p) if p.len() == payload.len()));
             }
         });
-        // Why sending stopped, if it did, is what the events tell. Sent first: whoever has nothing to
-        // read yet would be woken for what is sent.
-        let (_, read) = futures::join!(self.send(&mut tx, n as u64, payload), read);
+        // Why sending stopped, if it did, is what the events tell.
+        let read = if n == 1 {
+            // As a call is made: whoever reads before there is anything is woken for what is sent.
+            let _ = self.send(&mut tx, 1, payload).await;
+            read.await
+        } else {
+            futures::join!(read, self.send(&mut tx, n as u64, payload)).0
+        };
         read?;
         ensure!(results == n && id_total == id_sum(n), "results are missing");
         ensure!(right == n, "{} results have no answer or a short one", n - right);
