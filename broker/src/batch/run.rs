@@ -276,19 +276,7 @@ impl Run {
                 }
             },
         };
-        let asks_for_job =
-            request.idempotency_key.is_some() || request.not_before_unix_ms.is_some();
-        let offered = match &entry.handler {
-            Handler::Inline(run)
-                if self.cached_in_place
-                    && !asks_for_job
-                    && request.payload.len() <= entry.spec.payload_bytes_max =>
-            {
-                self.run_inline(&**run, &entry, request, tenant, arrived, sink);
-                Offered::Taken
-            }
-            _ => self.offer_to(&entry, request, tenant, arrived, sink),
-        };
+        let offered = self.offer_to(&entry, request, tenant, arrived, sink);
         self.cached = Some(entry);
         offered
     }
@@ -341,7 +329,8 @@ impl Run {
         }
         match &entry.handler {
             Handler::Inline(run) if !on_pool(entry, len) => {
-                self.run_inline(&**run, entry, request, tenant, arrived, sink);
+                let arrived = self.clock.of(arrived);
+                self.run_one(&**run, entry, request, tenant, arrived, sink);
                 Offered::Taken
             }
             _ => self.start(request, entry, tenant, arrived, sink),

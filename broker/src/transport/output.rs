@@ -141,7 +141,7 @@ impl Output {
 
     fn failure(&mut self, head: &Head<'_>, failure: &Failure) {
         let (status, code) = (failure.code.status(), failure.code.number());
-        let result = ItemResult { status, code, ..success(head) };
+        let result = ItemResult { status, code, ..empty(head) };
         match Words::of(failure) {
             Some(words) => {
                 if self.told.words != Some(words) {
@@ -211,37 +211,30 @@ impl Output {
     }
 }
 
+/// What an item says that ended well, but for its payload and what few have.
+fn plain(head: &Head<'_>) -> Success {
+    let Head { id, attempts, queued_us, duration_us, .. } = *head;
+    Success { id, attempts, queued_us, duration_us }
+}
+
 /// The result of an item that answers nothing.
-fn success<'a>(head: &Head<'a>) -> ItemResult<'a> {
-    ItemResult {
-        id: head.id,
-        tenant: head.tenant,
-        status: 200,
-        code: 0,
-        attempts: head.attempts,
-        queued_us: head.queued_us,
-        duration_us: head.duration_us,
-        number: head.number,
-        metadata: Pairs::EMPTY,
-        extensions: Extensions::EMPTY,
-        body: Body::Payload(&[]),
-    }
+fn empty<'a>(head: &Head<'a>) -> ItemResult<'a> {
+    let Head { tenant, number, .. } = *head;
+    ItemResult { tenant, number, ..plain(head).result(&[]) }
 }
 
 impl Sink for Output {
     fn result(&mut self, head: &Head<'_>, outcome: Result<&mut Reply, &Failure>) {
         self.room();
-        let Head { id, tenant, attempts, queued_us, duration_us, number } = *head;
         match outcome {
             Ok(reply) => {
                 let len = reply.payload().len();
-                let is_plain = tenant.is_none() && number == Number::default();
+                let is_plain = head.tenant.is_none() && head.number == Number::default();
                 if is_plain && reply.pairs().is_empty() {
-                    let success = Success { id, attempts, queued_us, duration_us };
-                    encode_success_head(&success, len, &mut self.buf);
+                    encode_success_head(&plain(head), len, &mut self.buf);
                 } else {
                     let metadata = reply.pairs().as_pairs();
-                    let result = ItemResult { metadata, ..success(head) };
+                    let result = ItemResult { metadata, ..empty(head) };
                     encode_result_head(&result, len, &mut self.buf);
                 }
                 self.unpaid += len as u64;

@@ -375,7 +375,7 @@ impl<'a> ItemResult<'a> {
             && self.extensions.is_empty()
     }
 
-    /// What a result that [`is_short`](Self::is_short) says before the bytes of its payload.
+    /// What a result that [`is_short`](Self::is_short) says, but for its payload.
     #[inline]
     pub(crate) fn as_success(&self) -> Success {
         Success {

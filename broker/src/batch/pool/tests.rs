@@ -133,6 +133,23 @@ async fn giving_up_frees_the_payload_of_what_waits_and_tells_what_runs() {
 }
 
 #[tokio::test]
+async fn what_waits_is_withdrawn_and_what_began_is_not() {
+    let pool = pool(1, 8);
+    let release = occupy(&pool, ACME);
+    let run = || Box::pin(pool.run(ACME, nothing(), ctx(), Bytes::new(), LIMIT));
+    let (mut waits, mut began) = (run(), run());
+    assert!(waits.as_mut().withdraw());
+    assert!(!waits.as_mut().withdraw(), "it is not there any more");
+    assert_eq!(pool.stats().queued, 1);
+    drop(release);
+    // Whoever comes next begins when it has ended.
+    drop(occupy(&pool, ACME));
+    assert!(!began.as_mut().withdraw());
+    began.as_mut().await.expect("it ran");
+    assert_eq!(began.attempts(), 1);
+}
+
+#[tokio::test]
 async fn a_recipe_that_waits_is_dropped_when_it_is_given_up() {
     struct OnDrop(mpsc::Sender<()>);
     impl Drop for OnDrop {

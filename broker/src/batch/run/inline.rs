@@ -91,22 +91,9 @@ impl Run {
         ran
     }
 
-    pub(super) fn run_inline(
-        &mut self,
-        run: &dyn Inline,
-        entry: &Arc<Entry>,
-        request: &Request<'_>,
-        tenant: &Arc<Tenant>,
-        arrived: Instant,
-        sink: &mut impl Sink,
-    ) {
-        let arrived = self.clock.of(arrived);
-        self.run_one(run, entry, request, tenant, arrived, sink);
-    }
-
-    /// `arrived` is what the batch's clock says of it.
+    /// Runs one item; `arrived` is what the batch's clock says of that.
     #[inline(always)]
-    fn run_one(
+    pub(super) fn run_one(
         &mut self,
         run: &dyn Inline,
         entry: &Arc<Entry>,

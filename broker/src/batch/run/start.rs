@@ -234,7 +234,7 @@ impl Run {
                 self.finished(finished, sink);
             }
             Poll::Pending => {
-                // Only an item that stays alone cancels its own token; see `Pending::poll`.
+                // Only an item that stays alone cancels its own token; see `Pending::give_up`.
                 let cancel = if on_pool { cancel } else { cancel.child_token() };
                 let permits = (Some(permits.0), permits.1);
                 self.wait_for(Pending::new(item, started, work, Some(cancel), permits));
