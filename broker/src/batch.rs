@@ -3,6 +3,7 @@
 //! Knows no socket and no certificate: `transport` brings frames and takes frames away.
 
 mod alone;
+mod away;
 mod catalog;
 mod config;
 mod context;
@@ -54,7 +55,9 @@ pub(crate) use lane::{Asks, Halt, Lane};
 pub(crate) use open_ids::{Holder, OpenId, OpenIds};
 pub(crate) use outcome::{Failure, Head, Outcome, Sink, Unheard};
 pub(crate) use pool::RunError;
-pub(crate) use remote::{Begun, Call, Phase, Remote, Task, no_worker};
+pub(crate) use remote::{Begun, Errand, Phase, Remote, Returned, Sent, Standing, Task, no_worker};
+#[cfg(test)]
+pub(crate) use remote::{Call, Common, Single};
 pub(crate) use run::{Offered, Over, Run, Said, Terms, Whose, foreign};
 pub(crate) use slots::{Claim, Group, Look, Mailbox, Slot, Slots};
 pub(crate) use turns::{HANDFUL, TURN, Turn};

@@ -21,9 +21,9 @@ use super::{
     engine::Engine,
     ledger::Times,
     outcome::{Failure, Outcome},
-    pending::{Finished, Item, Pending, Work},
+    pending::{About, End, Finished, Item, Pending, Work},
     pool::Turn,
-    remote::{Begun, Call, Checked, Once, Remote, Task},
+    remote::{Begun, Call, Checked, Common, Once, Remote, Returns, Single, Task},
     run::{bounded, on_pool},
     slots::{Claim, Slot},
     trace::Trace,
@@ -111,18 +111,8 @@ impl Engine {
             Turn { tenant: tenant.index(), weight: settings.weight, priority: alone.priority };
         let shared = watch.0.clone();
         let cancel = shared.cancel.child_token();
-        let context = |deadline| Context {
-            shared: shared.clone(),
-            tenant: tenant.id().clone(),
-            recipe: entry.name.clone(),
-            item_id: id,
-            attempt,
-            deadline,
-            cancel: Some(cancel.clone()),
-            metadata: (!alone.metadata.is_empty()).then(|| Arc::new(alone.metadata.clone())),
-        };
+        let metadata = (!alone.metadata.is_empty()).then(|| Arc::new(alone.metadata.clone()));
         let (payload, timeout) = (alone.payload.clone(), alone.timeout);
-        shared.board.begin(id);
         let pending = match entry.handler.remote() {
             Some(remote) => {
                 self.remote_room(remote, &claim).await;
@@ -132,15 +122,16 @@ impl Engine {
                     (alone.begun)();
                     gate.await;
                 }
-                let ctx = context(None);
-                let checks = entry.checks_on_pool(len);
-                let once = Some(Once { attempts_before: attempt - 1, begun });
+                let once = Some(Box::new(Once { attempts_before: attempt - 1, begun }));
+                let returns = Arc::new(Returns::default());
                 let (tenant, entry) = (tenant.clone(), entry.clone());
-                let task = Task { tenant, entry, ctx, payload, claim, timeout, once };
-                let call: Pin<Box<dyn Call>> = if checks {
+                let common = Common { tenant, entry, shared, claim, returns };
+                let common = Arc::new(common);
+                let task = Task { common, seq: 0, item_id: id, payload, metadata, timeout, once };
+                let call: Pin<Box<dyn Call>> = if item.entry.checks_on_pool(len) {
                     Box::pin(Checked::new(&self.pool, turn, task))
                 } else {
-                    remote.call(task)
+                    Box::pin(Single::send(&**remote, task))
                 };
                 let cancel = Some(cancel.clone());
                 Pending::new(item, Instant::now(), Work::Call(call), cancel, (None, bytes)).timed()
@@ -152,7 +143,17 @@ impl Engine {
                     gate.await;
                 }
                 let began = Instant::now();
-                let ctx = context(began.checked_add(timeout));
+                shared.board.begin(id);
+                let ctx = Context {
+                    shared,
+                    tenant: tenant.id().clone(),
+                    recipe: entry.name.clone(),
+                    item_id: id,
+                    attempt,
+                    deadline: began.checked_add(timeout),
+                    cancel: cancel.clone(),
+                    metadata,
+                };
                 let work = match &entry.handler {
                     Handler::Recipe(recipe) if !on_pool(&entry, len) => {
                         let recipe = recipe.clone();
@@ -187,7 +188,10 @@ impl Engine {
         let mailbox = Arc::new(Mailbox::default());
         poll_fn(|cx| {
             mailbox.take(cx.waker());
-            if remote.has_room(claim, &mailbox) { Poll::Ready(()) } else { Poll::Pending }
+            match remote.room(claim, 1, &mailbox) {
+                0 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
         })
         .await;
     }
@@ -209,13 +213,14 @@ impl Engine {
 
     /// Counts it, as the items of batches are counted.
     fn account(&self, f: Finished, tenant: &Arc<Tenant>) -> Ran {
-        let entry = &f.item.entry;
-        let outcome = bounded(entry, f.outcome);
-        let running = f.ended.saturating_duration_since(f.started);
-        let queued = f.started.saturating_duration_since(f.item.arrived);
+        let About { entry, payload_len, arrived, .. } = f.item.about();
+        let End { started, ended, attempts, outcome, .. } = f.end;
+        let outcome = bounded(entry, outcome);
+        let running = ended.saturating_duration_since(started);
+        let queued = started.saturating_duration_since(arrived);
         let times = Times { queued: nanos(queued), running: nanos(running) };
         let latency = times.queued.wrapping_add(times.running);
-        let began = f.attempts > 0;
+        let began = attempts > 0;
         let (mut of_tenant, mut of_recipe) = (tenancy::Lap::default(), metrics::Lap::default());
         if began {
             of_recipe.started += 1;
@@ -225,16 +230,16 @@ impl Engine {
         match &outcome {
             Ok(reply) => {
                 entry.learn_result(reply.payload().len());
-                of_tenant.succeeded(f.item.payload_len, reply.payload().len(), latency);
+                of_tenant.succeeded(payload_len, reply.payload().len(), latency);
                 of_recipe.succeeded += 1;
             }
             Err(failure) => {
                 let latency = began.then_some(latency);
-                of_tenant.failed(f.item.payload_len, failure.code, latency);
+                of_tenant.failed(payload_len, failure.code, latency);
                 of_recipe.failed(failure.code);
             }
         }
-        self.book.fold(tenant, &mut of_tenant, f.ended);
+        self.book.fold(tenant, &mut of_tenant, ended);
         self.metrics.items().fold(Some(entry.label), &mut of_recipe);
         Ran { outcome, running }
     }

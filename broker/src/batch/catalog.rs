@@ -152,12 +152,17 @@ impl Entry {
         self.spec.blocking || self.spec.inline_bytes_max.is_some_and(|max| payload_len > max)
     }
 
-    /// Whether every payload that is not too long runs at once, on the task of its stream.
-    pub(crate) fn runs_in_place(&self) -> bool {
-        matches!(self.handler, Handler::Inline(_))
-            && self.schema.is_none()
-            && !self.spec.blocking
-            && self.spec.inline_bytes_max.is_none()
+    /// Whether every payload that is not too long runs at once, on the task of its stream, or is
+    /// handed over as it is.
+    pub(crate) fn takes_alike(&self) -> bool {
+        match self.handler {
+            Handler::Inline(_) => {
+                let here = !self.spec.blocking && self.spec.inline_bytes_max.is_none();
+                here && self.schema.is_none()
+            }
+            Handler::Remote(_) => self.schema.is_none(),
+            Handler::Recipe(_) => false,
+        }
     }
 
     /// Whether checking such a payload takes too long for the stream's own task: it is parsed and

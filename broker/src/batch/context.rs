@@ -70,22 +70,25 @@ impl Board {
             // Its result is out, or it answers at once: nothing may follow, or has to go before.
             return;
         }
-        match state.reports.iter_mut().find(|(r, _)| r.item_id == report.item_id) {
-            Some((old, _)) if old.attempt == report.attempt && old.done > report.done => return,
-            Some(old) => *old = (report, false),
-            None => state.reports.push((report, false)),
-        }
-        let waker = state.waker.take();
+        let waker = state.put(report);
         drop(state);
         if let Some(w) = waker {
             w.wake();
         }
     }
 
+    /// Takes a report of an item that runs elsewhere; whom to wake. Whoever calls this knows that its
+    /// result is not out.
+    pub(crate) fn put_open(&self, report: Report) -> Option<Waker> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(report)
+    }
+
     /// Takes what is new, and asks for a wake-up at the next report.
     pub(crate) fn take(&self, waker: &Waker) -> Vec<Report> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.waker = Some(waker.clone());
+        if !state.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
         let new = state.reports.iter_mut().filter(|(_, taken)| !*taken);
         new.map(|(r, taken)| {
             *taken = true;
@@ -109,6 +112,38 @@ impl Board {
     }
 }
 
+impl BoardState {
+    fn put(&mut self, report: Report) -> Option<Waker> {
+        match self.reports.iter_mut().find(|(r, _)| r.item_id == report.item_id) {
+            Some((old, _)) if old.attempt == report.attempt && old.done > report.done => {
+                return None;
+            }
+            Some(old) => *old = (report, false),
+            None => self.reports.push((report, false)),
+        }
+        self.waker.take()
+    }
+}
+
+impl Report {
+    /// `done` of `total` (0: not known), as it is said now.
+    pub(crate) fn now(
+        item_id: u64,
+        attempt: u32,
+        (done, total): (u64, u64),
+        message: &str,
+    ) -> Report {
+        Report {
+            item_id,
+            attempt,
+            done: if total > 0 { done.min(total) } else { done },
+            total,
+            at: SystemTime::now(),
+            message: truncate(message, limits::MESSAGE_BYTES_MAX).to_owned(),
+        }
+    }
+}
+
 /// What a [`Recipe`](super::Recipe) may know about its item. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -118,8 +153,7 @@ pub struct Context {
     pub(crate) item_id: u64,
     pub(crate) attempt: u32,
     pub(crate) deadline: Option<Instant>,
-    /// Its own; without one it is stopped with its batch, or by dropping what runs it.
-    pub(crate) cancel: Option<CancellationToken>,
+    pub(crate) cancel: CancellationToken,
     pub(crate) metadata: Option<Arc<PairsBuf>>,
 }
 
@@ -132,7 +166,7 @@ impl Context {
         let shared = Arc::new(Shared::new(BatchId::random(), Trace::none()));
         shared.board.begin(1);
         Context {
-            cancel: Some(shared.cancel.child_token()),
+            cancel: shared.cancel.child_token(),
             shared,
             tenant: TenantId::parse(tenant).expect("a valid tenant id"),
             recipe: RecipeName::parse(recipe).expect("a valid recipe name"),
@@ -155,11 +189,6 @@ impl Context {
             cancel: self.cancellation(),
             metadata: self.metadata(),
         }
-    }
-
-    /// The same facts, for a later attempt.
-    pub(crate) fn as_attempt(&self, attempt: u32) -> InlineContext<'_> {
-        InlineContext { attempt, ..self.as_inline() }
     }
 
     /// The tenant for whom the item runs.
@@ -201,7 +230,7 @@ impl Context {
     /// Cancelled when the item is to stop. A future is dropped then by itself; work that was moved
     /// elsewhere watches this.
     pub fn cancellation(&self) -> &CancellationToken {
-        self.cancel.as_ref().unwrap_or(&self.shared.cancel)
+        &self.cancel
     }
 
     /// What the client sent beside the payload.
@@ -297,13 +326,6 @@ impl<'a> InlineContext<'a> {
 
     /// Reports progress, as [`Context::progress`].
     pub fn progress(&self, done: u64, total: u64, message: &str) {
-        self.shared.board.put(Report {
-            item_id: self.item_id,
-            attempt: self.attempt,
-            done: if total > 0 { done.min(total) } else { done },
-            total,
-            at: SystemTime::now(),
-            message: truncate(message, limits::MESSAGE_BYTES_MAX).to_owned(),
-        });
+        self.shared.board.put(Report::now(self.item_id, self.attempt, (done, total), message));
     }
 }

@@ -64,15 +64,40 @@ pub(crate) struct Pending {
     _permits: (Option<Slot>, BytesPermit),
 }
 
-/// An item that ended.
-pub(crate) struct Finished {
-    pub item: Item,
+/// What is known of an item that ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub seq: u64,
+    pub id: u64,
+    pub tenant: &'a Arc<Tenant>,
+    pub entry: &'a Arc<Entry>,
+    pub payload_len: usize,
+    pub arrived: Instant,
+}
+
+/// How an item ended.
+pub(crate) struct End {
     /// When its last attempt began; its end, when none did.
     pub started: Instant,
     pub ended: Instant,
     pub attempts: u32,
     pub outcome: Outcome,
     pub panicked: bool,
+    /// Whether it may have said how far it has come.
+    pub reported: bool,
+}
+
+/// An item that ended.
+pub(crate) struct Finished {
+    pub item: Item,
+    pub end: End,
+}
+
+impl Item {
+    pub(crate) fn about(&self) -> About<'_> {
+        let Item { seq, id, ref tenant, ref entry, payload_len, arrived, .. } = *self;
+        About { seq, id, tenant, entry, payload_len, arrived }
+    }
 }
 
 impl Pending {
@@ -112,16 +137,13 @@ impl Pending {
 
     /// When its time is up, as it stands.
     pub(crate) fn due(&self) -> Instant {
-        match self.phase() {
-            Phase::Waits(since) => since + self.item.queue_timeout,
-            Phase::Runs(since) => since + self.item.timeout,
-        }
+        self.phase().due(self.item.queue_timeout, self.item.timeout)
     }
 
     fn late(&self) -> Failure {
         match (&self.work, self.phase()) {
             (Work::Call(call), Phase::Waits(_)) => call.gave_up(&self.item.entry),
-            _ => timed_out(&self.item),
+            _ => timed_out(self.item.timeout, &self.item.entry),
         }
     }
 
@@ -143,17 +165,9 @@ impl Pending {
 
     fn end(&self, outcome: Outcome, panicked: bool) -> Finished {
         let ended = Instant::now();
-        Finished {
-            item: self.item.clone(),
-            started: match self.phase() {
-                Phase::Runs(since) => since,
-                Phase::Waits(_) => ended,
-            },
-            ended,
-            attempts: self.work.attempts(),
-            outcome,
-            panicked,
-        }
+        let (started, attempts) = (self.phase().began(ended), self.work.attempts());
+        let end = End { started, ended, attempts, outcome, panicked, reported: true };
+        Finished { item: self.item.clone(), end }
     }
 
     /// Ends the item with this failure instead of its own.
@@ -165,27 +179,13 @@ impl Pending {
 impl Work {
     /// Polls the code once; a panic is an outcome like any other. The flag tells a panic.
     pub(crate) fn poll(&mut self, entry: &Entry, cx: &mut Poller<'_>) -> Poll<(Outcome, bool)> {
-        let idempotent = entry.spec.idempotent;
         // The future is never polled again after a panic, so no broken state can be seen.
         let polled = match self {
             Work::Recipe(f) => caught(|| f.as_mut().poll(cx).map_err(RunError::Failed)),
             Work::Checked(f) => caught(|| f.as_mut().poll(cx)),
             Work::Call(call) => call.as_mut().poll(cx),
         };
-        polled.map(|r| match r {
-            Ok(reply) => (Ok(reply), false),
-            Err(RunError::Failed(e)) => (Err(Failure::recipe(e, idempotent)), false),
-            Err(RunError::Panicked(message)) => {
-                let failure = Failure::interrupted(Code::Panic, message, idempotent);
-                (Err(failure), true)
-            }
-            Err(RunError::Lost(message)) => {
-                let failure = Failure::interrupted(Code::WorkerLost, message, idempotent);
-                (Err(failure), false)
-            }
-            Err(RunError::Refused(e)) => (Err(Failure::refused(e)), false),
-            Err(RunError::Full) => (Err(no_thread()), false),
-        })
+        polled.map(|ran| outcome_of(ran, entry))
     }
 
     fn attempts(&self) -> u32 {
@@ -232,13 +232,26 @@ impl Future for Pending {
     }
 }
 
-fn timed_out(item: &Item) -> Failure {
-    let ms = item.timeout.as_millis();
-    Failure::interrupted(
-        Code::Timeout,
-        format!("not done within {ms} ms"),
-        item.entry.spec.idempotent,
-    )
-    .detail("timeout_ms", ms)
-    .detail("phase", "running")
+/// What became of an attempt. The flag tells a panic.
+pub(super) fn outcome_of(ran: Result<Reply, RunError>, entry: &Entry) -> (Outcome, bool) {
+    let idempotent = entry.spec.idempotent;
+    let failure = match ran {
+        Ok(reply) => return (Ok(reply), false),
+        Err(RunError::Failed(e)) => Failure::recipe(e, idempotent),
+        Err(RunError::Panicked(message)) => {
+            return (Err(Failure::interrupted(Code::Panic, message, idempotent)), true);
+        }
+        Err(RunError::Lost(message)) => Failure::interrupted(Code::WorkerLost, message, idempotent),
+        Err(RunError::Refused(e)) => Failure::refused(e),
+        Err(RunError::Full) => no_thread(),
+    };
+    (Err(failure), false)
+}
+
+/// What an item is told that ran for too long.
+pub(super) fn timed_out(timeout: Duration, entry: &Entry) -> Failure {
+    let ms = timeout.as_millis();
+    Failure::interrupted(Code::Timeout, format!("not done within {ms} ms"), entry.spec.idempotent)
+        .detail("timeout_ms", ms)
+        .detail("phase", "running")
 }

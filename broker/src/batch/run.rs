@@ -24,13 +24,14 @@ use tollgate_protocol::{
 use super::ending::Ending;
 use super::{
     Reply,
+    away::{Absent, Away},
     catalog::{Entry, Handler},
     context::{Report, Shared},
     engine::Engine,
     ledger::Ledger,
     order::Submission,
     outcome::{Failure, Head, Sink},
-    pending::{Finished, Item, Pending},
+    pending::{About, End, Finished, Item, Pending},
     slots::{Claim, Mailbox, Place, Slot},
     stopwatch::Stopwatch,
     tally::Tally,
@@ -48,6 +49,7 @@ mod jobs;
 mod over;
 mod refusals;
 mod results;
+mod send;
 mod start;
 mod told;
 
@@ -81,6 +83,8 @@ pub(crate) struct Run {
     terms: Terms,
     shared: Arc<Shared>,
     pending: FuturesUnordered<Pending>,
+    /// Items that somebody else has.
+    away: Away,
     /// Before this no time of theirs is up.
     due: Option<Instant>,
     /// Items that wait for a slot, by sequence number.
@@ -100,8 +104,8 @@ pub(crate) struct Run {
     cached: Option<Arc<Entry>>,
     /// For which state of the directory, and for which tenant, that is so.
     cached_of: (u64, u32),
-    /// Whether a payload of it needs nothing but to be short enough to run at once, here.
-    cached_in_place: bool,
+    /// Whether a payload of it needs nothing but to be short enough, and all of it is for this batch.
+    cached_alike: bool,
     reply: Reply,
     tally: Tally,
     /// Apart, as a batch is moved and this is large.
@@ -153,6 +157,7 @@ impl Run {
             engine,
             terms,
             pending: FuturesUnordered::new(),
+            away: Away::new(),
             due: None,
             waiting: BTreeMap::new(),
             unplaced: VecDeque::new(),
@@ -164,7 +169,7 @@ impl Run {
             jobs: jobs::OfBatch::default(),
             cached: None,
             cached_of: (0, 0),
-            cached_in_place: false,
+            cached_alike: false,
             reply: Reply::new(),
             tally: Tally::new(now),
             started: false,
@@ -215,6 +220,7 @@ impl Run {
     /// Whether every item taken has had its result, or is a job, or is to be one.
     pub(crate) fn is_idle_but_for_jobs(&self) -> bool {
         self.pending.is_empty()
+            && self.away.is_empty()
             && self.waiting.is_empty()
             && self.submission.as_ref().is_none_or(Submission::is_empty)
     }
@@ -222,6 +228,7 @@ impl Run {
     /// Whether something runs or waits, so that [`poll`](Self::poll) may make progress.
     pub(crate) fn is_busy(&self) -> bool {
         !self.pending.is_empty()
+            || !self.away.is_empty()
             || !self.waiting.is_empty()
             || self.room.is_some()
             || self.jobs.has_lines()
@@ -297,7 +304,7 @@ impl Run {
         // Read before the look-up: what changes in between is looked up again.
         self.cached_of = (self.engine.directory.generation(), tenant.index());
         let entry = self.engine.directory.find(tenant.index(), recipe)?;
-        self.cached_in_place = entry.runs_in_place()
+        self.cached_alike = entry.takes_alike()
             && self.submission.is_none()
             && !self.terms.durable
             && !self.engine.durables.are_for(entry.spec.estimated_duration);
@@ -415,15 +422,17 @@ impl Run {
         }
         progress |= self.poll_jobs(cx, sink);
         let mut ended = None;
-        for _ in 0..RESULTS_A_TURN {
+        let mut left = RESULTS_A_TURN;
+        progress |= self.take_back(cx, &mut left, &mut ended, sink);
+        while left > 0 {
             if sink.is_full() {
                 // Whoever is ready stays so: once something was written this is called again.
                 return progress;
             }
             match self.pending.poll_next_unpin(cx) {
-                Poll::Ready(Some(finished)) => {
-                    ended = Some(finished.ended);
-                    self.finished(finished, sink);
+                Poll::Ready(Some(Finished { item, end })) => {
+                    ended = Some(end.ended);
+                    self.finished(item.about(), end, sink);
                 }
                 Poll::Ready(None) | Poll::Pending => {
                     if let Some(ended) = ended {
@@ -435,15 +444,47 @@ impl Run {
             }
             self.place_waiting();
             progress = true;
+            left -= 1;
         }
         // There may be more: come back after what there is was written.
         cx.waker().wake_by_ref();
         progress
     }
 
+    /// Takes what others had and have done, so many results at most. True if there was any.
+    fn take_back(
+        &mut self,
+        cx: &mut Poller<'_>,
+        left: &mut usize,
+        ended: &mut Option<Instant>,
+        sink: &mut impl Sink,
+    ) -> bool {
+        if self.away.look(cx.waker()) {
+            self.learn_due();
+        }
+        let mut freed: Option<BytesPermit> = None;
+        let before = *left;
+        while *left > 0
+            && !sink.is_full()
+            && let Some((absent, returned)) = self.away.next_back()
+        {
+            *left -= 1;
+            *ended = Some(returned.ended);
+            let end = absent.ends(returned);
+            self.finished(absent.about(), end, sink);
+            freed = BytesPermit::merged(freed, absent.into_bytes());
+        }
+        drop(freed);
+        if *left < before {
+            self.place_waiting();
+        }
+        *left < before
+    }
+
     /// The newest progress of each running item, and a wake-up at the next report.
     pub(crate) fn reports(&self, cx: &Poller<'_>) -> Vec<Report> {
-        if self.pending.is_empty() { Vec::new() } else { self.shared.board.take(cx.waker()) }
+        let nothing_runs = self.pending.is_empty() && self.away.is_empty();
+        if nothing_runs { Vec::new() } else { self.shared.board.take(cx.waker()) }
     }
 
     fn take_waiting(&mut self, seq: u64) -> Option<Waiting> {

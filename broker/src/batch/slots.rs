@@ -103,25 +103,36 @@ impl Counts {
             && c.group.is_none_or(|g| below(&self.groups, g.index, g.max))
     }
 
-    fn take(&mut self, c: &Claim) {
-        self.running += 1;
-        *self.tenants.entry(c.tenant).or_default() += 1;
-        *self.recipes.entry(c.recipe).or_default() += 1;
+    /// How many more have room.
+    fn room(&self, tenant: u32, c: &Bounds) -> u32 {
+        let left = |map: &HashMap<u32, u32>, key, max: u32| {
+            max.saturating_sub(map.get(&key).copied().unwrap_or(0))
+        };
+        let of_recipe = c.recipe_max.map_or(u32::MAX, |max| left(&self.recipes, c.recipe, max));
+        let of_group = c.group.map_or(u32::MAX, |g| left(&self.groups, g.index, g.max));
+        let of_tenant = left(&self.tenants, tenant, c.tenant_max);
+        self.max.saturating_sub(self.running).min(of_tenant).min(of_recipe).min(of_group)
+    }
+
+    fn take(&mut self, c: &Claim, n: u32) {
+        self.running += n;
+        *self.tenants.entry(c.tenant).or_default() += n;
+        *self.recipes.entry(c.recipe).or_default() += n;
         if let Some(group) = c.group {
-            *self.groups.entry(group.index).or_default() += 1;
+            *self.groups.entry(group.index).or_default() += n;
         }
     }
 
-    fn give_back(&mut self, c: &Claim) {
+    fn give_back(&mut self, c: &Claim, n: u32) {
         let less = |map: &mut HashMap<u32, u32>, key| {
-            if let Some(n) = map.get_mut(&key) {
-                *n -= 1;
-                if *n == 0 {
+            if let Some(now) = map.get_mut(&key) {
+                *now -= n;
+                if *now == 0 {
                     map.remove(&key);
                 }
             }
         };
-        self.running -= 1;
+        self.running -= n;
         less(&mut self.tenants, c.tenant);
         less(&mut self.recipes, c.recipe);
         if let Some(group) = c.group {
@@ -140,7 +151,7 @@ impl State {
             let Some(fair::Popped { item: w, .. }) = self.waiting.pop_where(now, fits) else {
                 break;
             };
-            self.counts.take(&w.claim);
+            self.counts.take(&w.claim, 1);
             wakers.extend(w.mailbox.put(w.seq));
         }
         wakers
@@ -172,7 +183,7 @@ impl Slots {
     /// Looks for room on behalf of a line of its own; nobody else takes or gives back a slot
     /// meanwhile.
     pub(crate) fn look(&self) -> Look<'_> {
-        Look { slots: self, state: self.lock() }
+        Look { slots: self, state: self.lock(), run: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -190,7 +201,7 @@ impl Slots {
         if !state.counts.has_room(claim.tenant, &claim.bounds()) {
             return None;
         }
-        state.counts.take(&claim);
+        state.counts.take(&claim, 1);
         drop(state);
         Some(Slot { slots: self.clone(), claim: Some(claim) })
     }
@@ -213,7 +224,7 @@ impl Slots {
 
     fn release(&self, claim: &Claim) {
         let mut state = self.lock();
-        state.counts.give_back(claim);
+        state.counts.give_back(claim, 1);
         let wakers = if state.waiting.is_empty() { Vec::new() } else { state.grant(self.now()) };
         let denied = std::mem::take(&mut state.denied);
         drop(state);
@@ -243,23 +254,56 @@ impl Slots {
 pub(crate) struct Look<'a> {
     slots: &'a Slots,
     state: MutexGuard<'a, State>,
+    /// What was looked for last: mostly many look for the same, one after the other.
+    run: Option<Alike>,
+}
+
+/// Slots under the same bounds, that are counted together.
+#[derive(Debug)]
+struct Alike {
+    claim: Claim,
+    /// How many there are room for.
+    room: u32,
+    /// How many of them were taken, which nobody has counted yet.
+    taken: u32,
 }
 
 impl Look<'_> {
     /// Whether there is a slot; if not, [`Slots::on_room`] tells of the next that comes free.
     pub(crate) fn has_room(&mut self, claim: &Claim) -> bool {
-        let room = self.state.counts.has_room(claim.tenant, &claim.bounds());
-        self.state.denied |= !room;
-        room
+        self.alike(claim).room > 0
     }
 
     /// A slot, if there is one.
     pub(crate) fn try_take(&mut self, claim: Claim) -> Option<Slot> {
-        if !self.has_room(&claim) {
-            return None;
-        }
-        self.state.counts.take(&claim);
+        let alike = self.alike(&claim);
+        alike.room = alike.room.checked_sub(1)?;
+        alike.taken += 1;
         Some(Slot { slots: self.slots.clone(), claim: Some(claim) })
+    }
+
+    fn alike(&mut self, claim: &Claim) -> &mut Alike {
+        let bounds = (claim.tenant, claim.bounds());
+        let same = self.run.as_ref().is_some_and(|a| (a.claim.tenant, a.claim.bounds()) == bounds);
+        if !same {
+            self.count();
+        }
+        let state = &mut *self.state;
+        let alike = self.run.get_or_insert_with(|| {
+            let room = state.counts.room(claim.tenant, &bounds.1);
+            Alike { claim: *claim, room, taken: 0 }
+        });
+        state.denied |= alike.room == 0;
+        alike
+    }
+
+    /// Counts what was taken.
+    fn count(&mut self) {
+        if let Some(Alike { claim, taken, .. }) = self.run.take()
+            && taken > 0
+        {
+            self.state.counts.take(&claim, taken);
+        }
     }
 
     /// Takes slots back, and gives them to those in line: whom to wake goes to `wakers`. True when
@@ -269,18 +313,29 @@ impl Look<'_> {
         slots: impl IntoIterator<Item = Slot>,
         wakers: &mut Vec<Waker>,
     ) -> bool {
-        let mut any = false;
-        for mut slot in slots {
-            if let Some(claim) = slot.claim.take() {
-                self.state.counts.give_back(&claim);
-                any = true;
+        self.count();
+        let mut claims = slots.into_iter().filter_map(|mut slot| slot.claim.take());
+        let Some(mut claim) = claims.next() else { return false };
+        let mut alike = 1;
+        for next in claims {
+            if next != claim {
+                self.state.counts.give_back(&claim, alike);
+                (claim, alike) = (next, 0);
             }
+            alike += 1;
         }
-        if any && !self.state.waiting.is_empty() {
+        self.state.counts.give_back(&claim, alike);
+        if !self.state.waiting.is_empty() {
             let now = self.slots.now();
             wakers.append(&mut self.state.grant(now));
         }
-        any && std::mem::take(&mut self.state.denied)
+        std::mem::take(&mut self.state.denied)
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 
@@ -329,30 +384,50 @@ impl Drop for Place {
 
 /// Where a batch learns which of its waiting items may start.
 #[derive(Debug, Default)]
-pub(crate) struct Mailbox(Mutex<(Vec<u64>, Option<Waker>)>);
+pub(crate) struct Mailbox(Mutex<Mail>);
+
+#[derive(Debug, Default)]
+struct Mail {
+    granted: Vec<u64>,
+    waker: Option<Waker>,
+    /// Whether it was nudged, and has not used its turn.
+    has_turn: bool,
+}
 
 impl Mailbox {
-    fn put(&self, seq: u64) -> Option<Waker> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.0.push(seq);
-        inner.1.take()
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the batch, for it to look again at what it could not place.
+    fn put(&self, seq: u64) -> Option<Waker> {
+        let mut mail = self.lock();
+        mail.granted.push(seq);
+        mail.waker.take()
+    }
+
+    /// Wakes the batch, for it to look again at what it could not place: it is its turn.
     pub(crate) fn nudge(&self) {
-        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).1.take();
+        let mut mail = self.lock();
+        mail.has_turn = true;
+        let waker = mail.waker.take();
+        drop(mail);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
+    /// Uses the turn up that a nudge has brought, if it has one.
+    pub(crate) fn takes_turn(&self) -> bool {
+        std::mem::take(&mut self.lock().has_turn)
+    }
+
     /// Takes what was announced and asks to be woken at the next announcement.
     pub(crate) fn take(&self, waker: &Waker) -> Vec<u64> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !inner.1.as_ref().is_some_and(|w| w.will_wake(waker)) {
-            inner.1 = Some(waker.clone());
+        let mut mail = self.lock();
+        if !mail.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            mail.waker = Some(waker.clone());
         }
-        std::mem::take(&mut inner.0)
+        std::mem::take(&mut mail.granted)
     }
 }
 

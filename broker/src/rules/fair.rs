@@ -88,7 +88,16 @@ struct Flow<T, C> {
 struct Class<T, C> {
     class: C,
     len: usize,
-    levels: [BTreeMap<u64, Entry<T>>; LEVELS],
+    levels: [Level<T>; LEVELS],
+}
+
+/// What waits alike, in the order of its coming. Most of it leaves from the front; what is taken out
+/// of the middle leaves a gap, until there are more gaps than entries.
+#[derive(Debug)]
+struct Level<T> {
+    /// By sequence numbers, which rise. The first is never a gap.
+    entries: VecDeque<(u64, Option<Entry<T>>)>,
+    gaps: usize,
 }
 
 #[derive(Debug)]
@@ -260,8 +269,10 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
     pub fn drain(&mut self) -> impl Iterator<Item = (K, T)> + use<K, T, C> {
         let mut all = BTreeMap::new();
         for (key, flow) in self.flows.drain() {
-            let levels = flow.classes.into_iter().flat_map(|c| c.levels).flatten();
-            all.extend(levels.map(|(seq, entry)| (seq, (key, entry.item))));
+            let levels = flow.classes.into_iter().flat_map(|c| c.levels);
+            for (seq, entry) in levels.flat_map(|level| level.entries) {
+                all.extend(entry.map(|entry| (seq, (key, entry.item))));
+            }
         }
         (self.len, self.round_left, self.sweep_at) = (0, 0, SWEEP_MIN);
         self.ring.clear();
@@ -360,7 +371,7 @@ impl<T, C: Copy + Eq> Flow<T, C> {
 
     fn remove(&mut self, class: &C, level: u8, seq: u64) -> Option<Entry<T>> {
         let at = self.classes.iter().position(|c| c.class == *class)?;
-        let entry = self.classes[at].levels[usize::from(level)].remove(&seq)?;
+        let entry = self.classes[at].levels[usize::from(level)].remove(seq)?;
         self.len -= 1;
         self.classes[at].len -= 1;
         if self.classes[at].len == 0 {
@@ -387,7 +398,7 @@ impl<T, C: Copy + Eq> Flow<T, C> {
             let each = i64::try_from(each).unwrap_or(COST_MAX).min(COST_MAX);
             for level in (0..=PRIORITY_MAX).rev() {
                 let levels = &class.levels[usize::from(level)];
-                let Some((&seq, entry)) = levels.first_key_value() else { continue };
+                let Some((seq, entry)) = levels.first() else { continue };
                 let risen = now.saturating_sub(entry.since) / rise_ns;
                 let rank =
                     u64::from(level).saturating_add(risen).min(u64::from(PRIORITY_MAX)) as u8;
@@ -399,6 +410,42 @@ impl<T, C: Copy + Eq> Flow<T, C> {
             }
         }
         best.map(|(_, best)| best)
+    }
+}
+
+impl<T> Default for Level<T> {
+    fn default() -> Self {
+        Level { entries: VecDeque::new(), gaps: 0 }
+    }
+}
+
+impl<T> Level<T> {
+    /// Adds the newest.
+    fn insert(&mut self, seq: u64, entry: Entry<T>) {
+        self.entries.push_back((seq, Some(entry)));
+    }
+
+    fn first(&self) -> Option<(u64, &Entry<T>)> {
+        let (seq, entry) = self.entries.front()?;
+        Some((*seq, entry.as_ref()?))
+    }
+
+    fn remove(&mut self, seq: u64) -> Option<Entry<T>> {
+        let at = match self.entries.front() {
+            Some((first, _)) if *first == seq => 0,
+            _ => self.entries.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?,
+        };
+        let entry = self.entries.get_mut(at)?.1.take()?;
+        self.gaps += 1;
+        while self.entries.front().is_some_and(|(_, entry)| entry.is_none()) {
+            self.entries.pop_front();
+            self.gaps -= 1;
+        }
+        if 2 * self.gaps > self.entries.len() {
+            self.entries.retain(|(_, entry)| entry.is_some());
+            self.gaps = 0;
+        }
+        Some(entry)
     }
 }
 

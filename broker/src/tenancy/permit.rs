@@ -240,6 +240,28 @@ impl BytesPermit {
         Arc::ptr_eq(&self.tenant, tenant) && self.n >= tenant.in_flight_share(n)
     }
 
+    /// A part of it, as a permit of its own: so many bytes, at most all.
+    pub(crate) fn split(&mut self, n: usize) -> BytesPermit {
+        let n = u32::try_from(n).unwrap_or(u32::MAX).min(self.n);
+        self.n -= n;
+        BytesPermit { tenant: self.tenant.clone(), n }
+    }
+
+    /// Both as one, where they are of one tenant; else the first is given back.
+    pub(crate) fn merged(
+        first: Option<BytesPermit>,
+        mut other: BytesPermit,
+    ) -> Option<BytesPermit> {
+        if let Some(mut first) = first
+            && Arc::ptr_eq(&first.tenant, &other.tenant)
+            && let Some(sum) = first.n.checked_add(other.n)
+        {
+            (first.n, other.n) = (sum, 0);
+            return Some(first);
+        }
+        Some(other)
+    }
+
     /// Gives back what exceeds `n`: more was reserved than it came to.
     pub fn shrink_to(&mut self, n: usize) {
         let n = u32::try_from(n).unwrap_or(u32::MAX).min(self.n);
@@ -250,6 +272,9 @@ impl BytesPermit {
 
 impl Drop for BytesPermit {
     fn drop(&mut self) {
+        if self.n == 0 {
+            return;
+        }
         self.tenant.counted().in_flight.add_permits(self.n as usize);
     }
 }

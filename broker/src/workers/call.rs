@@ -1,9 +1,8 @@
 //! An item that was handed over to the workers, from its place in line to its answer.
 
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
-    task::{Context as Poller, Poll, Waker},
+    task::Waker,
     time::Instant,
 };
 
@@ -13,13 +12,14 @@ use tollgate_protocol::Code;
 use super::{
     Inner, Now, Workers,
     after::After,
+    lease::Held,
     pools::Class,
     state::{RecipeId, SessionId, State},
 };
 use crate::{
     batch::{
-        Call, Claim, Entry, Error, Failure, Mailbox, Phase, Remote, Reply, RunError, Task,
-        no_worker,
+        Claim, Errand, Error, Failure, Mailbox, Phase, Remote, Reply, Report, Returned, RunError,
+        Sent, Standing, Task, no_worker,
     },
     rules::fair::{self, Id},
     tenancy::BytesPermit,
@@ -32,29 +32,23 @@ pub(super) struct Route {
 }
 
 impl Remote for Route {
-    fn has_room(&self, claim: &Claim, mailbox: &Arc<Mailbox>) -> bool {
-        let Some(workers) = Workers::upgrade(&self.workers) else { return true };
-        workers.look(|state| state.has_room(self.recipe, claim, mailbox))
+    fn room(&self, claim: &Claim, wanted: usize, mailbox: &Arc<Mailbox>) -> usize {
+        let Some(workers) = Workers::upgrade(&self.workers) else { return wanted };
+        workers.look(|state| state.room(self.recipe, claim, wanted, mailbox))
     }
 
-    fn call(&self, task: Task) -> Pin<Box<dyn Call>> {
+    fn send(&self, tasks: &mut Vec<Task>, sent: &mut dyn FnMut(Sent)) {
         let workers = Workers::upgrade(&self.workers);
         let now = workers.as_ref().map_or_else(Now::start, Workers::now);
-        let attempts = task.once.as_ref().map_or(0, |once| once.attempts_before);
-        let phase = Phase::Waits(now.at);
-        let public = Public { waker: None, phase, stopped: None, attempts, outcome: None };
-        let cell = Arc::new(Cell {
-            recipe: self.recipe,
-            task,
-            queued_at: now.ns,
-            cancel: OnceLock::new(),
-            place: Mutex::new(Place::Nowhere),
-            public: Mutex::new(public),
-        });
-        if let Some(workers) = &workers {
-            workers.with(|state, after| workers.queue(state, &cell, now, after));
+        let cell = |task| {
+            let cell = Arc::new(Cell::new(self, task, now));
+            sent(Sent::new(cell.clone()));
+            cell
+        };
+        let cells: Vec<Arc<Cell>> = tasks.drain(..).map(cell).collect();
+        if let Some(workers) = workers {
+            workers.with(|state, after| workers.queue(state, self.recipe, cells, now, after));
         }
-        Box::pin(Queued { workers: self.workers.clone(), cell, room: None })
     }
 
     fn is_served(&self) -> bool {
@@ -63,31 +57,29 @@ impl Remote for Route {
     }
 }
 
-impl Workers {
-    /// Puts a call in line, and gives it away at once if somebody can take it.
-    fn queue(&self, state: &mut State, cell: &Arc<Cell>, now: Now, after: &mut After) {
-        if self.lend_now(state, cell, now, after) {
-            return;
-        }
-        match state.push(cell) {
-            Some(pool) => self.dispatch(state, pool, now, after),
-            None => after.wakers.extend(cell.ends(Err(unknown()), None)),
-        }
-    }
-}
-
 /// A call, shared by its batch and by whoever runs it.
 pub(super) struct Cell {
+    workers: Weak<Inner>,
     pub recipe: RecipeId,
     pub task: Task,
     /// When it first stood in line, in nanoseconds since the start.
     pub queued_at: u64,
     /// Made for who asks, as most answers are there at once.
     cancel: OnceLock<CancellationToken>,
+    /// A leaf.
+    open: Mutex<Open>,
+}
+
+/// What changes about a call.
+struct Open {
     /// Changed under the lock of the state only.
-    place: Mutex<Place>,
-    /// What its batch sees. A leaf.
-    public: Mutex<Public>,
+    place: Place,
+    phase: Phase,
+    /// Since when its time stands still, if it does.
+    stopped: Option<Instant>,
+    attempts: u32,
+    reported: bool,
+    life: Life,
 }
 
 /// Where a call is.
@@ -98,25 +90,45 @@ pub(super) enum Place {
     Leased(SessionId, u64),
 }
 
-struct Public {
-    waker: Option<Waker>,
-    phase: Phase,
-    /// Since when its time stands still, if it does.
-    stopped: Option<Instant>,
-    attempts: u32,
-    outcome: Option<Outcome>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// It has its outcome, which is on its way back to its batch.
+    Ended,
+    /// Its batch does not wait for it any more.
+    GivenUp,
 }
 
-/// How a call ended, and the room that a large result took of its tenant's bytes in flight.
-type Outcome = (Result<Reply, RunError>, Option<BytesPermit>);
-
 impl Cell {
+    fn new(route: &Route, task: Task, now: Now) -> Cell {
+        let open = Open {
+            place: Place::Nowhere,
+            phase: Phase::Waits(now.at),
+            stopped: None,
+            attempts: task.once.as_ref().map_or(0, |once| once.attempts_before),
+            reported: false,
+            life: Life::Open,
+        };
+        Cell {
+            workers: route.workers.clone(),
+            recipe: route.recipe,
+            task,
+            queued_at: now.ns,
+            cancel: OnceLock::new(),
+            open: Mutex::new(open),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn place(&self) -> Place {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open().place
     }
 
     pub(super) fn moves(&self, to: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        self.open().place = to;
     }
 
     /// Cancelled when nobody waits for it any more. Asked for under the lock of the state, where it
@@ -125,62 +137,89 @@ impl Cell {
         self.cancel.get_or_init(CancellationToken::new)
     }
 
-    fn public(&self) -> MutexGuard<'_, Public> {
-        self.public.lock().unwrap_or_else(PoisonError::into_inner)
+    /// An attempt begins under this lease; its number, from 1.
+    pub(super) fn begins(&self, session: SessionId, lease: u64, now: Instant) -> u32 {
+        let mut open = self.open();
+        open.place = Place::Leased(session, lease);
+        (open.phase, open.stopped) = (Phase::Runs(now), None);
+        open.attempts += 1;
+        open.attempts
     }
 
-    /// An attempt begins; its number, from 1.
-    pub(super) fn begins(&self, now: Instant) -> u32 {
-        let mut public = self.public();
-        (public.phase, public.stopped) = (Phase::Runs(now), None);
-        public.attempts += 1;
-        public.attempts
-    }
-
-    /// The attempt was lost, and another is to be made.
+    /// The attempt was lost, and another is to be made. Whom to wake.
     pub(super) fn waits_again(&self) -> Option<Waker> {
-        let mut public = self.public();
-        (public.phase, public.stopped) = (Phase::Waits(Instant::now()), None);
-        public.waker.take()
+        let mut open = self.open();
+        (open.phase, open.stopped) = (Phase::Waits(Instant::now()), None);
+        drop(open);
+        self.task.common.returns.relapsed()
     }
 
     /// What follows is the broker's own delay, which is no running time: until
     /// [`goes_on`](Self::goes_on) of the same attempt.
     pub(super) fn stands_still(&self) {
-        self.public().stopped.get_or_insert_with(Instant::now);
+        self.open().stopped.get_or_insert_with(Instant::now);
     }
 
     pub(super) fn goes_on(&self) {
-        let mut public = self.public();
-        public.phase = public.phase_at(Instant::now());
-        public.stopped = None;
+        let mut open = self.open();
+        open.phase = open.phase_at(Instant::now());
+        open.stopped = None;
     }
 
     pub(super) fn attempts(&self) -> u32 {
-        self.public().attempts
+        self.open().attempts
     }
 
-    /// It ended; whom to wake.
+    /// It ended. What goes to its batch; `reports` when its last report goes before that.
     pub(super) fn ends(
         &self,
         outcome: Result<Reply, RunError>,
+        ended: Instant,
+        reports: bool,
         room: Option<BytesPermit>,
-    ) -> Option<Waker> {
-        let mut public = self.public();
-        public.outcome.get_or_insert((outcome, room));
-        public.waker.take()
+    ) -> Returned {
+        let mut open = self.open();
+        (open.place, open.life) = (Place::Nowhere, Life::Ended);
+        Returned {
+            seq: self.task.seq,
+            outcome,
+            phase: open.phase_at(ended),
+            ended,
+            attempts: open.attempts,
+            reported: open.reported || reports,
+            room,
+        }
+    }
+
+    /// Passes on how far it has come; the last report may come with the end. Whom to wake.
+    pub(super) fn reports(&self, attempt: u32, held: &Held, is_last: bool) -> Option<Waker> {
+        let Held { done, total, ref message } = *held;
+        let Task { item_id, ref common, .. } = self.task;
+        let report = Report::now(item_id, attempt, (done, total), message);
+        let mut open = self.open();
+        // Nothing may follow its result.
+        let may = open.life == Life::Open || (is_last && open.life == Life::Ended);
+        open.reported |= may;
+        // Under this lock, so that its batch does not give it up in between.
+        if may { common.shared.board.put_open(report) } else { None }
     }
 
     /// How it stands in line.
     pub(super) fn line(&self) -> fair::Claim<u32, Class> {
-        let claim @ Claim { tenant: key, weight, priority, .. } = self.task.claim;
+        let claim @ Claim { tenant: key, weight, priority, .. } = self.task.common.claim;
         // Its running time is the class's, as it is known when it runs.
         let cost = super::pools::cost(0, self.task.payload.len());
         fair::Claim { key, class: Class::of(self.recipe, &claim), weight, priority, cost }
     }
+
+    fn in_state(&self, run: impl FnOnce(&mut State, &mut After)) {
+        if let Some(workers) = Workers::upgrade(&self.workers) {
+            workers.with(run);
+        }
+    }
 }
 
-impl Public {
+impl Open {
     /// An attempt began so much later as its time has stood still.
     fn phase_at(&self, now: Instant) -> Phase {
         match (self.phase, self.stopped) {
@@ -192,47 +231,33 @@ impl Public {
     }
 }
 
-/// The batch's end of a call.
-struct Queued {
-    workers: Weak<Inner>,
-    cell: Arc<Cell>,
-    /// Given back with the item.
-    room: Option<BytesPermit>,
-}
+impl Errand for Cell {
+    fn task(&self) -> &Task {
+        &self.task
+    }
 
-impl Call for Queued {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<Result<Reply, RunError>> {
-        let Queued { cell, room, .. } = &mut *self;
-        let mut public = cell.public();
-        if let Some((outcome, took)) = public.outcome.take() {
-            *room = took;
-            return Poll::Ready(outcome);
+    fn standing(&self) -> Standing {
+        let open = self.open();
+        Standing {
+            phase: open.phase_at(Instant::now()),
+            attempts: open.attempts,
+            reported: open.reported,
+            is_over: open.life != Life::Open,
         }
-        if !public.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-            public.waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
     }
 
-    fn phase(&self) -> Phase {
-        self.cell.public().phase_at(Instant::now())
-    }
-
-    fn attempts(&self) -> u32 {
-        self.cell.attempts()
-    }
-
-    fn gave_up(&self, entry: &Entry) -> Failure {
+    fn gave_up(&self) -> Failure {
+        let entry = &self.task.common.entry;
         let ms = entry.spec().queue_timeout.as_millis();
         let served = Workers::upgrade(&self.workers)
-            .is_some_and(|w| w.look(|state| state.is_served(self.cell.recipe)));
+            .is_some_and(|w| w.look(|state| state.is_served(self.recipe)));
         let failure = if served {
             let message = format!("not started within {ms} ms: its workers were busy");
             Failure::never_started(Code::Timeout, message).detail("phase", "queued")
         } else {
             no_worker(entry)
         };
-        let side_effect_free = self.cell.attempts() == 0;
+        let side_effect_free = self.attempts() == 0;
         Failure {
             retryable: side_effect_free || entry.spec().idempotent,
             side_effect_free,
@@ -240,37 +265,34 @@ impl Call for Queued {
         }
     }
 
-    fn withdraw(self: Pin<&mut Self>) -> bool {
-        let cell = &self.cell;
-        Workers::upgrade(&self.workers).is_some_and(|workers| {
-            workers.with(|state, after| {
-                // One that lost its worker stands in line as well, and was begun.
-                let never_began = matches!(cell.place(), Place::InLine(_)) && cell.attempts() == 0;
-                if never_began {
-                    state.give_up(cell, after);
-                }
-                never_began
-            })
-        })
+    fn withdraw(&self) -> bool {
+        let mut withdrew = false;
+        self.in_state(|state, after| {
+            // One that lost its worker stands in line as well, and was begun.
+            withdrew = matches!(self.place(), Place::InLine(_)) && self.attempts() == 0;
+            if withdrew {
+                state.give_up(self, after);
+            }
+        });
+        withdrew
     }
-}
 
-impl Drop for Queued {
-    fn drop(&mut self) {
-        let outcome = self.cell.public().outcome.take();
-        drop(outcome);
+    fn give_up(&self) {
+        let mut open = self.open();
+        // Its last report, at the latest, is not wanted any more.
+        open.life = Life::GivenUp;
+        let place = open.place;
+        drop(open);
         // What ended is nowhere: then there is nothing to give up.
-        if matches!(self.cell.place(), Place::Nowhere) {
-            return;
-        }
-        let Some(workers) = Workers::upgrade(&self.workers) else { return };
-        workers.with(|state, after| state.give_up(&self.cell, after));
-        if let Some(cancel) = self.cell.cancel.get() {
-            cancel.cancel();
+        if !matches!(place, Place::Nowhere) {
+            self.in_state(|state, after| state.give_up(self, after));
+            if let Some(cancel) = self.cancel.get() {
+                cancel.cancel();
+            }
         }
     }
 }
 
-fn unknown() -> RunError {
+pub(super) fn unknown() -> RunError {
     RunError::Failed(Error::internal("the recipe is not known any more"))
 }

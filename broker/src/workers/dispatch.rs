@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::{
     Now, Workers,
     after::After,
-    call::{Cell, Place},
+    call::{Cell, unknown},
     lease::{Dispatch, Lease, Outgoing},
     pools::Class,
-    state::{Known, PoolId, SessionId, Sessions, State},
+    state::{Known, PoolId, RecipeId, Serving, SessionId, Sessions, State},
 };
 use crate::{
-    batch::{Look, Slot},
+    batch::{Claim, Look, Slot},
     rules::fair::Popped,
 };
 
@@ -47,26 +47,29 @@ impl Workers {
         }
     }
 
-    /// Gives a call away that has nobody before it; false if nobody can take it.
-    pub(super) fn lend_now(
+    /// Puts calls of a recipe in line, and gives away what can be taken at once.
+    pub(super) fn queue(
         &self,
         state: &mut State,
-        cell: &Arc<Cell>,
+        recipe: RecipeId,
+        cells: Vec<Arc<Cell>>,
         now: Now,
         after: &mut After,
-    ) -> bool {
-        let State { pools, recipes, sessions, .. } = state;
-        let Some(known) = recipes.get_mut(&cell.recipe) else { return false };
-        let Some(pool) = pools.get(&known.pool) else { return false };
-        if pool.free == 0 || !pool.queue.is_empty() || !known.has_ready(sessions) {
-            return false;
+    ) {
+        let mut cells = cells.into_iter();
+        let mut look = self.0.slots.look();
+        let Some(pool) = state.lend_first(recipe, &mut cells, &mut look, now, after) else {
+            let ends = |cell: Arc<Cell>| {
+                let returned = cell.ends(Err(unknown()), now.at, false, None);
+                (cell, Some(returned))
+            };
+            after.ended.extend(cells.map(ends));
+            return;
+        };
+        if cells.len() > 0 {
+            cells.for_each(|cell| state.push(cell));
+            state.dispatch(pool, &mut look, now, after);
         }
-        let Some(slot) = self.0.slots.look().try_take(cell.task.claim) else { return false };
-        let Some((session, number)) = known.turn() else { return false };
-        // What it would be charged in a line that is empty, and so owes and is owed nothing.
-        let cost = cell.line().cost.saturating_add(known.mean_ns);
-        state.lend(cell, (slot, cost), (session, number), now, after);
-        true
     }
 }
 
@@ -79,10 +82,41 @@ impl State {
         }
     }
 
-    fn dispatch(&mut self, pool: PoolId, look: &mut Look<'_>, now: Now, after: &mut After) {
+    /// Gives away calls that have nobody before them, as far as somebody can take them. The line of
+    /// the recipe, if it is known.
+    fn lend_first(
+        &mut self,
+        recipe: RecipeId,
+        cells: &mut std::vec::IntoIter<Arc<Cell>>,
+        look: &mut Look<'_>,
+        now: Now,
+        after: &mut After,
+    ) -> Option<PoolId> {
+        let State { pools, recipes, sessions, dispatched, .. } = self;
+        let known = recipes.get_mut(&recipe)?;
+        let pool = pools.get_mut(&known.pool)?;
+        while pool.free > 0
+            && pool.queue.is_empty()
+            && let Some(cell) = cells.as_slice().first()
+            && known.has_ready(sessions)
+            && let Some(slot) = look.try_take(cell.task.common.claim)
+            && let Some(cell) = cells.next()
+            && let Some((session, number)) = known.turn()
+            && let Some(serving) = sessions.get_mut(&session)
+        {
+            // What it would be charged in a line that is empty, and so owes and is owed nothing.
+            let cost = cell.line().cost.saturating_add(known.mean_ns);
+            serving.lend(cell, (slot, cost), (session, number), now, after);
+            pool.free -= 1;
+            *dispatched += 1;
+        }
+        Some(known.pool)
+    }
+
+    fn dispatch(&mut self, id: PoolId, look: &mut Look<'_>, now: Now, after: &mut After) {
         loop {
-            let State { pools, recipes, sessions, .. } = self;
-            let Some(pool) = pools.get_mut(&pool) else { return };
+            let State { pools, recipes, sessions, dispatched, line_max, .. } = self;
+            let Some(pool) = pools.get_mut(&id) else { return };
             if pool.free == 0 || pool.queue.is_empty() {
                 return;
             }
@@ -93,13 +127,16 @@ impl State {
             };
             let popped = pool.queue.pop_where(now.ns, can_run);
             let Some(Popped { key: tenant, item: cell, cost }) = popped else { return };
-            let slot = look.try_take(cell.task.claim);
+            let slot = look.try_take(cell.task.common.claim);
             let slot = slot.expect("its class has room, and nobody took it under this look");
             let recipe = cell.recipe;
             let known = recipes.get_mut(&recipe).expect("its class can run, so it is known");
             let (session, number) = known.turn().expect("its class can run, so somebody is ready");
-            self.lend(&cell, (slot, cost), (session, number), now, after);
-            self.unblock(recipe, tenant, after);
+            let Some(serving) = sessions.get_mut(&session) else { return };
+            serving.lend(cell, (slot, cost), (session, number), now, after);
+            pool.free -= 1;
+            *dispatched += 1;
+            known.unblock(recipe, tenant, &pool.queue, *line_max, after);
         }
     }
 }
@@ -142,42 +179,39 @@ impl State {
             }
         }
     }
+}
 
+impl Serving {
+    /// Gives the worker a call, which it has credit for.
     fn lend(
         &mut self,
-        cell: &Arc<Cell>,
+        cell: Arc<Cell>,
         (slot, charged): (Slot, u64),
         (session, recipe): (SessionId, u32),
         now: Now,
         after: &mut After,
     ) {
-        let Some(serving) = self.sessions.get_mut(&session) else { return };
-        let attempt = cell.begins(now.at);
-        let number = serving.next_lease;
-        serving.next_lease += 1;
-        let lease = Lease {
-            cell: Some(cell.clone()),
-            slot: Some(slot),
-            recipe: cell.recipe,
-            tenant: cell.task.claim.tenant,
-            weight: cell.task.claim.weight,
-            charged,
-            attempt,
-            since: now.at,
-            reported: None,
-            held: None,
-        };
-        serving.leases.insert(number, lease);
-        cell.moves(Place::Leased(session, number));
+        let number = self.next_lease;
+        self.next_lease += 1;
+        let attempt = cell.begins(session, number, now.at);
         if let Some(begun) = cell.task.once.as_ref().and_then(|once| once.begun.clone()) {
             after.begun.push(begun);
         }
+        let Claim { tenant, weight, .. } = cell.task.common.claim;
         let dispatch = Dispatch { cell: cell.clone(), lease: number, recipe, attempt };
-        serving.outgoing.push(Outgoing::Dispatch(dispatch));
-        after.wakers.extend(serving.waker.take());
-        if let Some(pool) = serving.pool.and_then(|pool| self.pools.get_mut(&pool)) {
-            pool.free = pool.free.saturating_sub(1);
-        }
-        self.dispatched += 1;
+        self.outgoing.push(Outgoing::Dispatch(dispatch));
+        let lease = Lease {
+            recipe: cell.recipe,
+            cell: Some(cell),
+            slot: Some(slot),
+            tenant,
+            weight,
+            attempt,
+            charged,
+            since: now.at,
+            reported: None,
+        };
+        self.leases.insert(number, lease);
+        after.wakers.extend(self.waker.take());
     }
 }

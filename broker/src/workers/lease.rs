@@ -17,12 +17,18 @@ pub(super) struct Lease {
     pub recipe: RecipeId,
     pub tenant: u32,
     pub weight: u32,
+    pub attempt: u32,
     /// What the tenant was charged, in nanoseconds.
     pub charged: u64,
-    pub attempt: u32,
     pub since: Instant,
-    /// When its last report was passed on.
-    pub reported: Option<Instant>,
+    /// What the worker said of its progress, if it said anything: apart, as few do.
+    pub reported: Option<Box<Reported>>,
+}
+
+/// The progress of a call.
+pub(super) struct Reported {
+    /// When the last report was passed on.
+    pub at: Instant,
     /// The newest report that came too soon after it: passed on with the answer.
     pub held: Option<Held>,
 }
@@ -58,23 +64,23 @@ impl Dispatch {
     }
 
     pub(crate) fn item_id(&self) -> u64 {
-        self.cell.task.ctx.item_id()
+        self.cell.task.item_id
     }
 
     pub(crate) fn batch_id(&self) -> BatchId {
-        self.cell.task.ctx.batch_id()
+        self.cell.task.common.shared.batch_id
     }
 
     pub(crate) fn tenant(&self) -> &str {
-        self.cell.task.ctx.tenant().as_str()
+        self.cell.task.common.tenant.id().as_str()
     }
 
     pub(crate) fn traceparent(&self) -> Option<&str> {
-        self.cell.task.ctx.traceparent()
+        self.cell.task.common.shared.trace.traceparent.as_deref()
     }
 
     pub(crate) fn metadata(&self) -> Pairs<'_> {
-        self.cell.task.ctx.metadata()
+        self.cell.task.metadata.as_ref().map_or(Pairs::EMPTY, |m| m.as_pairs())
     }
 
     pub(crate) fn payload(&self) -> &Bytes {

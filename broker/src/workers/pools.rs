@@ -42,9 +42,12 @@ impl Class {
     }
 }
 
+/// Calls that wait, by tenant.
+pub(super) type Queue = Fair<u32, Arc<Cell>, Class>;
+
 /// The line of some recipes that are connected by the workers that serve them.
 pub(super) struct Pool {
-    pub queue: Fair<u32, Arc<Cell>, Class>,
+    pub queue: Queue,
     pub recipes: Vec<RecipeId>,
     pub sessions: Vec<SessionId>,
     /// Calls that its workers could take now.

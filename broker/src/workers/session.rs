@@ -12,8 +12,8 @@ use tollgate_protocol::limits::WORK_CREDIT_MAX;
 use super::{
     Workers,
     after::After,
-    call::{Cell, Place},
-    lease::{Held, Outgoing},
+    call::Cell,
+    lease::{Held, Outgoing, Reported},
     pools,
     state::{Serving, SessionId, State},
 };
@@ -179,17 +179,21 @@ impl Session {
             let Some(open) = serving.leases.get_mut(&lease) else {
                 return if serving.gave(lease) { Ok(None) } else { Err(NotLeased(lease)) };
             };
-            if open.reported.is_some_and(|at| now.duration_since(at) < REPORT_INTERVAL) {
-                // The one before it is dropped for good.
-                state.reports_dropped += u64::from(open.held.is_some());
-                open.held = Some(Held { done, total, message: message.to_owned() });
-                return Ok(None);
+            let held = Held { done, total, message: message.to_owned() };
+            match &mut open.reported {
+                Some(last) if now.duration_since(last.at) < REPORT_INTERVAL => {
+                    // The one before it is dropped for good.
+                    state.reports_dropped += u64::from(last.held.is_some());
+                    last.held = Some(held);
+                    return Ok(None);
+                }
+                last => *last = Some(Box::new(Reported { at: now, held: None })),
             }
-            (open.reported, open.held) = (Some(now), None);
-            Ok(open.cell.clone().map(|cell| (cell, open.attempt)))
+            Ok(open.cell.clone().map(|cell| (cell, open.attempt, held)))
         })?;
-        if let Some((cell, attempt)) = found {
-            cell.task.ctx.as_attempt(attempt).progress(done, total, message);
+        if let Some((cell, attempt, held)) = found {
+            let waker = cell.reports(attempt, &held, false);
+            waker.into_iter().for_each(Waker::wake);
         }
         Ok(())
     }
@@ -215,13 +219,7 @@ impl Session {
     pub(crate) fn answers(&self, all: impl IntoIterator<Item = Answered>) -> Result<(), NotLeased> {
         let now = self.workers.now();
         self.workers.with(|state, after| {
-            let mut heard = Ok(());
-            for answered in all {
-                heard = state.answered(self.id, answered, now.at, after);
-                if heard.is_err() {
-                    break;
-                }
-            }
+            let heard = state.answered(self.id, all, now.at, after);
             self.workers.went_on(state, self.id, now, after);
             heard
         })
@@ -244,8 +242,8 @@ impl Session {
             let Some(serving) = state.sessions.get(&self.id) else { return Ok(None) };
             match serving.leases.get(&lease) {
                 Some(open) => Ok(open.cell.as_ref().map(|cell| Expected {
-                    tenant: cell.task.tenant.clone(),
-                    result_bytes_max: cell.task.entry.spec().result_bytes_max,
+                    tenant: cell.task.common.tenant.clone(),
+                    result_bytes_max: cell.task.common.entry.spec().result_bytes_max,
                     reserved: cell.task.payload.len(),
                     cancel: cell.cancel().clone(),
                     cell: cell.clone(),
@@ -287,62 +285,63 @@ impl State {
     fn answered(
         &mut self,
         session: SessionId,
-        (number, answer, room): Answered,
+        all: impl IntoIterator<Item = Answered>,
         now: Instant,
         after: &mut After,
     ) -> Result<(), NotLeased> {
         let State { sessions, recipes, pools, .. } = self;
         let Some(serving) = sessions.get_mut(&session) else { return Ok(()) };
-        let Some(mut lease) = serving.leases.remove(&number) else {
-            if !serving.gave(number) {
-                return Err(NotLeased(number));
-            }
-            self.late += 1;
-            return Ok(());
-        };
-        match &answer {
-            Ok(_) => serving.answered += 1,
-            Err(_) => serving.failed += 1,
-        }
-        // A worker that drains is told once it has nothing left.
-        if serving.draining && serving.leases.is_empty() {
-            after.wakers.extend(serving.waker.take());
-        }
-        let took = u64::try_from(now.saturating_duration_since(lease.since).as_nanos())
-            .unwrap_or(u64::MAX);
-        let mut bytes = answer.as_ref().map_or(0, |reply| reply.payload().len());
-        if let Some(cell) = &lease.cell {
-            bytes += cell.task.payload.len();
-        }
-        if let Some(known) = recipes.get_mut(&lease.recipe) {
-            known.mean_ns = pools::learn(known.mean_ns, took);
-        }
-        if let Some(pool) = serving.pool.and_then(|pool| pools.get_mut(&pool)) {
-            pool.free += u64::from(!serving.draining && serving.free() > 0);
-            let more = i128::from(pools::cost(took, bytes)) - i128::from(lease.charged);
-            let more = more.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-            pool.queue.correct(lease.tenant, lease.weight, more);
-        }
-        after.slots.extend(lease.slot.take());
-        match lease.cell.take() {
-            None => self.late += 1,
-            Some(cell) => {
-                match &answer {
-                    Ok(_) => self.succeeded += 1,
-                    Err(_) => self.failed += 1,
+        let mut pool = serving.pool.and_then(|pool| pools.get_mut(&pool));
+        for (number, answer, room) in all {
+            let Some(mut lease) = serving.leases.remove(&number) else {
+                if !serving.gave(number) {
+                    return Err(NotLeased(number));
                 }
-                let held = lease.held.take().map(|held| (cell.clone(), lease.attempt, held));
-                after.reports.extend(held);
-                cell.moves(Place::Nowhere);
-                let outcome = match answer {
-                    Ok(reply) => Ok(reply),
-                    Err(WorkError::Failed(e)) => Err(RunError::Failed(e)),
-                    Err(WorkError::Panicked(message)) => Err(RunError::Panicked(message)),
-                    Err(WorkError::Cut) => Err(RunError::Lost("its answer was cut off".to_owned())),
-                };
-                after.wakers.extend(cell.ends(outcome, room));
-                after.cells.push(cell);
+                self.late += 1;
+                continue;
+            };
+            match &answer {
+                Ok(_) => serving.answered += 1,
+                Err(_) => serving.failed += 1,
             }
+            // A worker that drains is told once it has nothing left.
+            if serving.draining && serving.leases.is_empty() {
+                after.wakers.extend(serving.waker.take());
+            }
+            let took = u64::try_from(now.saturating_duration_since(lease.since).as_nanos())
+                .unwrap_or(u64::MAX);
+            let mut bytes = answer.as_ref().map_or(0, |reply| reply.payload().len());
+            if let Some(cell) = &lease.cell {
+                bytes += cell.task.payload.len();
+            }
+            if let Some(known) = recipes.get_mut(&lease.recipe) {
+                known.mean_ns = pools::learn(known.mean_ns, took);
+            }
+            if let Some(pool) = &mut pool {
+                pool.free += u64::from(!serving.draining && serving.free() > 0);
+                let more = i128::from(pools::cost(took, bytes)) - i128::from(lease.charged);
+                let more = more.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+                pool.queue.correct(lease.tenant, lease.weight, more);
+            }
+            after.slots.extend(lease.slot.take());
+            let Some(cell) = lease.cell.take() else {
+                self.late += 1;
+                continue;
+            };
+            match &answer {
+                Ok(_) => self.succeeded += 1,
+                Err(_) => self.failed += 1,
+            }
+            let held = lease.reported.and_then(|reported| reported.held);
+            let reports = held.is_some();
+            after.reports.extend(held.map(|held| (cell.clone(), lease.attempt, held)));
+            let outcome = answer.map_err(|e| match e {
+                WorkError::Failed(e) => RunError::Failed(e),
+                WorkError::Panicked(message) => RunError::Panicked(message),
+                WorkError::Cut => RunError::Lost("its answer was cut off".to_owned()),
+            });
+            let returned = cell.ends(outcome, now, reports, room);
+            after.ended.push((cell, Some(returned)));
         }
         Ok(())
     }
@@ -379,7 +378,7 @@ impl Workers {
             after.slots.extend(lease.slot.take());
             let Some(cell) = lease.cell.take() else { continue };
             lost += 1;
-            self.lose(state, cell, after);
+            self.lose(state, cell, now.at, after);
         }
         state.lost += lost;
         after.outgoing.append(&mut serving.outgoing);
@@ -388,22 +387,22 @@ impl Workers {
     }
 
     /// A call's worker is gone: it stands in line again, or ends.
-    fn lose(&self, state: &mut State, cell: Arc<Cell>, after: &mut After) {
-        let spec = cell.task.entry.spec();
+    fn lose(&self, state: &mut State, cell: Arc<Cell>, now: Instant, after: &mut After) {
+        let spec = cell.task.common.entry.spec();
         let attempts = cell.attempts();
         let again = spec.idempotent && attempts < spec.retry.attempts_max;
         // Who tries just once keeps count elsewhere.
-        if again && cell.task.once.is_none() && state.push(&cell).is_some() {
+        if again && cell.task.once.is_none() && state.recipes.contains_key(&cell.recipe) {
             after.wakers.extend(cell.waits_again());
+            state.push(cell);
             return;
         }
-        cell.moves(Place::Nowhere);
         let message = match attempts {
             1 => "its worker is gone".to_owned(),
             n => format!("its worker is gone, the {n}th that had it"),
         };
-        after.wakers.extend(cell.ends(Err(RunError::Lost(message)), None));
-        after.cells.push(cell);
+        let returned = cell.ends(Err(RunError::Lost(message)), now, false, None);
+        after.ended.push((cell, Some(returned)));
     }
 }
 

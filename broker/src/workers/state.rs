@@ -16,7 +16,7 @@ use super::{
     after::After,
     call::{Cell, Place},
     lease::{Lease, Outgoing},
-    pools::Pool,
+    pools::{Pool, Queue},
 };
 use crate::batch::{Claim, Entry, Mailbox, Owner};
 
@@ -33,7 +33,7 @@ pub(super) struct State {
     pub names: HashMap<(Owner, RecipeName), RecipeId, RandomState>,
     pub pools: HashMap<PoolId, Pool, RandomState>,
     /// How many of a tenant may wait for a recipe.
-    line_max: usize,
+    pub line_max: usize,
     next_session: SessionId,
     next_recipe: RecipeId,
     next_pool: PoolId,
@@ -60,8 +60,9 @@ pub(super) struct Known {
     pub ready: VecDeque<(SessionId, u32)>,
     /// The mean running time, in nanoseconds; 0 as long as none is known.
     pub mean_ns: u64,
-    /// Batches that wait for room in the line, by tenant.
-    pub blocked: HashMap<u32, Vec<Arc<Mailbox>>, RandomState>,
+    /// Batches that wait for room in the line, by tenant, the first of them first: how many items
+    /// each would add.
+    pub blocked: HashMap<u32, VecDeque<(Arc<Mailbox>, usize)>, RandomState>,
     /// When its last worker left.
     pub left: Option<Instant>,
 }
@@ -102,6 +103,45 @@ impl Serving {
     }
 }
 
+impl Known {
+    /// There is room in line for more of this tenant. The batches that waited for it longest are told
+    /// once a quarter of it is free, as many as that may be for; and all of them once half of it is,
+    /// as those may have changed their minds. To tell all of each place would cost more than the calls.
+    pub(super) fn unblock(
+        &mut self,
+        recipe: RecipeId,
+        tenant: u32,
+        queue: &Queue,
+        line_max: usize,
+        after: &mut After,
+    ) {
+        if self.blocked.is_empty() {
+            return;
+        }
+        let Some(blocked) = self.blocked.get_mut(&tenant) else { return };
+        let free = line_max.saturating_sub(waiting(queue, recipe, tenant));
+        if free < line_max.div_ceil(4) {
+            return;
+        }
+        let all = free >= line_max.div_ceil(2);
+        let mut told = 0;
+        while (all || told < free)
+            && let Some((mailbox, wanted)) = blocked.pop_front()
+        {
+            told += wanted;
+            after.mailboxes.push(mailbox);
+        }
+        if blocked.is_empty() {
+            self.blocked.remove(&tenant);
+        }
+    }
+}
+
+/// How many of a tenant wait for a recipe.
+fn waiting(queue: &Queue, recipe: RecipeId, tenant: u32) -> usize {
+    queue.len_of_where(&tenant, |class| class.recipe == recipe)
+}
+
 impl State {
     /// Nobody works. So many of a tenant may wait for a recipe.
     pub(super) fn new(line_max: usize) -> Self {
@@ -132,58 +172,55 @@ impl State {
         self.recipes.get(&recipe).is_some_and(|known| !known.serving.is_empty())
     }
 
-    /// Whether one more may stand in line; who may not is nudged once that changed.
-    pub(super) fn has_room(
+    /// How many of so many more may stand in line. A batch that may not put all of them there is
+    /// nudged once that changed; those that wait for that go before those that do not.
+    pub(super) fn room(
         &mut self,
         recipe: RecipeId,
         claim: &Claim,
+        wanted: usize,
         mailbox: &Arc<Mailbox>,
-    ) -> bool {
-        let Some(known) = self.recipes.get_mut(&recipe) else { return true };
-        let Some(pool) = self.pools.get(&known.pool) else { return true };
-        let waiting = pool.queue.len_of_where(&claim.tenant, |class| class.recipe == recipe);
-        if waiting < self.line_max {
-            return true;
+    ) -> usize {
+        let Some(known) = self.recipes.get_mut(&recipe) else { return wanted };
+        let Some(pool) = self.pools.get(&known.pool) else { return wanted };
+        let waiting = waiting(&pool.queue, recipe, claim.tenant);
+        let others_wait = !known.blocked.is_empty()
+            && known.blocked.get(&claim.tenant).is_some_and(|b| !b.is_empty())
+            && !mailbox.takes_turn();
+        let room = if others_wait { 0 } else { self.line_max.saturating_sub(waiting).min(wanted) };
+        if room < wanted {
+            let blocked = known.blocked.entry(claim.tenant).or_default();
+            if !blocked.iter().any(|(m, _)| Arc::ptr_eq(m, mailbox)) {
+                blocked.push_back((mailbox.clone(), wanted - room));
+            }
         }
-        let blocked = known.blocked.entry(claim.tenant).or_default();
-        if !blocked.iter().any(|m| Arc::ptr_eq(m, mailbox)) {
-            blocked.push(mailbox.clone());
-        }
-        false
+        room
     }
 
-    /// Puts a call in line; whose line that is.
-    pub(super) fn push(&mut self, cell: &Arc<Cell>) -> Option<PoolId> {
-        let known = self.recipes.get(&cell.recipe)?;
-        let pool = self.pools.get_mut(&known.pool)?;
+    /// Puts a call in line: that of a recipe which is known.
+    pub(super) fn push(&mut self, cell: Arc<Cell>) {
+        let pool = self.recipes.get(&cell.recipe).map(|known| known.pool);
+        let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool)) else { return };
         let id = pool.queue.push(cell.line(), cell.queued_at, cell.clone());
         cell.moves(Place::InLine(id));
-        Some(known.pool)
     }
 
-    /// There is room in line for more of this tenant. Those that want it are told once a quarter of
-    /// it is free: to tell all of them of each place would cost more than the calls.
-    pub(super) fn unblock(&mut self, recipe: RecipeId, tenant: u32, after: &mut After) {
-        let Some(known) = self.recipes.get_mut(&recipe) else { return };
-        if !known.blocked.contains_key(&tenant) {
-            return;
-        }
-        let Some(pool) = self.pools.get(&known.pool) else { return };
-        let waiting = pool.queue.len_of_where(&tenant, |class| class.recipe == recipe);
-        if waiting <= self.line_max - self.line_max.div_ceil(4) {
-            after.mailboxes.extend(known.blocked.remove(&tenant).into_iter().flatten());
-        }
+    fn unblock(&mut self, recipe: RecipeId, tenant: u32, after: &mut After) {
+        let State { recipes, pools, line_max, .. } = self;
+        let Some(known) = recipes.get_mut(&recipe) else { return };
+        let Some(pool) = pools.get(&known.pool) else { return };
+        known.unblock(recipe, tenant, &pool.queue, *line_max, after);
     }
 
     /// Nobody wants a call any more.
-    pub(super) fn give_up(&mut self, cell: &Arc<Cell>, after: &mut After) {
+    pub(super) fn give_up(&mut self, cell: &Cell, after: &mut After) {
         match cell.place() {
             Place::Nowhere => return,
             Place::InLine(id) => {
                 let pool = self.recipes.get(&cell.recipe).map(|known| known.pool);
                 let pool = pool.and_then(|pool| self.pools.get_mut(&pool));
                 after.cells.extend(pool.and_then(|pool| pool.queue.remove(id)));
-                self.unblock(cell.recipe, cell.task.claim.tenant, after);
+                self.unblock(cell.recipe, cell.task.common.claim.tenant, after);
             }
             Place::Leased(session, number) => {
                 if let Some(serving) = self.sessions.get_mut(&session)
@@ -224,7 +261,7 @@ impl State {
             pool.free += moved.free;
         }
         for (_, cell) in moved.queue.drain() {
-            self.push(&cell);
+            self.push(cell);
         }
         stays
     }
@@ -248,7 +285,7 @@ impl State {
         pool.recipes.retain(|r| *r != recipe);
         let all: Vec<_> = pool.queue.drain().collect();
         for (_, cell) in all {
-            self.push(&cell);
+            self.push(cell);
         }
     }
 }

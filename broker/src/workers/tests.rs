@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context as Poller, Poll, Waker},
     time::Duration,
 };
@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use super::{Config, Outgoing, Registration, Session, Who, WorkError, Workers};
 use crate::{
     batch::{
-        Call, Catalog, Claim, Context, Directory, Entry, Error, Mailbox, Owner, Phase, Reply,
-        RunError, Slots, Spec, Task,
+        Call, Catalog, Claim, Common, Context, Directory, Entry, Error, Mailbox, Owner, Phase,
+        Reply, RunError, Single, Slots, Spec, Task,
     },
     events::Events,
     metrics::Metrics,
@@ -79,19 +79,25 @@ impl House {
         }
     }
 
-    fn call(&self, tenant: usize, name: &str) -> Option<Pin<Box<dyn Call>>> {
+    fn call(&self, tenant: usize, name: &str) -> Option<Single> {
         let entry = self.entry(tenant, name)?;
-        let claim = self.claim(tenant, &entry);
-        let task = Task {
+        let common = Common {
             tenant: self.tenants[tenant].clone(),
             entry: entry.clone(),
-            ctx: Context::for_test("acme", "w"),
+            shared: Context::for_test("acme", "w").shared,
+            claim: self.claim(tenant, &entry),
+            returns: Arc::default(),
+        };
+        let task = Task {
+            common: Arc::new(common),
+            seq: 0,
+            item_id: 1,
             payload: Bytes::from_static(b"x"),
-            claim,
+            metadata: None,
             timeout: Duration::from_secs(5),
             once: None,
         };
-        Some(entry.handler.remote()?.call(task))
+        Some(Single::send(&**entry.handler.remote()?, task))
     }
 
     /// What is counted is what there is.
@@ -134,8 +140,8 @@ impl House {
     }
 }
 
-fn poll(call: &mut Pin<Box<dyn Call>>) -> Poll<Result<Reply, RunError>> {
-    call.as_mut().poll(&mut Poller::from_waker(Waker::noop()))
+fn poll(call: &mut Single) -> Poll<Result<Reply, RunError>> {
+    Pin::new(call).poll(&mut Poller::from_waker(Waker::noop()))
 }
 
 /// The leases that a worker was given since the last look.
@@ -283,14 +289,14 @@ fn told_after(line_max: usize) -> u32 {
     let _calls: Vec<_> = (0..line_max).map(|_| house.call(0, "w")).collect();
     let count = Arc::new(Count::default());
     mailbox.take(&count.clone().into());
-    assert!(!remote.has_room(&claim, &mailbox));
-    assert!(remote.has_room(&house.claim(1, &entry), &mailbox), "another tenant's line");
+    assert_eq!(remote.room(&claim, 1, &mailbox), 0);
+    assert_eq!(remote.room(&house.claim(1, &entry), 1, &mailbox), 1, "another tenant's line");
     let mut given = 0;
-    while count.0.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+    while count.0.load(Relaxed) == 0 {
         session.add_credit(1);
         given += 1;
     }
-    assert!(remote.has_room(&claim, &mailbox));
+    assert_eq!(remote.room(&claim, 1, &mailbox), 1);
     given
 }
 
@@ -299,12 +305,46 @@ fn who_has_no_room_in_line_is_nudged_when_a_quarter_is_free() {
     assert_eq!([1, 2, 4, 5, 8, 12].map(told_after), [1, 1, 1, 2, 2, 3]);
 }
 
+#[test]
+fn who_waits_for_room_longest_has_it_first() {
+    let config = Config { queue_per_tenant_max: 8, ..Config::default() };
+    let house = house(&config, 16);
+    let session = house.enter(Owner::Everyone, 0);
+    house.serve(&session, "w", false);
+    let entry = house.entry(0, "w").expect("known");
+    let remote = entry.handler.remote().expect("a worker's").clone();
+    let claim = house.claim(0, &entry);
+    let mut calls: Vec<_> = (0..7).map(|_| house.call(0, "w")).collect();
+    let boxes: Vec<_> = (0..4).map(|_| Arc::new(Mailbox::default())).collect();
+    let told: Vec<_> = boxes.iter().map(|_| Arc::new(Count::default())).collect();
+    let listen = || boxes.iter().zip(&told).for_each(|(b, c)| drop(b.take(&c.clone().into())));
+    let counts = || told.iter().map(|c| c.0.load(Relaxed)).collect::<Vec<_>>();
+    listen();
+    assert_eq!(remote.room(&claim, 3, &boxes[0]), 1, "for one of three");
+    calls.push(house.call(0, "w"));
+    assert_eq!(remote.room(&claim, 2, &boxes[1]), 0);
+    assert_eq!(remote.room(&claim, 2, &boxes[2]), 0);
+    session.add_credit(1);
+    assert_eq!(counts(), [0, 0, 0, 0], "less than a quarter is free");
+    session.add_credit(1);
+    assert_eq!(counts(), [1, 0, 0, 0], "two places are for the two that are left");
+    assert_eq!(remote.room(&claim, 1, &boxes[3]), 0, "who comes now goes behind");
+    assert_eq!(remote.room(&claim, 2, &boxes[0]), 2, "and not before it");
+    assert_eq!(remote.room(&claim, 1, &boxes[0]), 0, "it had its turn");
+    listen();
+    session.add_credit(2);
+    assert_eq!(counts(), [2, 1, 1, 1], "half is free: those told before may not want it any more");
+    assert_eq!([3, 2, 1].map(|n| remote.room(&claim, 1, &boxes[n])), [1; 3]);
+    drop(calls);
+    house.check();
+}
+
 #[derive(Default)]
 struct Count(std::sync::atomic::AtomicU32);
 
 impl std::task::Wake for Count {
     fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.fetch_add(1, Relaxed);
     }
 }
 
@@ -368,7 +408,7 @@ proptest! {
         const NAMES: [&str; 3] = ["x", "y", "z"];
         let house = house(&Config::default(), 5);
         let mut sessions: Vec<(Session, Vec<usize>, Vec<u64>)> = Vec::new();
-        let mut calls: Vec<Pin<Box<dyn Call>>> = Vec::new();
+        let mut calls: Vec<Single> = Vec::new();
         for op in ops {
             match op {
                 Op::Enter { everyone, credit } => {

@@ -5,7 +5,7 @@ use std::{mem, time::Instant};
 use futures::stream::FuturesUnordered;
 use tollgate_protocol::Code;
 
-use super::{Ending, Failure, Pending, Run, foreign};
+use super::{Absent, Ending, Failure, Finished, Pending, Run, foreign};
 use crate::{
     batch::{Handler, outcome::Sink, remote},
     tenancy::Tenant,
@@ -44,17 +44,33 @@ impl Run {
             return false;
         }
         let late = self.take_pending(|p| p.due() <= now);
-        self.due = self.pending.iter().map(Pending::due).min();
+        let absent = self.away.take(|absent| absent.is_late(now));
+        let any = !late.is_empty() || !absent.is_empty();
         for p in &late {
-            self.finished(p.give_up(), sink);
+            let Finished { item, end } = p.give_up();
+            self.finished(item.about(), end, sink);
         }
-        !late.is_empty()
+        for absent in absent {
+            let end = absent.gives_up();
+            self.finished(absent.about(), end, sink);
+        }
+        self.learn_due();
+        any
+    }
+
+    /// Looks for the earliest moment at which the time of anything is up that runs.
+    pub(super) fn learn_due(&mut self) {
+        self.due = self.pending.iter().map(Pending::due).chain(self.away.due()).min();
     }
 
     pub(super) fn wait_for(&mut self, pending: Pending) {
-        let due = pending.due_first();
-        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        self.is_due(pending.due_first());
         self.pending.push(pending);
+    }
+
+    /// The time of something may be up then.
+    pub(super) fn is_due(&mut self, due: Instant) {
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
     /// Takes out what is pending and of which this is so.
@@ -93,6 +109,9 @@ impl Run {
         for p in &self.take_pending(Pending::withdraw) {
             self.stopped(p, ending.never_started(), sink);
         }
+        for absent in &self.away.take(Absent::withdraw) {
+            self.stopped_away(absent, ending.never_started(), sink);
+        }
     }
 
     /// Gives up everything; what runs is stopped.
@@ -105,6 +124,9 @@ impl Run {
         for p in &self.take_pending(|_| true) {
             self.stopped(p, ending.stopped(), sink);
         }
+        for absent in &self.away.take(|_| true) {
+            self.stopped_away(absent, ending.stopped(), sink);
+        }
     }
 
     /// Fails the items of tenants that may no longer be served; the others go on.
@@ -116,8 +138,21 @@ impl Run {
             let Some(w) = self.take_waiting(seq) else { continue };
             self.drop_waiting(seq, &w.item, foreign(), sink);
         }
+        let failure = || Failure { side_effect_free: false, ..foreign() };
         for p in &self.take_pending(|p| gone(&p.item.tenant)) {
-            self.stopped(p, Failure { side_effect_free: false, ..foreign() }, sink);
+            self.stopped(p, failure(), sink);
         }
+        for absent in &self.away.take(|absent| gone(absent.about().tenant)) {
+            self.stopped_away(absent, failure(), sink);
+        }
+    }
+
+    fn stopped(&mut self, p: &Pending, failure: Failure, sink: &mut impl Sink) {
+        let Finished { item, end } = p.stop(failure);
+        self.finished(item.about(), end, sink);
+    }
+
+    fn stopped_away(&mut self, absent: &Absent, failure: Failure, sink: &mut impl Sink) {
+        self.finished(absent.about(), absent.stops(failure), sink);
     }
 }

@@ -48,9 +48,9 @@ impl Ended {
 }
 
 impl Run {
-    /// Runs items, from the first on, that ask for the recipe of the item before and for nothing
-    /// else, while all that is known of it holds: what most items do. How many there were; the next
-    /// one, if any is left, is to be judged by itself and [offered](Self::offer).
+    /// Runs items, or hands them over, from the first on, that ask for the recipe of the item before
+    /// and for nothing else, while all that is known of it holds: what most items do. How many there
+    /// were; the next one, if any is left, is to be judged by itself and [offered](Self::offer).
     pub(crate) fn run_alike<'b>(
         &mut self,
         items: &[impl Asks<'b>],
@@ -60,35 +60,42 @@ impl Run {
         sink: &mut impl Sink,
     ) -> usize {
         let Some(entry) = self.cached.clone() else { return 0 };
-        let Handler::Inline(run) = &entry.handler else { return 0 };
-        let asks_more = !self.cached_in_place || self.terms.names_tenants;
+        let asks_more = !self.cached_alike || self.terms.names_tenants;
         if asks_more || !self.is_cached_of(tenant) || self.ending.is_some() {
             return 0;
         }
         let payload_max = payload_max.min(entry.spec.payload_bytes_max as u64);
-        let arrived = self.clock.of(arrived);
         let room = self.terms.items_max.saturating_sub(self.tally.read);
+        let items = &items[..items.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
         let mut named = entry.name.as_str();
-        let mut ran = 0;
-        for item in items.iter().take(usize::try_from(room).unwrap_or(usize::MAX)) {
-            let r = item.request();
+        let mut last = self.tally.last_id;
+        let mut is_alike = |r: &Request<'b>| {
             // The same bytes, mostly, as those of the item before.
             let alike = std::ptr::eq(r.recipe, named) || r.recipe == named;
-            if !(alike && r.is_bare())
-                || self.tally.last_id.is_some_and(|last| r.id <= last)
-                || r.payload.len() as u64 > payload_max
-                || sink.is_full()
-            {
-                break;
+            let rises = last.is_none_or(|last| r.id > last);
+            (named, last) = (r.recipe, Some(r.id));
+            alike && r.is_bare() && rises && r.payload.len() as u64 <= payload_max
+        };
+        match &entry.handler {
+            Handler::Inline(run) => {
+                let arrived = self.clock.of(arrived);
+                let mut ran = 0;
+                for item in items {
+                    let r = item.request();
+                    if !is_alike(r) || sink.is_full() || self.ending.is_some() {
+                        break;
+                    }
+                    self.run_one(&**run, &entry, r, tenant, arrived, sink);
+                    ran += 1;
+                }
+                ran
             }
-            named = r.recipe;
-            self.run_one(&**run, &entry, r, tenant, arrived, sink);
-            ran += 1;
-            if self.ending.is_some() {
-                break;
+            Handler::Remote(remote) => {
+                let alike = items.iter().take_while(|item| is_alike(item.request())).count();
+                self.send_alike(&items[..alike], (&entry, remote), tenant, arrived)
             }
+            Handler::Recipe(_) => 0,
         }
-        ran
     }
 
     /// Runs one item; `arrived` is what the batch's clock says of that.

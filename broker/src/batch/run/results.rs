@@ -2,7 +2,7 @@
 
 use tollgate_protocol::batch::{Mode, Number};
 
-use super::{Finished, Item, Pending, Run, bounded, start};
+use super::{About, End, Item, Run, bounded, start};
 use crate::{
     batch::{
         Reply,
@@ -15,57 +15,51 @@ use crate::{
 };
 
 impl Run {
-    pub(super) fn finished(&mut self, f: Finished, sink: &mut impl Sink) {
-        let outcome = bounded(&f.item.entry, f.outcome);
+    pub(super) fn finished(&mut self, about: About<'_>, end: End, sink: &mut impl Sink) {
+        let About { seq, id, tenant, entry, payload_len: len, arrived } = about;
+        let End { started, ended, attempts, outcome, panicked, reported } = end;
+        let outcome = bounded(entry, outcome);
         // A success ends at its total, whatever the reader saw last.
-        if let Some(last) = self.shared.board.forget(f.item.id)
+        if reported
+            && let Some(last) = self.shared.board.forget(id)
             && outcome.is_ok()
         {
             sink.progress(&last);
         }
-        self.ledger.is_at(f.ended);
-        let running = f.ended.saturating_duration_since(f.started);
+        self.ledger.is_at(ended);
+        let running = ended.saturating_duration_since(started);
         if self.engine.catalog.hooks().is_set() {
-            let item = &f.item;
-            let request = self.hook_request(&item.entry, &item.tenant, item.id, item.payload_len);
-            let reported = outcome.as_ref().map(|r| r.payload().len());
-            self.report(&request, reported, running, f.panicked);
+            let request = self.hook_request(entry, tenant, id, len);
+            let result = outcome.as_ref().map(|r| r.payload().len());
+            self.report(&request, result, running, panicked);
         }
-        let ran = f.attempts > 0;
-        let queued = f.started.saturating_duration_since(f.item.arrived);
+        let ran = attempts > 0;
+        let queued = started.saturating_duration_since(arrived);
         let times = Times { queued: nanos(queued), running: nanos(running) };
         let head = Head {
-            id: f.item.id,
-            tenant: self.terms.names_tenants.then(|| f.item.tenant.id().as_str()),
-            attempts: f.attempts,
+            id,
+            tenant: self.terms.names_tenants.then(|| tenant.id().as_str()),
+            attempts,
             queued_us: times.queued / 1_000,
             duration_us: times.running / 1_000,
             number: Number::default(),
         };
-        let item = &f.item;
-        let (recipe, len) = (item.entry.label, item.payload_len);
-        if start::is_called(&item.entry, len) && ran {
+        let recipe = entry.label;
+        if start::is_called(entry, len) && ran {
             self.ledger.started(recipe);
         }
         match &outcome {
             Ok(reply) => {
-                item.entry.learn_result(reply.payload().len());
+                entry.learn_result(reply.payload().len());
                 let lens = (len, reply.payload().len());
-                self.ledger.succeeded(&item.tenant, recipe, lens, times);
+                self.ledger.succeeded(tenant, recipe, lens, times);
             }
             Err(failure) => {
                 let times = ran.then_some(times);
-                self.item_failed(
-                    item.id,
-                    Some(&item.tenant),
-                    Some(&item.entry),
-                    len,
-                    failure,
-                    times,
-                );
+                self.item_failed(id, Some(tenant), Some(entry), len, failure, times);
             }
         }
-        self.emit(f.item.seq, &head, outcome, sink);
+        self.emit(seq, &head, outcome, sink);
     }
 
     pub(super) fn drop_waiting(
@@ -86,10 +80,6 @@ impl Run {
             number: Number::default(),
         };
         self.emit(seq, &head, Err(failure), sink);
-    }
-
-    pub(super) fn stopped(&mut self, p: &Pending, failure: Failure, sink: &mut impl Sink) {
-        self.finished(p.stop(failure), sink);
     }
 
     /// Sends a result on its way, in the order that was asked for.

@@ -1,7 +1,6 @@
 //! Starting an item that may wait: its own copy of the payload, its permits, its first poll.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context as Poller, Poll, Waker},
     time::{Duration, Instant},
@@ -10,15 +9,15 @@ use std::{
 use bytes::Bytes;
 use tollgate_protocol::{PairsBuf, batch::Request};
 
-use super::{Claim, Item, Offered, Pending, Run, Slot, Waiting};
+use super::{Claim, End, Item, Offered, Pending, Run, Slot, Waiting, send::Parcel};
 use crate::{
     batch::{
         Context,
         catalog::{Entry, Handler},
         outcome::Sink,
-        pending::{Finished, Work},
+        pending::Work,
         pool,
-        remote::{Call, Checked, Remote, Task},
+        remote::Remote,
     },
     tenancy::{BytesPermit, Tenant},
 };
@@ -59,7 +58,8 @@ impl Run {
         match goes {
             Some(Start::Here(slot)) => self.run(item, payload, metadata, (slot, bytes), sink),
             Some(Start::Elsewhere(remote, claim)) => {
-                self.hand_over(&remote, claim, item, payload, metadata, bytes);
+                self.hand_over(claim, Parcel { item, payload, metadata, bytes });
+                self.away.send(&*remote);
             }
             None => {
                 let give_up = arrived + entry.spec.queue_timeout;
@@ -74,13 +74,13 @@ impl Run {
 
     /// How an item starts now, if it can.
     fn may_start(&self, tenant: &Tenant, entry: &Entry) -> Option<Start> {
-        if !self.has_own_room() {
+        if self.own_room() == 0 {
             return None;
         }
         match entry.handler.remote() {
             Some(remote) => {
                 let claim = self.claim(tenant, entry);
-                let turn = self.unplaced.is_empty() && remote.has_room(&claim, &self.mailbox);
+                let turn = self.unplaced.is_empty() && remote.room(&claim, 1, &self.mailbox) > 0;
                 turn.then(|| Start::Elsewhere(remote.clone(), claim))
             }
             None if !self.waiting.is_empty() => None,
@@ -88,34 +88,26 @@ impl Run {
         }
     }
 
-    /// Whether the batch's own bound lets one more run, or stand in line to run.
-    fn has_own_room(&self) -> bool {
+    /// How many more the batch's own bound lets run, or stand in line to run.
+    pub(super) fn own_room(&self) -> usize {
         let placed = self.waiting.len() - self.unplaced.len();
-        self.pending.len() + placed < self.terms.concurrency_max as usize
+        let taken = self.pending.len() + self.away.len() + placed;
+        (self.terms.concurrency_max as usize).saturating_sub(taken)
     }
 
     /// Puts waiting items in line for slots, or hands them over, as far as the batch's own bound
     /// and the room elsewhere allow.
     pub(super) fn place_waiting(&mut self) {
-        while self.has_own_room()
+        while self.own_room() > 0
             && let Some(&seq) = self.unplaced.front()
         {
             if let Some(w) = self.waiting.get(&seq)
                 && let Some(remote) = w.item.entry.handler.remote()
             {
-                let claim = self.claim(&w.item.tenant, &w.item.entry);
-                if !remote.has_room(&claim, &self.mailbox) {
-                    return;
+                if self.send_waiting(&remote.clone()) {
+                    continue;
                 }
-                let remote = remote.clone();
-                self.unplaced.pop_front();
-                if let Some(mut w) = self.waiting.remove(&seq) {
-                    self.clock.read();
-                    // It goes on waiting, and no longer than it may in all.
-                    w.item.queue_timeout = w.give_up.saturating_duration_since(self.now());
-                    self.hand_over(&remote, claim, w.item, w.payload, w.metadata, w.bytes);
-                }
-                continue;
+                return;
             }
             self.unplaced.pop_front();
             // Those that gave up meanwhile are not there any more.
@@ -128,7 +120,7 @@ impl Run {
         }
     }
 
-    fn claim(&self, tenant: &Tenant, entry: &Entry) -> Claim {
+    pub(super) fn claim(&self, tenant: &Tenant, entry: &Entry) -> Claim {
         let settings = tenant.settings();
         Claim {
             tenant: tenant.index(),
@@ -197,7 +189,7 @@ impl Run {
             item_id: item.id,
             attempt: 1,
             deadline: Some(deadline),
-            cancel: Some(cancel.clone()),
+            cancel: cancel.clone(),
             metadata,
         };
         if self.engine.catalog.hooks().is_set() {
@@ -230,8 +222,8 @@ impl Run {
                 // A pool that is full never runs it.
                 let attempts = u32::from(!on_pool);
                 let ended = self.now();
-                let finished = Finished { item, started, ended, attempts, outcome, panicked };
-                self.finished(finished, sink);
+                let end = End { started, ended, attempts, outcome, panicked, reported: true };
+                self.finished(item.about(), end, sink);
             }
             Poll::Pending => {
                 // Only an item that stays alone cancels its own token; see `Pending::give_up`.
@@ -240,47 +232,6 @@ impl Run {
                 self.wait_for(Pending::new(item, started, work, Some(cancel), permits));
             }
         }
-    }
-
-    /// Hands an item over to whoever runs it elsewhere.
-    fn hand_over(
-        &mut self,
-        remote: &Arc<dyn Remote>,
-        claim: Claim,
-        item: Item,
-        payload: Bytes,
-        metadata: Option<Arc<PairsBuf>>,
-        bytes: BytesPermit,
-    ) {
-        self.started = true;
-        self.shared.board.begin(item.id);
-        let entry = item.entry.clone();
-        let ctx = Context {
-            shared: self.shared.clone(),
-            tenant: item.tenant.id().clone(),
-            recipe: entry.name.clone(),
-            item_id: item.id,
-            attempt: 1,
-            deadline: None,
-            cancel: None,
-            metadata,
-        };
-        if self.engine.catalog.hooks().is_set() {
-            let request = self.hook_request(&entry, &item.tenant, item.id, payload.len());
-            self.engine.catalog.hooks().on_start(&request);
-        }
-        let on_pool = entry.checks_on_pool(payload.len());
-        let (tenant, timeout) = (item.tenant.clone(), item.timeout);
-        let task = Task { tenant, entry, ctx, payload, claim, timeout, once: None };
-        let call: Pin<Box<dyn Call>> = if on_pool {
-            let turn = self.pool_turn(&item.tenant);
-            Box::pin(Checked::new(&self.engine.pool, turn, task))
-        } else {
-            remote.call(task)
-        };
-        let handed_over = self.now().max(item.arrived);
-        let pending = Pending::new(item, handed_over, Work::Call(call), None, (None, bytes));
-        self.wait_for(pending);
     }
 
     pub(super) fn pool_turn(&self, tenant: &Tenant) -> pool::Turn {
