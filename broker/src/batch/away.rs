@@ -1,9 +1,10 @@
-//! The items of one batch that were handed over to whoever runs them elsewhere.
+//! The items of one batch that are handed over to whoever runs them elsewhere.
 //!
 //! A record each, and one list in which they come back: an item is no future here, is not polled and
 //! wakes nobody. Decides nothing.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     task::Waker,
     time::{Duration, Instant},
@@ -21,32 +22,33 @@ use super::{
 };
 use crate::tenancy::{BytesPermit, Tenant};
 
-/// What is away, and what came back.
+/// What is away, what is to go, and what came back.
 pub(super) struct Away {
     items: HashMap<u64, Absent>,
+    /// What is to be handed over once there is room, the oldest first.
+    unsent: VecDeque<Unsent>,
     returns: Arc<Returns>,
     /// What came back and was not looked at yet, the newest first.
     back: Vec<Returned>,
     /// What the item before has in common with others of its tenant and recipe.
     common: Option<Arc<Common>>,
-    /// What is handed over next, and what is to be known of it here.
+    /// Empty but while items are sent.
     tasks: Vec<Task>,
-    leaving: Vec<Leaving>,
 }
 
-/// An item that leaves.
-pub(super) struct Leaving {
+/// An item that is to be handed over.
+pub(super) struct Unsent {
+    pub task: Task,
     pub arrived: Instant,
-    pub handed_over: Instant,
-    /// The longest it waits for its start.
-    pub queue_timeout: Duration,
+    /// What it holds of its tenant's bytes in flight.
     pub bytes: BytesPermit,
 }
 
 /// An item that is away. Dropping it gives it up.
 pub(super) struct Absent {
     sent: Sent,
-    known: Leaving,
+    arrived: Instant,
+    bytes: BytesPermit,
 }
 
 impl Away {
@@ -54,11 +56,11 @@ impl Away {
     pub(super) fn new() -> Away {
         Away {
             items: HashMap::new(),
+            unsent: VecDeque::new(),
             returns: Arc::default(),
             back: Vec::new(),
             common: None,
             tasks: Vec::new(),
-            leaving: Vec::new(),
         }
     }
 
@@ -67,8 +69,14 @@ impl Away {
         self.items.len()
     }
 
+    /// Whether nothing is away or to go.
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.items.is_empty() && self.unsent.is_empty()
+    }
+
+    /// How many items are to go.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
     }
 
     /// What the next items have in common: mostly what those before them had.
@@ -96,20 +104,45 @@ impl Away {
         common
     }
 
-    /// An item leaves with the next [`send`](Self::send).
-    pub(super) fn leaves(&mut self, task: Task, known: Leaving) {
-        self.tasks.push(task);
-        self.leaving.push(known);
+    /// An item is to go, after those that are.
+    pub(super) fn goes(&mut self, item: Unsent) {
+        self.unsent.push_back(item);
     }
 
-    /// Hands over what leaves.
-    pub(super) fn send(&mut self, remote: &dyn Remote) {
-        let Away { items, tasks, leaving, .. } = self;
-        items.reserve(tasks.len());
-        let mut leaving = leaving.drain(..);
+    /// The next item that is to go.
+    pub(super) fn next(&self) -> Option<&Unsent> {
+        self.unsent.front()
+    }
+
+    /// What is known of so many items, from the next on.
+    pub(super) fn next_ones(&self, n: usize) -> impl Iterator<Item = About<'_>> {
+        self.unsent.iter().take(n).map(Unsent::about)
+    }
+
+    pub(super) fn take_next(&mut self) -> Option<Unsent> {
+        self.unsent.pop_front()
+    }
+
+    /// How many items, from the next on, have the same in common with others; at most so many.
+    pub(super) fn alike(&self, max: usize) -> usize {
+        let Some(first) = self.unsent.front() else { return 0 };
+        let alike = |u: &&Unsent| Arc::ptr_eq(&u.task.common, &first.task.common);
+        self.unsent.iter().take(max).take_while(alike).count()
+    }
+
+    /// Hands over so many items, from the next on.
+    pub(super) fn send(&mut self, remote: &dyn Remote, n: usize) {
+        let Away { items, unsent, tasks, .. } = self;
+        items.reserve(n);
+        let mut known = Vec::with_capacity(n);
+        for Unsent { task, arrived, bytes } in unsent.drain(..n) {
+            tasks.push(task);
+            known.push((arrived, bytes));
+        }
+        let mut known = known.into_iter();
         remote.send(tasks, &mut |sent| {
-            if let Some(known) = leaving.next() {
-                items.insert(sent.task().seq, Absent { sent, known });
+            if let Some((arrived, bytes)) = known.next() {
+                items.insert(sent.task().seq, Absent { sent, arrived, bytes });
             }
         });
     }
@@ -139,50 +172,95 @@ impl Away {
 
     /// The earliest moment at which the time of one is up.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.items.values().map(Absent::due).min()
+        let unsent = self.unsent.iter().map(Unsent::due);
+        self.items.values().map(Absent::due).chain(unsent).min()
     }
 
-    /// Takes out those of which this is so, in their order.
+    /// Takes out those that are away of which this is so, in their order.
     pub(super) fn take(&mut self, mut which: impl FnMut(&Absent) -> bool) -> Vec<Absent> {
         let mut seqs: Vec<u64> =
             self.items.iter().filter(|(_, absent)| which(absent)).map(|(seq, _)| *seq).collect();
         seqs.sort_unstable();
         seqs.iter().filter_map(|seq| self.items.remove(seq)).collect()
     }
+
+    /// Takes out those that are to go of which this is so, in their order.
+    pub(super) fn take_unsent(&mut self, mut which: impl FnMut(&Unsent) -> bool) -> Vec<Unsent> {
+        if !self.unsent.iter().any(&mut which) {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        for unsent in std::mem::take(&mut self.unsent) {
+            if which(&unsent) {
+                taken.push(unsent);
+            } else {
+                self.unsent.push_back(unsent);
+            }
+        }
+        taken
+    }
+}
+
+/// What is known of an item, whether it was handed over or not.
+fn about(task: &Task, arrived: Instant) -> About<'_> {
+    About {
+        seq: task.seq,
+        id: task.item_id,
+        tenant: &task.common.tenant,
+        entry: &task.common.entry,
+        payload_len: task.payload.len(),
+        arrived,
+    }
+}
+
+fn queue_timeout(task: &Task) -> Duration {
+    task.common.entry.spec().queue_timeout
+}
+
+impl Unsent {
+    pub(super) fn about(&self) -> About<'_> {
+        about(&self.task, self.arrived)
+    }
+
+    /// Before this no time of its is up, wherever it is. The time-out is running time, and it first
+    /// waits for its turn. Nobody tells when that comes, which would cost a wake-up; so this may be
+    /// too early.
+    pub(super) fn due_first(&self) -> Instant {
+        self.arrived + self.task.timeout.min(queue_timeout(&self.task))
+    }
+
+    /// When it has waited too long.
+    pub(super) fn due(&self) -> Instant {
+        self.arrived + queue_timeout(&self.task)
+    }
 }
 
 impl Absent {
     pub(super) fn about(&self) -> About<'_> {
-        let task = self.sent.task();
-        About {
-            seq: task.seq,
-            id: task.item_id,
-            tenant: &task.common.tenant,
-            entry: &task.common.entry,
-            payload_len: task.payload.len(),
-            arrived: self.known.arrived,
-        }
+        about(self.sent.task(), self.arrived)
     }
 
-    /// What it holds of its tenant's bytes in flight.
     pub(super) fn into_bytes(self) -> BytesPermit {
-        self.known.bytes
-    }
-
-    /// Before this its time is not up.
-    pub(super) fn due_first(known: &Leaving, timeout: Duration) -> Instant {
-        // The time-out is running time, and it first waits for its turn. Nobody tells when that
-        // comes, which would cost a wake-up; so this may be too early.
-        known.handed_over + timeout.min(known.queue_timeout)
+        self.bytes
     }
 
     fn due(&self) -> Instant {
-        self.sent.standing().phase.due(self.known.queue_timeout, self.sent.task().timeout)
+        self.due_as(&self.sent.standing())
+    }
+
+    fn due_as(&self, standing: &Standing) -> Instant {
+        let task = self.sent.task();
+        match standing.phase {
+            // It has waited since it came, here and there.
+            Phase::Waits(_) if standing.attempts == 0 => self.arrived + queue_timeout(task),
+            phase => phase.due(queue_timeout(task), task.timeout),
+        }
     }
 
     /// Whether its time is up, and it is not on its way back.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        self.due() <= now && !self.sent.standing().is_over
+        let standing = self.sent.standing();
+        !standing.is_over && self.due_as(&standing) <= now
     }
 
     /// Gives it up if it never ran; whether it did.
@@ -205,17 +283,17 @@ impl Absent {
             Phase::Waits(_) => self.sent.gave_up(),
             Phase::Runs(_) => timed_out(self.sent.task().timeout, self.about().entry),
         };
-        Self::ends_as(standing, failure)
+        ends_as(&standing, failure)
     }
 
     /// Its end with this failure instead of its own.
     pub(super) fn stops(&self, failure: Failure) -> End {
-        Self::ends_as(self.sent.standing(), failure)
+        ends_as(&self.sent.standing(), failure)
     }
+}
 
-    fn ends_as(standing: Standing, failure: Failure) -> End {
-        let Standing { phase, attempts, reported, .. } = standing;
-        let (ended, outcome, panicked) = (Instant::now(), Err(failure), false);
-        End { started: phase.began(ended), ended, attempts, outcome, panicked, reported }
-    }
+fn ends_as(standing: &Standing, failure: Failure) -> End {
+    let Standing { phase, attempts, reported, .. } = *standing;
+    let (ended, outcome, panicked) = (Instant::now(), Err(failure), false);
+    End { started: phase.began(ended), ended, attempts, outcome, panicked, reported }
 }

@@ -409,7 +409,7 @@ impl Run {
         {
             (self.room, self.spare, progress) = (None, Some(permit), true);
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || self.away.unsent() > 0 {
             let granted = self.mailbox.take(cx.waker());
             self.granted.splice(0..0, granted.into_iter().rev());
             while !sink.is_full()

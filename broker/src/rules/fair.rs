@@ -186,6 +186,14 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
                         flow.in_turn = true;
                         flow.deficit = flow.deficit.saturating_add(share);
                     }
+                    let alone = self.ring.len() == 1;
+                    if alone && flow.deficit < cost {
+                        // Rounds pass with nobody else in them, until it can pay.
+                        let short = cost.saturating_sub(flow.deficit);
+                        let rounds = short / share + i64::from(short % share > 0);
+                        flow.deficit = flow.deficit.saturating_add(share.saturating_mul(rounds));
+                        self.rounds = self.rounds.saturating_add(rounds.unsigned_abs());
+                    }
                     if flow.deficit >= cost {
                         flow.deficit -= cost;
                         let item = self.take(Id { key, class, level, seq })?;

@@ -5,7 +5,7 @@ use std::{mem, time::Instant};
 use futures::stream::FuturesUnordered;
 use tollgate_protocol::Code;
 
-use super::{Absent, Ending, Failure, Finished, Pending, Run, foreign};
+use super::{Absent, Ending, Entry, Failure, Finished, Pending, Run, foreign};
 use crate::{
     batch::{Handler, outcome::Sink, remote},
     tenancy::Tenant,
@@ -14,53 +14,45 @@ use crate::{
 impl Run {
     /// When [`on_time`](Self::on_time) next has something to do for the items that wait or run.
     pub(crate) fn next_give_up(&self) -> Option<Instant> {
-        self.waiting.values().map(|w| w.give_up).min().into_iter().chain(self.due).min()
+        self.due
     }
 
     /// Ends what has waited, or run, too long.
     pub(crate) fn on_time(&mut self, now: Instant, sink: &mut impl Sink) {
         self.give_up_late(now, sink);
-        let late: Vec<u64> =
-            self.waiting.iter().filter(|(_, w)| w.give_up <= now).map(|(s, _)| *s).collect();
-        for seq in late {
-            let Some(w) = self.take_waiting(seq) else { continue };
-            let failure = match &w.item.entry.handler {
-                Handler::Remote(of) if !of.is_served() => remote::no_worker(&w.item.entry),
-                _ => {
-                    let ms = w.item.entry.spec.queue_timeout.as_millis();
-                    let message =
-                        format!("not started within {ms} ms: everything it may use was busy");
-                    Failure::never_started(Code::Timeout, message).detail("phase", "queued")
-                }
-            };
-            let failure = Failure { retryable: true, ..failure };
-            self.drop_waiting(seq, &w.item, failure, sink);
-        }
     }
 
-    /// Ends what runs and has no time left. True if there was any.
+    /// Ends what has no time left. True if there was any.
     pub(super) fn give_up_late(&mut self, now: Instant, sink: &mut impl Sink) -> bool {
         if self.due.is_none_or(|due| now < due) {
             return false;
         }
-        let late = self.take_pending(|p| p.due() <= now);
-        let absent = self.away.take(|absent| absent.is_late(now));
-        let any = !late.is_empty() || !absent.is_empty();
-        for p in &late {
+        let before = self.tally.answered();
+        let late: Vec<u64> =
+            self.waiting.iter().filter(|(_, w)| w.give_up <= now).map(|(s, _)| *s).collect();
+        for w in late.into_iter().filter_map(|seq| self.take_waiting(seq)).collect::<Vec<_>>() {
+            self.never_ran(w.item.about(), waited_too_long(&w.item.entry), sink);
+        }
+        for unsent in self.away.take_unsent(|unsent| unsent.due() <= now) {
+            let about = unsent.about();
+            self.never_ran(about, waited_too_long(about.entry), sink);
+        }
+        for p in &self.take_pending(|p| p.due() <= now) {
             let Finished { item, end } = p.give_up();
             self.finished(item.about(), end, sink);
         }
-        for absent in absent {
-            let end = absent.gives_up();
-            self.finished(absent.about(), end, sink);
+        for absent in self.away.take(|absent| absent.is_late(now)) {
+            self.finished(absent.about(), absent.gives_up(), sink);
         }
         self.learn_due();
-        any
+        self.tally.answered() > before
     }
 
-    /// Looks for the earliest moment at which the time of anything is up that runs.
+    /// Looks for the earliest moment at which the time of anything is up.
     pub(super) fn learn_due(&mut self) {
-        self.due = self.pending.iter().map(Pending::due).chain(self.away.due()).min();
+        let here = self.pending.iter().map(Pending::due);
+        let waiting = self.waiting.values().map(|w| w.give_up);
+        self.due = here.chain(waiting).chain(self.away.due()).min();
     }
 
     pub(super) fn wait_for(&mut self, pending: Pending) {
@@ -102,8 +94,11 @@ impl Run {
         self.room = None;
         self.unplaced.clear();
         self.granted.clear();
-        for (seq, w) in mem::take(&mut self.waiting) {
-            self.drop_waiting(seq, &w.item, ending.never_started(), sink);
+        for w in mem::take(&mut self.waiting).into_values() {
+            self.never_ran(w.item.about(), ending.never_started(), sink);
+        }
+        for unsent in self.away.take_unsent(|_| true) {
+            self.never_ran(unsent.about(), ending.never_started(), sink);
         }
         // What stands in somebody else's line has not started, either.
         for p in &self.take_pending(Pending::withdraw) {
@@ -136,7 +131,10 @@ impl Run {
             self.waiting.iter().filter(|(_, w)| gone(&w.item.tenant)).map(|(s, _)| *s).collect();
         for seq in late {
             let Some(w) = self.take_waiting(seq) else { continue };
-            self.drop_waiting(seq, &w.item, foreign(), sink);
+            self.never_ran(w.item.about(), foreign(), sink);
+        }
+        for unsent in self.away.take_unsent(|unsent| gone(unsent.about().tenant)) {
+            self.never_ran(unsent.about(), foreign(), sink);
         }
         let failure = || Failure { side_effect_free: false, ..foreign() };
         for p in &self.take_pending(|p| gone(&p.item.tenant)) {
@@ -155,4 +153,17 @@ impl Run {
     fn stopped_away(&mut self, absent: &Absent, failure: Failure, sink: &mut impl Sink) {
         self.finished(absent.about(), absent.stops(failure), sink);
     }
+}
+
+/// What an item is told that waited for its start, and waited too long.
+fn waited_too_long(entry: &Entry) -> Failure {
+    let failure = match &entry.handler {
+        Handler::Remote(of) if !of.is_served() => remote::no_worker(entry),
+        _ => {
+            let ms = entry.spec.queue_timeout.as_millis();
+            let message = format!("not started within {ms} ms: everything it may use was busy");
+            Failure::never_started(Code::Timeout, message).detail("phase", "queued")
+        }
+    };
+    Failure { retryable: true, ..failure }
 }

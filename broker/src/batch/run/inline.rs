@@ -90,9 +90,9 @@ impl Run {
                 }
                 ran
             }
-            Handler::Remote(remote) => {
+            Handler::Remote(_) => {
                 let alike = items.iter().take_while(|item| is_alike(item.request())).count();
-                self.send_alike(&items[..alike], (&entry, remote), tenant, arrived)
+                self.send_alike(&items[..alike], &entry, tenant, arrived)
             }
             Handler::Recipe(_) => 0,
         }
@@ -114,9 +114,7 @@ impl Run {
         self.tally.item_read(request.id, len);
         // One item's end is the next one's start: one reading of the clock an item.
         let started = self.clock.newest().max(arrived);
-        let timeout = request
-            .timeout_ms
-            .map_or(entry.timeout, |ms| entry.timeout.min(Duration::from_millis(ms)));
+        let timeout = super::start::timeout(request, entry);
         let ctx = InlineContext {
             shared: &self.shared,
             tenant: tenant.id(),

@@ -2,7 +2,7 @@
 
 use tollgate_protocol::batch::{Mode, Number};
 
-use super::{About, End, Item, Run, bounded, start};
+use super::{About, End, Run, bounded, start};
 use crate::{
     batch::{
         Reply,
@@ -62,20 +62,15 @@ impl Run {
         self.emit(seq, &head, outcome, sink);
     }
 
-    pub(super) fn drop_waiting(
-        &mut self,
-        seq: u64,
-        item: &Item,
-        failure: Failure,
-        sink: &mut impl Sink,
-    ) {
-        let (tenant, entry) = (Some(&item.tenant), Some(&*item.entry));
-        self.item_failed(item.id, tenant, entry, item.payload_len, &failure, None);
+    /// An item ends that waited for its start.
+    pub(super) fn never_ran(&mut self, about: About<'_>, failure: Failure, sink: &mut impl Sink) {
+        let About { seq, id, tenant, entry, payload_len, arrived } = about;
+        self.item_failed(id, Some(tenant), Some(entry), payload_len, &failure, None);
         let head = Head {
-            id: item.id,
-            tenant: self.terms.names_tenants.then(|| item.tenant.id().as_str()),
+            id,
+            tenant: self.terms.names_tenants.then(|| tenant.id().as_str()),
             attempts: 0,
-            queued_us: nanos(self.now().saturating_duration_since(item.arrived)) / 1_000,
+            queued_us: nanos(self.now().saturating_duration_since(arrived)) / 1_000,
             duration_us: 0,
             number: Number::default(),
         };

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tollgate_protocol::{PairsBuf, batch::Request};
 
-use super::{Claim, End, Item, Offered, Pending, Run, Slot, Waiting, send::Parcel};
+use super::{Claim, End, Item, Offered, Pending, Run, Slot, Waiting};
 use crate::{
     batch::{
         Context,
@@ -17,7 +17,6 @@ use crate::{
         outcome::Sink,
         pending::Work,
         pool,
-        remote::Remote,
     },
     tenancy::{BytesPermit, Tenant},
 };
@@ -32,15 +31,15 @@ impl Run {
         arrived: Instant,
         sink: &mut impl Sink,
     ) -> Offered {
-        if self.waiting.len() >= self.engine.config.waiting_items_max {
+        if entry.handler.remote().is_some() {
+            return self.send_one(request, entry, tenant, arrived);
+        }
+        if self.room_to_wait() == 0 {
             return Offered::Full;
         }
         let bytes = request.payload.len() + entry.result_reserve();
         let Some(bytes) = self.reserve(tenant, bytes) else { return Offered::Full };
-        let goes = self.may_start(tenant, entry);
-        let timeout = request
-            .timeout_ms
-            .map_or(entry.timeout, |ms| entry.timeout.min(Duration::from_millis(ms)));
+        let slot = self.slot(tenant, entry);
         let seq = self.tally.read;
         self.tally.item_read(request.id, request.payload.len());
         let item = Item {
@@ -49,20 +48,17 @@ impl Run {
             tenant: tenant.clone(),
             entry: entry.clone(),
             payload_len: request.payload.len(),
-            timeout,
+            timeout: timeout(request, entry),
             queue_timeout: entry.spec.queue_timeout,
             arrived,
         };
         let payload = Bytes::copy_from_slice(request.payload);
         let metadata = (!request.metadata.is_empty()).then(|| Arc::new(request.metadata.to_buf()));
-        match goes {
-            Some(Start::Here(slot)) => self.run(item, payload, metadata, (slot, bytes), sink),
-            Some(Start::Elsewhere(remote, claim)) => {
-                self.hand_over(claim, Parcel { item, payload, metadata, bytes });
-                self.away.send(&*remote);
-            }
+        match slot {
+            Some(slot) => self.run(item, payload, metadata, (slot, bytes), sink),
             None => {
                 let give_up = arrived + entry.spec.queue_timeout;
+                self.is_due(give_up);
                 let w = Waiting { item, payload, metadata, bytes, place: None, give_up };
                 self.waiting.insert(seq, w);
                 self.unplaced.push_back(seq);
@@ -72,20 +68,18 @@ impl Run {
         Offered::Taken
     }
 
-    /// How an item starts now, if it can.
-    fn may_start(&self, tenant: &Tenant, entry: &Entry) -> Option<Start> {
-        if self.own_room() == 0 {
+    /// A slot for an item that starts now, if it can.
+    fn slot(&self, tenant: &Tenant, entry: &Entry) -> Option<Slot> {
+        if self.own_room() == 0 || !self.waiting.is_empty() {
             return None;
         }
-        match entry.handler.remote() {
-            Some(remote) => {
-                let claim = self.claim(tenant, entry);
-                let turn = self.unplaced.is_empty() && remote.room(&claim, 1, &self.mailbox) > 0;
-                turn.then(|| Start::Elsewhere(remote.clone(), claim))
-            }
-            None if !self.waiting.is_empty() => None,
-            None => self.engine.slots.try_take(self.claim(tenant, entry)).map(Start::Here),
-        }
+        self.engine.slots.try_take(self.claim(tenant, entry))
+    }
+
+    /// How many more items may wait here.
+    pub(super) fn room_to_wait(&self) -> usize {
+        let waiting = self.waiting.len() + self.away.unsent();
+        self.engine.config.waiting_items_max.saturating_sub(waiting)
     }
 
     /// How many more the batch's own bound lets run, or stand in line to run.
@@ -96,27 +90,30 @@ impl Run {
     }
 
     /// Puts waiting items in line for slots, or hands them over, as far as the batch's own bound
-    /// and the room elsewhere allow.
+    /// and the room elsewhere allow; the oldest first.
     pub(super) fn place_waiting(&mut self) {
-        while self.own_room() > 0
-            && let Some(&seq) = self.unplaced.front()
-        {
-            if let Some(w) = self.waiting.get(&seq)
-                && let Some(remote) = w.item.entry.handler.remote()
-            {
-                if self.send_waiting(&remote.clone()) {
-                    continue;
-                }
-                return;
+        // What nobody has room for holds up nothing that runs here.
+        let mut has_room = true;
+        while self.own_room() > 0 {
+            let here = self.unplaced.front().copied();
+            let away = self.away.next().filter(|_| has_room).map(|next| next.task.seq);
+            match (here, away) {
+                (None, None) => return,
+                (Some(here), away) if away.is_none_or(|away| here < away) => self.place(here),
+                _ => has_room = self.send_waiting(),
             }
-            self.unplaced.pop_front();
-            // Those that gave up meanwhile are not there any more.
-            let Some(w) = self.waiting.get(&seq) else { continue };
-            let claim = self.claim(&w.item.tenant, &w.item.entry);
-            let place = self.engine.slots.wait(claim, seq, &self.mailbox);
-            if let Some(w) = self.waiting.get_mut(&seq) {
-                w.place = Some(place);
-            }
+        }
+    }
+
+    /// Puts the next waiting item in line for a slot.
+    fn place(&mut self, seq: u64) {
+        self.unplaced.pop_front();
+        // Those that gave up meanwhile are not there any more.
+        let Some(w) = self.waiting.get(&seq) else { return };
+        let claim = self.claim(&w.item.tenant, &w.item.entry);
+        let place = self.engine.slots.wait(claim, seq, &self.mailbox);
+        if let Some(w) = self.waiting.get_mut(&seq) {
+            w.place = Some(place);
         }
     }
 
@@ -240,12 +237,9 @@ impl Run {
     }
 }
 
-/// How an item starts.
-enum Start {
-    /// In this process, with a slot.
-    Here(Slot),
-    /// Handed over; its slot is taken when it runs.
-    Elsewhere(Arc<dyn Remote>, Claim),
+/// How long an attempt of an item may run.
+pub(super) fn timeout(request: &Request<'_>, entry: &Entry) -> Duration {
+    request.timeout_ms.map_or(entry.timeout, |ms| entry.timeout.min(Duration::from_millis(ms)))
 }
 
 /// Whether an item is queued for its start, and counted as started only once that is known.
