@@ -6,7 +6,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -122,12 +122,20 @@ impl Engine {
                     (alone.begun)();
                     gate.await;
                 }
-                let once = Some(Box::new(Once { attempts_before: attempt - 1, begun }));
+                let once = Some(Once { attempts_before: attempt - 1, begun });
                 let returns = Arc::new(Returns::default());
                 let (tenant, entry) = (tenant.clone(), entry.clone());
-                let common = Common { tenant, entry, shared, claim, returns };
+                let common = Common { tenant, entry, shared, claim, returns, once };
                 let common = Arc::new(common);
-                let task = Task { common, seq: 0, item_id: id, payload, metadata, timeout, once };
+                let task = Task {
+                    common,
+                    key: AtomicUsize::default(),
+                    seq: 0,
+                    item_id: id,
+                    payload,
+                    metadata,
+                    timeout,
+                };
                 let call: Pin<Box<dyn Call>> = if item.entry.checks_on_pool(len) {
                     Box::pin(Checked::new(&self.pool, turn, task))
                 } else {

@@ -5,12 +5,12 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::Waker,
     time::{Duration, Instant},
 };
 
-use foldhash::{HashMap, HashMapExt};
+use slab::Slab;
 
 use super::{
     catalog::Entry,
@@ -24,7 +24,7 @@ use crate::tenancy::{BytesPermit, Tenant};
 
 /// What is away, what is to go, and what came back.
 pub(super) struct Away {
-    items: HashMap<u64, Absent>,
+    items: Slab<Absent>,
     /// What is to be handed over once there is room, the oldest first.
     unsent: VecDeque<Unsent>,
     returns: Arc<Returns>,
@@ -55,7 +55,7 @@ impl Away {
     /// Nothing is away.
     pub(super) fn new() -> Away {
         Away {
-            items: HashMap::new(),
+            items: Slab::new(),
             unsent: VecDeque::new(),
             returns: Arc::default(),
             back: Vec::new(),
@@ -99,6 +99,7 @@ impl Away {
             shared: shared.clone(),
             claim,
             returns: self.returns.clone(),
+            once: None,
         });
         self.common = Some(common.clone());
         common
@@ -112,6 +113,11 @@ impl Away {
     /// The next item that is to go.
     pub(super) fn next(&self) -> Option<&Unsent> {
         self.unsent.front()
+    }
+
+    /// The last item that is to go.
+    pub(super) fn last(&self) -> Option<&Unsent> {
+        self.unsent.back()
     }
 
     /// What is known of so many items, from the next on.
@@ -142,7 +148,9 @@ impl Away {
         let mut known = known.into_iter();
         remote.send(tasks, &mut |sent| {
             if let Some((arrived, bytes)) = known.next() {
-                items.insert(sent.task().seq, Absent { sent, arrived, bytes });
+                let entry = items.vacant_entry();
+                sent.task().key.store(entry.key(), Relaxed);
+                entry.insert(Absent { sent, arrived, bytes });
             }
         });
     }
@@ -162,8 +170,10 @@ impl Away {
     pub(super) fn next_back(&mut self) -> Option<(Absent, Returned)> {
         loop {
             let returned = self.back.pop()?;
-            // What was given up meanwhile is not here any more.
-            if let Some(mut absent) = self.items.remove(&returned.seq) {
+            // What was given up meanwhile is not here any more; another may have its place.
+            let is_there = |absent: &Absent| absent.sent.task().seq == returned.seq;
+            if self.items.get(returned.key).is_some_and(is_there) {
+                let mut absent = self.items.remove(returned.key);
                 absent.sent.is_back();
                 return Some((absent, returned));
             }
@@ -173,15 +183,16 @@ impl Away {
     /// The earliest moment at which the time of one is up.
     pub(super) fn due(&self) -> Option<Instant> {
         let unsent = self.unsent.iter().map(Unsent::due);
-        self.items.values().map(Absent::due).chain(unsent).min()
+        self.items.iter().map(|(_, absent)| absent.due()).chain(unsent).min()
     }
 
     /// Takes out those that are away of which this is so, in their order.
     pub(super) fn take(&mut self, mut which: impl FnMut(&Absent) -> bool) -> Vec<Absent> {
-        let mut seqs: Vec<u64> =
-            self.items.iter().filter(|(_, absent)| which(absent)).map(|(seq, _)| *seq).collect();
-        seqs.sort_unstable();
-        seqs.iter().filter_map(|seq| self.items.remove(seq)).collect()
+        let keys = self.items.iter().filter(|(_, absent)| which(absent)).map(|(key, _)| key);
+        let keys: Vec<usize> = keys.collect();
+        let mut taken: Vec<Absent> = keys.into_iter().map(|key| self.items.remove(key)).collect();
+        taken.sort_unstable_by_key(|absent| absent.sent.task().seq);
+        taken
     }
 
     /// Takes out those that are to go of which this is so, in their order.
@@ -257,10 +268,13 @@ impl Absent {
         }
     }
 
-    /// Whether its time is up, and it is not on its way back.
+    /// Whether its time is up, and it is not on its way back. One that never ran is withdrawn, so that
+    /// it can not begin any more when that is said of it.
     pub(super) fn is_late(&self, now: Instant) -> bool {
         let standing = self.sent.standing();
-        !standing.is_over && self.due_as(&standing) <= now
+        let may_begin = matches!(standing.phase, Phase::Waits(_)) && standing.attempts == 0;
+        let late = !standing.is_over && self.due_as(&standing) <= now;
+        late && (!may_begin || self.sent.withdraw())
     }
 
     /// Gives it up if it never ran; whether it did.
@@ -283,17 +297,15 @@ impl Absent {
             Phase::Waits(_) => self.sent.gave_up(),
             Phase::Runs(_) => timed_out(self.sent.task().timeout, self.about().entry),
         };
-        ends_as(&standing, failure)
+        self.stops(failure)
     }
 
     /// Its end with this failure instead of its own.
     pub(super) fn stops(&self, failure: Failure) -> End {
-        ends_as(&self.sent.standing(), failure)
+        // From here on nothing is said of its progress.
+        self.sent.give_up();
+        let Standing { phase, attempts, reported, .. } = self.sent.standing();
+        let (ended, outcome, panicked) = (Instant::now(), Err(failure), false);
+        End { started: phase.began(ended), ended, attempts, outcome, panicked, reported }
     }
-}
-
-fn ends_as(standing: &Standing, failure: Failure) -> End {
-    let Standing { phase, attempts, reported, .. } = *standing;
-    let (ended, outcome, panicked) = (Instant::now(), Err(failure), false);
-    End { started: phase.began(ended), ended, attempts, outcome, panicked, reported }
 }

@@ -6,7 +6,7 @@
 use std::{
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     task::{Context as Poller, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -50,20 +50,22 @@ pub(crate) struct Common {
     pub claim: Claim,
     /// Where they come back.
     pub returns: Arc<Returns>,
+    /// Set for one that is to be tried just once, as somebody else keeps the count.
+    pub once: Option<Once>,
 }
 
 /// An item as it is handed over.
 pub(crate) struct Task {
     pub common: Arc<Common>,
-    /// Its place among the items of its batch, which finds it by that when it comes back.
+    /// Where its batch finds it when it comes back: known once it is told to be sent.
+    pub key: AtomicUsize,
+    /// Its place among the items of its batch.
     pub seq: u64,
     pub item_id: u64,
     pub payload: Bytes,
     pub metadata: Option<Arc<PairsBuf>>,
     /// How long an attempt may run.
     pub timeout: Duration,
-    /// Set when it is to be tried just once, as somebody else keeps the count.
-    pub once: Option<Box<Once>>,
 }
 
 /// Told when an attempt begins.
@@ -169,6 +171,7 @@ impl Drop for Sent {
 
 /// An errand that ended.
 pub(crate) struct Returned {
+    pub key: usize,
     pub seq: u64,
     pub outcome: Result<Reply, RunError>,
     pub phase: Phase,

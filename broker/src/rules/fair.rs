@@ -28,6 +28,18 @@ pub struct Id<K, C = ()> {
     seq: u64,
 }
 
+impl<K, C> Id<K, C> {
+    /// Where something waits of this tenant and class, and its place among those.
+    pub fn at(key: K, class: C, (level, seq): (u8, u64)) -> Id<K, C> {
+        Id { key, class, level, seq }
+    }
+
+    /// The place among what waits of its tenant and class.
+    pub fn place(&self) -> (u8, u64) {
+        (self.level, self.seq)
+    }
+}
+
 /// Who comes, and for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<K, C = ()> {

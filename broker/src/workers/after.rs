@@ -13,8 +13,9 @@ use crate::batch::{Begun, Mailbox, Returned, Slot};
 pub(super) struct After {
     /// Reports that go before the outcomes of their calls.
     pub reports: Vec<(Arc<Cell>, u32, Held)>,
-    /// Calls that ended, and what goes to their batches.
-    pub ended: Vec<(Arc<Cell>, Option<Returned>)>,
+    /// Calls that ended, and beside each what goes to its batch.
+    pub ended: Vec<Arc<Cell>>,
+    pub returned: Vec<Returned>,
     pub wakers: Vec<Waker>,
     /// Giving one back looks for work for it, which takes the lock.
     pub slots: Vec<Slot>,
@@ -27,6 +28,19 @@ pub(super) struct After {
 }
 
 impl After {
+    /// A call ended.
+    pub(super) fn ends(&mut self, cell: Arc<Cell>, returned: Returned) {
+        self.ended.push(cell);
+        self.returned.push(returned);
+    }
+
+    /// So many calls are about to end.
+    pub(super) fn expect(&mut self, n: usize) {
+        self.ended.reserve(n);
+        self.returned.reserve(n);
+        self.slots.reserve(n);
+    }
+
     pub(super) fn happen(mut self) {
         for (cell, attempt, held) in &self.reports {
             let waker = cell.reports(*attempt, held, true);
@@ -41,16 +55,14 @@ impl After {
 
     /// Those of one batch, which mostly end together, are given to it together.
     fn give_back_ended(&mut self) {
-        let mut left = &mut self.ended[..];
-        while let Some((first, _)) = left.first() {
-            let returns = first.task.common.returns.clone();
-            let alike =
-                |(cell, _): &&mut (Arc<Cell>, _)| Arc::ptr_eq(&cell.task.common.returns, &returns);
-            let n = left.iter_mut().take_while(alike).count();
-            let (these, others) = left.split_at_mut(n);
-            let waker = returns.put(these.iter_mut().filter_map(|(_, returned)| returned.take()));
+        let mut returned = self.returned.drain(..);
+        let same_batch = |a: &Arc<Cell>, b: &Arc<Cell>| {
+            Arc::ptr_eq(&a.task.common.returns, &b.task.common.returns)
+        };
+        for these in self.ended.chunk_by(same_batch) {
+            let returns = &these[0].task.common.returns;
+            let waker = returns.put(returned.by_ref().take(these.len()));
             self.wakers.extend(waker);
-            left = others;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An item that was handed over to the workers, from its place in line to its answer.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering::Relaxed},
     task::Waker,
     time::Instant,
 };
@@ -74,7 +74,9 @@ pub(super) struct Cell {
 struct Open {
     /// Changed under the lock of the state only.
     place: Place,
-    phase: Phase,
+    /// Whether an attempt runs, and since when it does, or does not.
+    runs: bool,
+    since: Instant,
     /// Since when its time stands still, if it does.
     stopped: Option<Instant>,
     attempts: u32,
@@ -86,7 +88,8 @@ struct Open {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Nowhere,
-    InLine(Id<u32, Class>),
+    /// Its place among those of its tenant and class.
+    InLine((u8, u64)),
     Leased(SessionId, u64),
 }
 
@@ -103,9 +106,10 @@ impl Cell {
     fn new(route: &Route, task: Task, now: Now) -> Cell {
         let open = Open {
             place: Place::Nowhere,
-            phase: Phase::Waits(now.at),
+            runs: false,
+            since: now.at,
             stopped: None,
-            attempts: task.once.as_ref().map_or(0, |once| once.attempts_before),
+            attempts: task.common.once.as_ref().map_or(0, |once| once.attempts_before),
             reported: false,
             life: Life::Open,
         };
@@ -141,7 +145,7 @@ impl Cell {
     pub(super) fn begins(&self, session: SessionId, lease: u64, now: Instant) -> u32 {
         let mut open = self.open();
         open.place = Place::Leased(session, lease);
-        (open.phase, open.stopped) = (Phase::Runs(now), None);
+        (open.runs, open.since, open.stopped) = (true, now, None);
         open.attempts += 1;
         open.attempts
     }
@@ -149,7 +153,7 @@ impl Cell {
     /// The attempt was lost, and another is to be made. Whom to wake.
     pub(super) fn waits_again(&self) -> Option<Waker> {
         let mut open = self.open();
-        (open.phase, open.stopped) = (Phase::Waits(Instant::now()), None);
+        (open.runs, open.since, open.stopped) = (false, Instant::now(), None);
         drop(open);
         self.task.common.returns.relapsed()
     }
@@ -162,8 +166,11 @@ impl Cell {
 
     pub(super) fn goes_on(&self) {
         let mut open = self.open();
-        open.phase = open.phase_at(Instant::now());
-        open.stopped = None;
+        if let Some(at) = open.stopped.take()
+            && open.runs
+        {
+            open.since += at.elapsed();
+        }
     }
 
     pub(super) fn attempts(&self) -> u32 {
@@ -181,9 +188,10 @@ impl Cell {
         let mut open = self.open();
         (open.place, open.life) = (Place::Nowhere, Life::Ended);
         Returned {
+            key: self.task.key.load(Relaxed),
             seq: self.task.seq,
             outcome,
-            phase: open.phase_at(ended),
+            phase: open.phase(),
             ended,
             attempts: open.attempts,
             reported: open.reported || reports,
@@ -204,6 +212,12 @@ impl Cell {
         if may { common.shared.board.put_open(report) } else { None }
     }
 
+    /// Where it stands in line, when it is at this place there.
+    pub(super) fn id(&self, place: (u8, u64)) -> Id<u32, Class> {
+        let line = self.line();
+        Id::at(line.key, line.class, place)
+    }
+
     /// How it stands in line.
     pub(super) fn line(&self) -> fair::Claim<u32, Class> {
         let claim @ Claim { tenant: key, weight, priority, .. } = self.task.common.claim;
@@ -221,12 +235,11 @@ impl Cell {
 
 impl Open {
     /// An attempt began so much later as its time has stood still.
-    fn phase_at(&self, now: Instant) -> Phase {
-        match (self.phase, self.stopped) {
-            (Phase::Runs(since), Some(at)) => {
-                Phase::Runs(since + now.saturating_duration_since(at))
-            }
-            (phase, _) => phase,
+    fn phase(&self) -> Phase {
+        match (self.runs, self.stopped) {
+            (true, Some(at)) => Phase::Runs(self.since + at.elapsed()),
+            (true, None) => Phase::Runs(self.since),
+            (false, _) => Phase::Waits(self.since),
         }
     }
 }
@@ -239,7 +252,7 @@ impl Errand for Cell {
     fn standing(&self) -> Standing {
         let open = self.open();
         Standing {
-            phase: open.phase_at(Instant::now()),
+            phase: open.phase(),
             attempts: open.attempts,
             reported: open.reported,
             is_over: open.life != Life::Open,

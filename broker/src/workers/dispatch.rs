@@ -59,11 +59,10 @@ impl Workers {
         let mut cells = cells.into_iter();
         let mut look = self.0.slots.look();
         let Some(pool) = state.lend_first(recipe, &mut cells, &mut look, now, after) else {
-            let ends = |cell: Arc<Cell>| {
+            for cell in cells {
                 let returned = cell.ends(Err(unknown()), now.at, false, None);
-                (cell, Some(returned))
-            };
-            after.ended.extend(cells.map(ends));
+                after.ends(cell, returned);
+            }
             return;
         };
         if cells.len() > 0 {
@@ -194,7 +193,7 @@ impl Serving {
         let number = self.next_lease;
         self.next_lease += 1;
         let attempt = cell.begins(session, number, now.at);
-        if let Some(begun) = cell.task.once.as_ref().and_then(|once| once.begun.clone()) {
+        if let Some(begun) = cell.task.common.once.as_ref().and_then(|once| once.begun.clone()) {
             after.begun.push(begun);
         }
         let Claim { tenant, weight, .. } = cell.task.common.claim;
@@ -208,7 +207,7 @@ impl Serving {
             weight,
             attempt,
             charged,
-            since: now.at,
+            since_ns: now.ns,
             reported: None,
         };
         self.leases.insert(number, lease);

@@ -20,7 +20,8 @@ pub(super) struct Lease {
     pub attempt: u32,
     /// What the tenant was charged, in nanoseconds.
     pub charged: u64,
-    pub since: Instant,
+    /// Since when, in nanoseconds since the start.
+    pub since_ns: u64,
     /// What the worker said of its progress, if it said anything: apart, as few do.
     pub reported: Option<Box<Reported>>,
 }

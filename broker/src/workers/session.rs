@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_protocol::limits::WORK_CREDIT_MAX;
 
 use super::{
-    Workers,
+    Now, Workers,
     after::After,
     call::Cell,
     lease::{Held, Outgoing, Reported},
@@ -114,14 +114,15 @@ impl Session {
         self.owner
     }
 
-    /// Takes what the worker is to be told, and asks to be woken when there is more.
-    pub(crate) fn take(&self, waker: &Waker) -> Vec<Outgoing> {
+    /// Moves what the worker is to be told into an empty list, and asks to be woken when there is
+    /// more.
+    pub(crate) fn take(&self, into: &mut Vec<Outgoing>, waker: &Waker) {
         self.workers.look(|state| {
-            let Some(serving) = state.sessions.get_mut(&self.id) else { return Vec::new() };
+            let Some(serving) = state.sessions.get_mut(&self.id) else { return };
             if !serving.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
                 serving.waker = Some(waker.clone());
             }
-            std::mem::take(&mut serving.outgoing)
+            std::mem::swap(&mut serving.outgoing, into);
         })
     }
 
@@ -219,7 +220,7 @@ impl Session {
     pub(crate) fn answers(&self, all: impl IntoIterator<Item = Answered>) -> Result<(), NotLeased> {
         let now = self.workers.now();
         self.workers.with(|state, after| {
-            let heard = state.answered(self.id, all, now.at, after);
+            let heard = state.answered(self.id, all, now, after);
             self.workers.went_on(state, self.id, now, after);
             heard
         })
@@ -286,12 +287,14 @@ impl State {
         &mut self,
         session: SessionId,
         all: impl IntoIterator<Item = Answered>,
-        now: Instant,
+        now: Now,
         after: &mut After,
     ) -> Result<(), NotLeased> {
         let State { sessions, recipes, pools, .. } = self;
         let Some(serving) = sessions.get_mut(&session) else { return Ok(()) };
         let mut pool = serving.pool.and_then(|pool| pools.get_mut(&pool));
+        let all = all.into_iter();
+        after.expect(all.size_hint().0);
         for (number, answer, room) in all {
             let Some(mut lease) = serving.leases.remove(&number) else {
                 if !serving.gave(number) {
@@ -308,8 +311,7 @@ impl State {
             if serving.draining && serving.leases.is_empty() {
                 after.wakers.extend(serving.waker.take());
             }
-            let took = u64::try_from(now.saturating_duration_since(lease.since).as_nanos())
-                .unwrap_or(u64::MAX);
+            let took = now.ns.saturating_sub(lease.since_ns);
             let mut bytes = answer.as_ref().map_or(0, |reply| reply.payload().len());
             if let Some(cell) = &lease.cell {
                 bytes += cell.task.payload.len();
@@ -340,8 +342,8 @@ impl State {
                 WorkError::Panicked(message) => RunError::Panicked(message),
                 WorkError::Cut => RunError::Lost("its answer was cut off".to_owned()),
             });
-            let returned = cell.ends(outcome, now, reports, room);
-            after.ended.push((cell, Some(returned)));
+            let returned = cell.ends(outcome, now.at, reports, room);
+            after.ends(cell, returned);
         }
         Ok(())
     }
@@ -392,7 +394,7 @@ impl Workers {
         let attempts = cell.attempts();
         let again = spec.idempotent && attempts < spec.retry.attempts_max;
         // Who tries just once keeps count elsewhere.
-        if again && cell.task.once.is_none() && state.recipes.contains_key(&cell.recipe) {
+        if again && cell.task.common.once.is_none() && state.recipes.contains_key(&cell.recipe) {
             after.wakers.extend(cell.waits_again());
             state.push(cell);
             return;
@@ -402,7 +404,7 @@ impl Workers {
             n => format!("its worker is gone, the {n}th that had it"),
         };
         let returned = cell.ends(Err(RunError::Lost(message)), now, false, None);
-        after.ended.push((cell, Some(returned)));
+        after.ends(cell, returned);
     }
 }
 

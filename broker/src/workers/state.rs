@@ -184,10 +184,9 @@ impl State {
         let Some(known) = self.recipes.get_mut(&recipe) else { return wanted };
         let Some(pool) = self.pools.get(&known.pool) else { return wanted };
         let waiting = waiting(&pool.queue, recipe, claim.tenant);
-        let others_wait = !known.blocked.is_empty()
-            && known.blocked.get(&claim.tenant).is_some_and(|b| !b.is_empty())
-            && !mailbox.takes_turn();
-        let room = if others_wait { 0 } else { self.line_max.saturating_sub(waiting).min(wanted) };
+        let has_turn = mailbox.takes_turn() || !known.blocked.contains_key(&claim.tenant);
+        let free = self.line_max.saturating_sub(waiting);
+        let room = if has_turn { free.min(wanted) } else { 0 };
         if room < wanted {
             let blocked = known.blocked.entry(claim.tenant).or_default();
             if !blocked.iter().any(|(m, _)| Arc::ptr_eq(m, mailbox)) {
@@ -202,7 +201,7 @@ impl State {
         let pool = self.recipes.get(&cell.recipe).map(|known| known.pool);
         let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool)) else { return };
         let id = pool.queue.push(cell.line(), cell.queued_at, cell.clone());
-        cell.moves(Place::InLine(id));
+        cell.moves(Place::InLine(id.place()));
     }
 
     fn unblock(&mut self, recipe: RecipeId, tenant: u32, after: &mut After) {
@@ -216,10 +215,10 @@ impl State {
     pub(super) fn give_up(&mut self, cell: &Cell, after: &mut After) {
         match cell.place() {
             Place::Nowhere => return,
-            Place::InLine(id) => {
+            Place::InLine(place) => {
                 let pool = self.recipes.get(&cell.recipe).map(|known| known.pool);
                 let pool = pool.and_then(|pool| self.pools.get_mut(&pool));
-                after.cells.extend(pool.and_then(|pool| pool.queue.remove(id)));
+                after.cells.extend(pool.and_then(|pool| pool.queue.remove(cell.id(place))));
                 self.unblock(cell.recipe, cell.task.common.claim.tenant, after);
             }
             Place::Leased(session, number) => {

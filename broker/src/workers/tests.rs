@@ -87,15 +87,16 @@ impl House {
             shared: Context::for_test("acme", "w").shared,
             claim: self.claim(tenant, &entry),
             returns: Arc::default(),
+            once: None,
         };
         let task = Task {
             common: Arc::new(common),
+            key: Default::default(),
             seq: 0,
             item_id: 1,
             payload: Bytes::from_static(b"x"),
             metadata: None,
             timeout: Duration::from_secs(5),
-            once: None,
         };
         Some(Single::send(&**entry.handler.remote()?, task))
     }
@@ -146,7 +147,8 @@ fn poll(call: &mut Single) -> Poll<Result<Reply, RunError>> {
 
 /// The leases that a worker was given since the last look.
 fn given(session: &Session) -> Vec<u64> {
-    let told = session.take(Waker::noop());
+    let mut told = Vec::new();
+    session.take(&mut told, Waker::noop());
     let lease = |o: Outgoing| match o {
         Outgoing::Dispatch(d) => Some(d.lease),
         Outgoing::Cancel(_) => None,

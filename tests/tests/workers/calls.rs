@@ -193,6 +193,31 @@ async fn more_than_fit_the_line_wait_as_long_and_hear_the_same() {
 }
 
 #[tokio::test]
+async fn what_has_no_room_elsewhere_holds_up_nothing_that_runs_here() {
+    let rig = Rig::with(|c| c.workers.queue_per_tenant_max = 1).await;
+    let mut worker = rig.serving(1, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    for id in 1..=4 {
+        batch.request(id, "w", id.to_string().as_bytes()).await;
+    }
+    // One runs, one is in line, and there is no room for two.
+    let first = worker.call().await;
+    batch.request(5, "delay", br#"{"ms":1}"#).await;
+    batch.until("result 5 OK").await;
+    batch.seal(5).await;
+    worker.answer(first.lease, b"").await;
+    for id in 2..=4 {
+        let call = worker.call().await;
+        assert_eq!(call.payload, id.to_string().as_bytes(), "in the order of their coming");
+        worker.answer(call.lease, b"").await;
+    }
+    let lines = batch.transcript().await;
+    assert_eq!(lines.last().map(String::as_str), Some("summary Sealed 5/5"), "{lines:?}");
+    rig.idle().await;
+}
+
+#[tokio::test]
 async fn what_waits_for_a_worker_is_cancelled_with_what_has_not_started() {
     let rig = Rig::start().await;
     let mut worker = rig.serving(1, &["w"]).await;

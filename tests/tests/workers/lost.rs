@@ -1,10 +1,10 @@
 //! Workers that go away with calls in their hands.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tollgate_client::Request;
 use tollgate_protocol::{Code, work::RecipeSpec};
-use tollgate_tests::{Rig, eventually, worker::RawWorker};
+use tollgate_tests::{Rig, SOON, eventually, worker::RawWorker};
 
 fn spec(name: &'static str, idempotent: bool) -> RecipeSpec<'static> {
     let mut spec = RecipeSpec::new(name);
@@ -109,6 +109,29 @@ async fn a_worker_that_ends_its_stream_without_draining_is_lost() {
 }
 
 #[tokio::test]
+async fn a_call_that_waits_again_waits_no_longer_than_it_may() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 1).await;
+    let mut spec = spec("again", true);
+    (spec.queue_timeout_ms, spec.timeout_ms) = (Some(200), Some(600_000));
+    worker.register(spec).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "again", b"x").await;
+    batch.seal(1).await;
+    worker.call().await;
+    // It runs for longer than it might have waited: its batch looks for its time-out now.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    worker.raw.conn.close(7u32.into(), b"killed");
+    let told =
+        tokio::time::timeout(SOON, batch.failures()).await.expect("long before its time-out");
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].code(), told[0].attempts), (Some(Code::NoWorker), 1));
+    assert!(told[0].retryable && !told[0].side_effect_free, "it was begun, and may be again");
+    rig.idle().await;
+}
+
+#[tokio::test]
 async fn a_batch_given_up_while_its_call_waits_again_leaves_nothing() {
     let rig = Rig::start().await;
     let mut worker = both(&rig, 1).await;
@@ -132,7 +155,7 @@ async fn a_broker_that_drains_lets_workers_finish_what_others_wait_for() {
     batch.request(1, "once", b"x").await;
     let call = worker.call().await;
     let Rig { broker, dir } = rig;
-    let ends = tokio::spawn(broker.shutdown(std::time::Duration::from_secs(60)));
+    let ends = tokio::spawn(broker.shutdown(Duration::from_secs(60)));
     batch.until("notice").await;
     assert!(matches!(worker.next().await, tollgate_tests::worker::Said::Notice(_)));
     worker.answer(call.lease, b"y").await;

@@ -1,6 +1,9 @@
 //! Handing items over to whoever runs them elsewhere: what came together leaves together.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use tollgate_protocol::batch::Request;
@@ -42,6 +45,8 @@ impl Run {
             let bytes = all.split(r.payload.len() + reserve);
             self.goes(r, common.clone(), arrived, bytes);
         }
+        // Their time is up at once, as they came together.
+        self.due_with_last();
         self.place_waiting();
         items.len()
     }
@@ -61,6 +66,7 @@ impl Run {
         let Some(bytes) = self.reserve(tenant, bytes) else { return Offered::Full };
         let common = self.away.common(tenant, entry, self.claim(tenant, entry), &self.shared);
         self.goes(request, common, arrived, bytes);
+        self.due_with_last();
         self.place_waiting();
         Offered::Taken
     }
@@ -71,15 +77,19 @@ impl Run {
         let task = Task {
             timeout: super::start::timeout(r, &common.entry),
             common,
+            key: AtomicUsize::default(),
             seq,
             item_id: r.id,
             payload: Bytes::copy_from_slice(r.payload),
             metadata: (!r.metadata.is_empty()).then(|| Arc::new(r.metadata.to_buf())),
-            once: None,
         };
-        let item = Unsent { task, arrived, bytes };
-        self.is_due(item.due_first());
-        self.away.goes(item);
+        self.away.goes(Unsent { task, arrived, bytes });
+    }
+
+    fn due_with_last(&mut self) {
+        if let Some(due) = self.away.last().map(Unsent::due_first) {
+            self.is_due(due);
+        }
     }
 
     /// Hands over what is to go, from the oldest on, as far as there is room for its recipe. False
@@ -135,6 +145,7 @@ impl Run {
             shared: shared.clone(),
             claim: *claim,
             returns: Arc::new(Returns::default()),
+            once: None,
         });
         let turn = self.pool_turn(tenant);
         let work = Work::Call(Box::pin(Checked::new(&self.engine.pool, turn, task)));

@@ -198,7 +198,7 @@ impl<'a> Drive<'a> {
     /// Puts what the worker is to be told into the output, while that has room.
     fn give_out(&mut self, cx: &mut Poller<'_>) -> bool {
         if self.outgoing.is_empty() {
-            self.outgoing = self.session.take(cx.waker());
+            self.session.take(&mut self.outgoing, cx.waker());
             self.outgoing.reverse();
         }
         let mut any = false;
