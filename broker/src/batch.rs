@@ -46,7 +46,7 @@ pub use reply::Reply;
 
 pub(crate) use alone::{Alone, Ran, Watch};
 pub(crate) use catalog::{Elsewhere, Handler, entry};
-pub(crate) use context::Report;
+pub(crate) use context::{Grown, Report};
 pub(crate) use directory::{Directory, Owner};
 pub(crate) use durable::{Accepted, Durable, JobEnd, Line, NewJob, Of, Told};
 pub(crate) use ending::Ending;

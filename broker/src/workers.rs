@@ -46,8 +46,8 @@ use state::State;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Items of one tenant that wait for the workers of one recipe: 1 024. Beyond it the tenant's
-    /// batches that name the recipe are not read.
+    /// Items of one tenant that stand in line for the workers of one recipe: 1 024. Beyond it they
+    /// wait in their batches, as far as those hold any, for room in the line.
     pub queue_per_tenant_max: usize,
     /// Calls that one worker may take at once: 1 024, at most 65 536. A worker that asks for more
     /// is given this.

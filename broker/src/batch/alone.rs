@@ -16,7 +16,7 @@ use tollgate_protocol::{Code, PairsBuf, id::BatchId};
 
 use super::{
     Context, Entry, Handler, Mailbox, RunError,
-    context::Shared,
+    context::{Room, Shared},
     ending::Ending,
     engine::Engine,
     ledger::Times,
@@ -161,6 +161,10 @@ impl Engine {
                     deadline: began.checked_add(timeout),
                     cancel: cancel.clone(),
                     metadata,
+                    room: Some(Room {
+                        tenant: tenant.clone(),
+                        held: bytes.amount().saturating_sub(len),
+                    }),
                 };
                 let work = match &entry.handler {
                     Handler::Recipe(recipe) if !on_pool(&entry, len) => {

@@ -17,6 +17,7 @@ use tollgate_protocol::{
 };
 
 use super::trace::Trace;
+use crate::tenancy::{BytesPermit, Tenant};
 
 /// What the items of one batch share with its stream.
 #[derive(Debug)]
@@ -155,7 +156,20 @@ pub struct Context {
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancel: CancellationToken,
     pub(crate) metadata: Option<Arc<PairsBuf>>,
+    /// None where nobody counts, as in tests of a recipe alone.
+    pub(crate) room: Option<Room>,
 }
+
+/// Whose bytes in flight an item counts against, and what it holds of them for its result.
+#[derive(Debug, Clone)]
+pub(crate) struct Room {
+    pub tenant: Arc<Tenant>,
+    pub held: usize,
+}
+
+/// Room that an item took beyond what it held; given back when dropped.
+#[must_use = "dropping it gives it back"]
+pub(crate) struct Grown(#[expect(dead_code, reason = "it is held")] BytesPermit);
 
 impl Context {
     /// A context for running a recipe alone, in a test.
@@ -174,7 +188,21 @@ impl Context {
             attempt: 1,
             deadline: None,
             metadata: None,
+            room: None,
         }
+    }
+
+    /// Whether the item holds room for a result of so many bytes.
+    pub(crate) fn holds_room_for(&self, bytes: usize) -> bool {
+        self.room.as_ref().is_none_or(|room| bytes <= room.held)
+    }
+
+    /// Waits for room for a result of so many bytes, if the item does not hold as much for it; to be
+    /// held as long as the result is. Its time runs meanwhile. Cancel-safe.
+    pub(crate) async fn room_for(&self, bytes: usize) -> Option<Grown> {
+        let Room { tenant, held } = self.room.as_ref()?;
+        let more = bytes.checked_sub(*held).filter(|more| *more > 0)?;
+        Some(Grown(tenant.grow_bytes_wait(more).await))
     }
 
     /// The same facts, borrowed: what an [`Inline`](super::Inline) recipe gets.

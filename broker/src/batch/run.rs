@@ -466,10 +466,11 @@ impl Run {
         let before = *left;
         while *left > 0
             && !sink.is_full()
-            && let Some((absent, returned)) = self.away.next_back()
+            && let Some((absent, mut returned)) = self.away.next_back()
         {
             *left -= 1;
             *ended = Some(returned.ended);
+            let _room = returned.room.take();
             let end = absent.ends(returned);
             self.finished(absent.about(), end, sink);
             freed = BytesPermit::merged(freed, absent.into_bytes());

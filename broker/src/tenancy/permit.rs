@@ -3,8 +3,12 @@
 //! Counts are exact: taking one checks and counts in one step, under any concurrency. A permit
 //! never outlives its count and is never counted twice.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
+use tokio::sync::Semaphore;
 use tollgate_protocol::{Code, batch::Scope};
 
 use super::{count::Count, gateway::Gateway, quotas::Quota, tenant::Tenant};
@@ -174,7 +178,7 @@ impl Tenant {
     pub fn reserve_bytes(self: &Arc<Self>, n: usize) -> Option<BytesPermit> {
         let n = self.in_flight_share(n);
         self.counted().in_flight.try_acquire_many(n).ok()?.forget();
-        Some(BytesPermit { tenant: self.clone(), n })
+        Some(BytesPermit { tenant: self.clone(), n, beyond: false })
     }
 
     /// Reserves bytes in flight as soon as there is room, in the order of asking. Cancel-safe.
@@ -182,7 +186,24 @@ impl Tenant {
         let n = self.in_flight_share(n);
         let permit = self.counted().in_flight.acquire_many(n).await;
         permit.expect("a tenant's semaphore is never closed").forget();
-        BytesPermit { tenant: self.clone(), n }
+        BytesPermit { tenant: self.clone(), n, beyond: false }
+    }
+
+    /// Reserves bytes for what is in flight already and turns out larger than was thought: as soon as
+    /// there is room, or beyond all of it, one at a time. Without that, things that hold what room
+    /// there is would wait for each other without end. In the order of asking, and cancel-safe.
+    pub(crate) async fn grow_bytes_wait(self: &Arc<Self>, n: usize) -> BytesPermit {
+        let beyond = &self.counted().beyond;
+        tokio::select! {
+            biased;
+            permit = self.reserve_bytes_wait(n) => permit,
+            turn = beyond.turn.acquire() => {
+                turn.expect("a tenant's semaphore is never closed").forget();
+                let n = self.in_flight_share(n);
+                beyond.bytes.store(n, Relaxed);
+                BytesPermit { tenant: self.clone(), n, beyond: true }
+            }
+        }
     }
 
     fn in_flight_share(&self, n: usize) -> u32 {
@@ -227,6 +248,25 @@ impl Gateway {
 pub struct BytesPermit {
     tenant: Arc<Tenant>,
     n: u32,
+    /// Whether it is beyond what the tenant may have.
+    beyond: bool,
+}
+
+/// What a tenant has in flight beyond its room, which is one thing at most.
+#[derive(Debug)]
+pub(super) struct Beyond {
+    turn: Semaphore,
+    bytes: AtomicU32,
+}
+
+impl Beyond {
+    pub(super) fn new() -> Beyond {
+        Beyond { turn: Semaphore::new(1), bytes: AtomicU32::new(0) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed) as usize
+    }
 }
 
 impl BytesPermit {
@@ -240,20 +280,24 @@ impl BytesPermit {
         Arc::ptr_eq(&self.tenant, tenant) && self.n >= tenant.in_flight_share(n)
     }
 
-    /// A part of it, as a permit of its own: so many bytes, at most all.
+    /// A part of it, as a permit of its own: so many bytes, at most all. What is beyond all room is
+    /// not parted.
     pub(crate) fn split(&mut self, n: usize) -> BytesPermit {
-        let n = u32::try_from(n).unwrap_or(u32::MAX).min(self.n);
+        let n = if self.beyond { 0 } else { u32::try_from(n).unwrap_or(u32::MAX).min(self.n) };
         self.n -= n;
-        BytesPermit { tenant: self.tenant.clone(), n }
+        BytesPermit { tenant: self.tenant.clone(), n, beyond: false }
     }
 
-    /// Both as one, where they are of one tenant; else the first is given back.
+    /// Both as one, where they are of one tenant and neither is beyond its room; else the first is
+    /// given back.
     pub(crate) fn merged(
         first: Option<BytesPermit>,
         mut other: BytesPermit,
     ) -> Option<BytesPermit> {
         if let Some(mut first) = first
             && Arc::ptr_eq(&first.tenant, &other.tenant)
+            && !first.beyond
+            && !other.beyond
             && let Some(sum) = first.n.checked_add(other.n)
         {
             (first.n, other.n) = (sum, 0);
@@ -265,17 +309,25 @@ impl BytesPermit {
     /// Gives back what exceeds `n`: more was reserved than it came to.
     pub fn shrink_to(&mut self, n: usize) {
         let n = u32::try_from(n).unwrap_or(u32::MAX).min(self.n);
-        self.tenant.counted().in_flight.add_permits((self.n - n) as usize);
+        let counted = self.tenant.counted();
+        if self.beyond {
+            counted.beyond.bytes.store(n, Relaxed);
+        } else {
+            counted.in_flight.add_permits((self.n - n) as usize);
+        }
         self.n = n;
     }
 }
 
 impl Drop for BytesPermit {
     fn drop(&mut self) {
-        if self.n == 0 {
-            return;
+        let counted = || self.tenant.counted();
+        if self.beyond {
+            counted().beyond.bytes.store(0, Relaxed);
+            counted().beyond.turn.add_permits(1);
+        } else if self.n > 0 {
+            counted().in_flight.add_permits(self.n as usize);
         }
-        self.tenant.counted().in_flight.add_permits(self.n as usize);
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     count::Count,
     in_use::InUse,
     metered::Metered,
-    permit::COUNTED,
+    permit::{Beyond, COUNTED},
     quotas::{Limit, Quota, Quotas},
     settings::{Record, Settings, State},
     stats::OfTenant,
@@ -63,6 +63,8 @@ pub(super) struct Counted {
     pub metered: Metered,
     /// Bytes that are free of those it may have in flight.
     pub in_flight: Semaphore,
+    /// What it has beyond that.
+    pub beyond: Beyond,
     /// How close each quota is to its limit, as was last told: see `alerts`.
     pub levels: AtomicU32,
 }
@@ -232,6 +234,7 @@ impl Tenant {
                 counts: std::array::from_fn(|_| Count::new()),
                 metered: Metered::new(self.common.shape, limits, policy),
                 in_flight: Semaphore::new(self.common.in_flight_max as usize),
+                beyond: Beyond::new(),
                 levels: AtomicU32::new(0),
             })
         });

@@ -113,7 +113,8 @@ impl Tenant {
     /// Bytes in flight that are reserved.
     pub fn bytes_in_flight(&self) -> usize {
         let Some(counted) = self.counted_yet() else { return 0 };
-        (self.common.in_flight_max as usize).saturating_sub(counted.in_flight.available_permits())
+        let free = counted.in_flight.available_permits();
+        (self.common.in_flight_max as usize).saturating_sub(free) + counted.beyond.bytes()
     }
 
     /// Whether nothing of what ends is open: no connection, stream, batch or item. Every item that

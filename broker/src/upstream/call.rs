@@ -15,12 +15,14 @@ use reqwest::{Request, Response, Url, header};
 use tollgate_protocol::Code;
 
 use super::{
-    answer, headers,
+    answer,
+    gate::Pass,
+    headers,
     ndjson::{Answer, BadStream, Reader},
     service::Service,
 };
 use crate::{
-    batch::{Context, Error, Recipe, Reply},
+    batch::{Context, Error, Grown, Recipe, Reply},
     metrics::RequestEnd,
     rules::breaker::Ending,
 };
@@ -48,7 +50,7 @@ impl Recipe for Call {
         let url = self.url(&ctx)?;
         let entered = self.service.gate.enter(&ctx, self.timeout);
         let pass = entered.map_err(|wait| self.left_alone(wait))?;
-        let ended = self.exchange(&ctx, url, payload).await;
+        let ended = self.exchange(&ctx, &pass, url, payload).await;
         pass.ends(ended.how, ended.ending);
         ended.outcome.map_err(|e| e.detail("upstream", &self.service.plan.name))
     }
@@ -62,7 +64,7 @@ impl Call {
         url.map_err(|e| Error::internal(format!("the path can not be asked: {e}")).permanent())
     }
 
-    async fn exchange(&self, ctx: &Context, url: Url, payload: Bytes) -> Ended {
+    async fn exchange(&self, ctx: &Context, pass: &Pass<'_>, url: Url, payload: Bytes) -> Ended {
         let live = self.service.live();
         let config = &self.service.plan.recipes[self.at].config;
         let mut request = Request::new(config.method.into(), url);
@@ -74,22 +76,23 @@ impl Call {
         match live.client.execute(request).await {
             Ok(response) => {
                 self.service.reached();
-                self.answered(ctx, response).await
+                self.answered(ctx, pass, response).await
             }
             Err(e) => self.not_answered(&e),
         }
     }
 
-    async fn answered(&self, ctx: &Context, mut response: Response) -> Ended {
+    async fn answered(&self, ctx: &Context, pass: &Pass<'_>, mut response: Response) -> Ended {
         let status = response.status().as_u16();
         let max = self.service.plan.recipes[self.at].config.result_bytes_max;
         let content_type = text(&response, &header::CONTENT_TYPE);
+        let mut room = Growing { ctx, pass, max, grown: None };
         let outcome = if answer::meaning(status).0 != Code::Ok {
             Ok(Err(failed(status, content_type.as_deref(), &mut response).await))
         } else if answer::media_type(content_type.as_deref()) == Some("application/x-ndjson") {
-            lines(ctx, &mut response, max).await
+            lines(&mut room, &mut response).await
         } else {
-            whole(&mut response, max).await.map(Ok)
+            whole(&mut room, &mut response).await.map(Ok)
         };
         match outcome {
             Ok(outcome) => Ended {
@@ -193,9 +196,32 @@ enum Unread {
     NoAnswer(BadStream),
 }
 
+/// The room that an answer takes of its tenant's bytes in flight.
+struct Growing<'a> {
+    ctx: &'a Context,
+    pass: &'a Pass<'a>,
+    /// The largest it may be.
+    max: usize,
+    grown: Option<Grown>,
+}
+
+impl Growing<'_> {
+    /// Waits until there is room for an answer that has come so far, or is announced to. It grows
+    /// once, to all that it may be: who holds some of it and waits for more might wait for another
+    /// that does the same.
+    async fn to(&mut self, bytes: usize, announced: Option<u64>) {
+        if self.grown.is_some() || self.ctx.holds_room_for(bytes) {
+            return;
+        }
+        let announced = announced.and_then(|n| usize::try_from(n).ok());
+        let all = announced.map_or(self.max, |n| n.clamp(bytes, self.max.max(bytes)));
+        self.grown = self.pass.wait(self.ctx.room_for(all)).await;
+    }
+}
+
 /// Reads a body up to its bound.
-async fn whole(response: &mut Response, max: usize) -> Result<Vec<u8>, Unread> {
-    let length = response.content_length();
+async fn whole(room: &mut Growing<'_>, response: &mut Response) -> Result<Vec<u8>, Unread> {
+    let (length, max) = (response.content_length(), room.max);
     if length.is_some_and(|length| length > max as u64) {
         return Err(Unread::TooLarge { length });
     }
@@ -205,6 +231,7 @@ async fn whole(response: &mut Response, max: usize) -> Result<Vec<u8>, Unread> {
         if body.len() + chunk.len() > max {
             return Err(Unread::TooLarge { length: None });
         }
+        room.to(body.len() + chunk.len(), length).await;
         body.extend_from_slice(&chunk);
     }
     // A result may be kept for a while: what it takes is then what it counts.
@@ -213,13 +240,14 @@ async fn whole(response: &mut Response, max: usize) -> Result<Vec<u8>, Unread> {
 }
 
 /// Reads lines up to the result.
-async fn lines(ctx: &Context, response: &mut Response, max: usize) -> Result<Answer, Unread> {
-    let mut reader = Reader::new(max);
+async fn lines(room: &mut Growing<'_>, response: &mut Response) -> Result<Answer, Unread> {
+    let mut reader = Reader::new(room.max);
     while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
         for piece in chunk.chunks(PIECE_BYTES) {
+            room.to(reader.kept() + piece.len(), None).await;
             reader.take(piece).map_err(Unread::NoAnswer)?;
             if let Some(p) = reader.progress() {
-                ctx.progress(p.done, p.total, &p.message);
+                room.ctx.progress(p.done, p.total, &p.message);
             }
             if chunk.len() > PIECE_BYTES {
                 // A flood of lines does not keep the others waiting.

@@ -3,7 +3,10 @@
 //! Whoever goes through holds a [`Pass`]; one that is dropped says for itself how it ended.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -60,6 +63,7 @@ impl Gate {
             began,
             deadline: ctx.deadline(),
             timeout,
+            delayed: AtomicBool::new(false),
         })
     }
 
@@ -112,9 +116,21 @@ pub(super) struct Pass<'g> {
     began: Instant,
     deadline: Option<Instant>,
     timeout: Duration,
+    /// Whether it has waited for its own tenant.
+    delayed: AtomicBool,
 }
 
 impl Pass<'_> {
+    /// Waits for something that is not the upstream's to give: a time-out is not its fault then, nor
+    /// one after a wait that took some of its time.
+    pub(super) async fn wait<T>(&self, something: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        self.delayed.store(true, Relaxed);
+        let come = something.await;
+        self.delayed.store(began.elapsed() >= DELAY, Relaxed);
+        come
+    }
+
     /// The request came to an end.
     pub(super) fn ends(mut self, how: RequestEnd, ending: Ending) {
         self.end(how, ending, Instant::now());
@@ -130,7 +146,8 @@ impl Pass<'_> {
     /// Whether the upstream had the time that the recipe gives it: a client that gives it less can
     /// not make it look broken to the others.
     fn had_its_time(&self, now: Instant) -> bool {
-        let Some(deadline) = self.deadline.filter(|at| now >= *at) else { return false };
+        let deadline = self.deadline.filter(|at| now >= *at && !self.delayed.load(Relaxed));
+        let Some(deadline) = deadline else { return false };
         // The item's time began a moment before this pass did.
         deadline.saturating_duration_since(self.began) >= self.timeout.mul_f32(0.9)
     }
@@ -146,3 +163,6 @@ impl Drop for Pass<'_> {
         }
     }
 }
+
+/// A wait that takes something of the upstream's time.
+const DELAY: Duration = Duration::from_millis(1);

@@ -100,6 +100,11 @@ impl Reader {
         Ok(())
     }
 
+    /// How many bytes it keeps: of a line, and of the result.
+    pub(super) fn kept(&self) -> usize {
+        self.buffer.len() + self.end.as_ref().map_or(0, |end| end.as_ref().map_or(0, Vec::len))
+    }
+
     /// The newest progress since the last time.
     pub(super) fn progress(&mut self) -> Option<Progress> {
         self.progress.take()

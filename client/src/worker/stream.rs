@@ -140,6 +140,10 @@ impl Stream {
             if !self.desk.has_room() {
                 return self.wait(cx);
             }
+            if self.splitter.buffers().is_empty() {
+                // Frames were left for want of room, which there is again.
+                continue;
+            }
             let read = pin!(self.recv.read_chunks(self.splitter.buffers())).poll(cx);
             match read {
                 Poll::Ready(Ok(Some(n))) => self.splitter.filled(n),

@@ -1,11 +1,13 @@
 //! What an upstream may make the broker hold, and how much it is asked at once.
 
+use std::{pin::pin, time::Duration};
+
 use futures::future::join_all;
-use tollgate_broker::upstream::Recipe;
-use tollgate_client::Request;
+use tollgate_broker::upstream::{Encoding, Recipe};
+use tollgate_client::{Request, RetryPolicy};
 use tollgate_tests::{
     Rig, eventually, resident_bytes,
-    upstream::{Service, Step, adds, chunk, chunked, whole},
+    upstream::{Service, Step, adds, chunk, chunked, ndjson, whole},
 };
 
 use super::{call, failure, says};
@@ -63,6 +65,51 @@ async fn an_endless_answer_is_cut_at_the_bound_and_kept_nowhere() {
     service.until("all were hung up on", |s| s.running == 0).await;
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes");
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn large_answers_wait_for_room_among_their_tenants_bytes_in_flight() {
+    const SIZE: usize = 300_000;
+    const ROOM: usize = 1 << 20;
+    let service = Service::start(|a| {
+        let body = "x".repeat(SIZE);
+        let parts = body.as_bytes().chunks(50_000).map(chunk);
+        match &a.body[..] {
+            b"announced" => whole(200, &[], body),
+            b"chunked" => [chunked(200, &[])].into_iter().chain(parts).chain([chunk("")]).collect(),
+            _ => vec![ndjson(), chunk(format!("{{\"result\": \"{body}\"}}")), chunk("")],
+        }
+    })
+    .await;
+    let upstream = service.upstream("call", |r| {
+        (r.encoding, r.result_bytes_max) = (Encoding::Bytes, 2 * SIZE);
+    });
+    let rig = Rig::with(|c| {
+        c.tenancy.tenant_in_flight_bytes = ROOM as u32;
+        adds(upstream)(c);
+    })
+    .await;
+    let tenant = rig.broker.tenants().get("acme").expect("there is one");
+    let client = rig.client("acme").await;
+    for how in ["announced", "chunked", "line"] {
+        let items = (0..60).map(|_| Request::new("call", how));
+        let batch = client.batch().retry(RetryPolicy::none()).execute(items);
+        let (mut batch, mut most) = (pin!(batch), 0);
+        let result = loop {
+            tokio::select! {
+                result = &mut batch => break result.expect("a batch"),
+                () = tokio::time::sleep(Duration::from_micros(200)) => {
+                    most = most.max(tenant.bytes_in_flight());
+                }
+            }
+        };
+        let result = result.into_result().expect("all well");
+        assert!(result.iter().all(|i| i.payload().is_some_and(|p| p.len() >= SIZE)), "{how}");
+        // One may go beyond, as those that hold some would wait for each other.
+        assert!((SIZE..=ROOM + 2 * SIZE).contains(&most), "{how}: {most}");
+    }
+    eventually("all of it is given back", || tenant.bytes_in_flight() == 0).await;
     rig.idle().await;
 }
 

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use tollgate_client::Request;
+use bytes::Bytes;
+use tollgate_client::{
+    Request, Worker,
+    worker::{Call, Spec, WorkError},
+};
 use tollgate_protocol::{
     ClientFrame, Code, WorkerFrame,
     batch::{BatchOpen, CancelScope},
@@ -11,7 +15,7 @@ use tollgate_protocol::{
     work::{Failed, RecipeSpec},
 };
 use tollgate_tests::{
-    Rig, eventually,
+    Rig, SOON, eventually,
     raw::Told,
     worker::{Said, pattern},
 };
@@ -366,6 +370,36 @@ async fn a_large_answer_that_waits_for_room_does_not_run_out_of_time() {
     lines.sort();
     let result = |id| format!("result {id} OK {SIZE} bytes");
     assert_eq!(lines[1..], [result(1), result(2), "summary Sealed 2/2".to_owned()]);
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn items_whose_answers_are_larger_than_all_their_room_end_one_after_another() {
+    // Room for sixteen items as they are expected, or for four as they come.
+    let rig = Rig::with(|c| c.tenancy.tenant_in_flight_bytes = 1 << 20).await;
+    let worker = Worker::builder(rig.broker.local_addr())
+        .server_name("localhost")
+        .credentials(rig.worker_credentials(None))
+        .concurrency(64)
+        .recipe("grows", Spec::new(), |_: Call, size: Bytes| async move {
+            let size: usize = std::str::from_utf8(&size)?.parse()?;
+            Ok::<_, WorkError>(vec![7; size])
+        })
+        .build()
+        .expect("in order");
+    let stopper = worker.stopper();
+    let serves = tokio::spawn(worker.run());
+    eventually("it serves", || !rig.broker.workers().is_empty()).await;
+    let client = rig.client("acme").await;
+    for size in [64_000, 250_000] {
+        let items = (0..100).map(|_| Request::new("grows", size.to_string()));
+        let batch = tokio::time::timeout(SOON * 2, client.execute(items)).await;
+        let result = batch.expect("in time").expect("a batch").into_result().expect("all well");
+        assert_eq!(result.len(), 100);
+        assert!(result.iter().all(|i| i.outcome.as_ref().is_ok_and(|o| o.len() == size)));
+    }
+    stopper.stop();
+    serves.await.expect("no panic").expect("a good end");
     rig.idle().await;
 }
 

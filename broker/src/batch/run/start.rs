@@ -14,6 +14,7 @@ use crate::{
     batch::{
         Context,
         catalog::{Entry, Handler},
+        context::Room,
         outcome::Sink,
         pending::Work,
         pool,
@@ -188,6 +189,10 @@ impl Run {
             deadline: Some(deadline),
             cancel: cancel.clone(),
             metadata,
+            room: Some(Room {
+                tenant: item.tenant.clone(),
+                held: permits.1.amount().saturating_sub(payload.len()),
+            }),
         };
         if self.engine.catalog.hooks().is_set() {
             let request = self.hook_request(&entry, &item.tenant, item.id, payload.len());

@@ -288,6 +288,42 @@ async fn a_lowered_limit_keeps_what_is_out_and_refuses_what_is_new() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_grows_in_flight_has_room_or_goes_beyond_it_one_at_a_time() {
+    let config = Config { tenant_in_flight_bytes: 1_000, ..Config::default() };
+    let registry = Registry::in_memory(&config);
+    let t = registry.create_named("acme", Settings::default()).await.expect("a valid id");
+    let held = t.reserve_bytes(700).expect("room");
+    let fits = t.grow_bytes_wait(300).await;
+    let beyond = t.grow_bytes_wait(400).await;
+    assert_eq!((beyond.amount(), t.bytes_in_flight()), (400, 1_400));
+    assert!(t.reserve_bytes(1).is_none(), "it makes no room");
+    let next = tokio::spawn({
+        let t = t.clone();
+        async move { t.grow_bytes_wait(200).await }
+    });
+    let given_up = t.grow_bytes_wait(200);
+    assert!(tokio::time::timeout(Duration::from_secs(1), given_up).await.is_err());
+    assert!(!next.is_finished(), "one at a time");
+    drop(beyond);
+    let next = done(next).await;
+    assert_eq!(t.bytes_in_flight(), 1_200, "the next goes beyond it");
+    drop((next, fits));
+    let fits = t.grow_bytes_wait(300).await;
+    assert_eq!(t.bytes_in_flight(), 1_000, "there is room again, and who gave up took none");
+    drop((held, fits));
+    assert_eq!(t.bytes_in_flight(), 0);
+    let mut all = t.reserve_bytes(1_000).expect("room");
+    let part = all.split(400);
+    assert_eq!((all.amount(), part.amount()), (600, 400));
+    drop(all);
+    assert_eq!(t.bytes_in_flight(), 400);
+    let both = BytesPermit::merged(Some(part), t.reserve_bytes(100).expect("room"));
+    assert_eq!(both.as_ref().map(BytesPermit::amount), Some(500));
+    drop(both);
+    assert_eq!(t.bytes_in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_in_flight_are_exact_and_what_is_too_large_goes_alone() {
     let config = Config { tenant_in_flight_bytes: 1_000, ..Config::default() };
     let registry = Registry::in_memory(&config);

@@ -105,7 +105,7 @@ async fn take(
         // Biased: what nobody waits for any more needs no room.
         biased;
         () = cancel.cancelled() => None,
-        room = tenant.reserve_bytes_wait(more) => Some(room),
+        room = tenant.grow_bytes_wait(more) => Some(room),
     };
     drop(still);
     let limit = ms(peer.services.config.limits.frame_timeout_ms);
