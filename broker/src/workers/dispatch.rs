@@ -66,7 +66,7 @@ impl Workers {
             return;
         };
         if cells.len() > 0 {
-            cells.for_each(|cell| state.push(cell));
+            cells.for_each(|cell| state.push(&cell));
             state.dispatch(pool, &mut look, now, after);
         }
     }

@@ -396,7 +396,7 @@ impl Workers {
         // Who tries just once keeps count elsewhere.
         if again && cell.task.common.once.is_none() && state.recipes.contains_key(&cell.recipe) {
             after.wakers.extend(cell.waits_again());
-            state.push(cell);
+            state.push(&cell);
             return;
         }
         let message = match attempts {

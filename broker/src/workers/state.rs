@@ -197,7 +197,7 @@ impl State {
     }
 
     /// Puts a call in line: that of a recipe which is known.
-    pub(super) fn push(&mut self, cell: Arc<Cell>) {
+    pub(super) fn push(&mut self, cell: &Arc<Cell>) {
         let pool = self.recipes.get(&cell.recipe).map(|known| known.pool);
         let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool)) else { return };
         let id = pool.queue.push(cell.line(), cell.queued_at, cell.clone());
@@ -260,7 +260,7 @@ impl State {
             pool.free += moved.free;
         }
         for (_, cell) in moved.queue.drain() {
-            self.push(cell);
+            self.push(&cell);
         }
         stays
     }
@@ -284,7 +284,7 @@ impl State {
         pool.recipes.retain(|r| *r != recipe);
         let all: Vec<_> = pool.queue.drain().collect();
         for (_, cell) in all {
-            self.push(cell);
+            self.push(&cell);
         }
     }
 }
