@@ -48,6 +48,8 @@ pub(super) struct Unsent {
 pub(super) struct Absent {
     sent: Sent,
     arrived: Instant,
+    /// Since when it has waited for others.
+    waits_since: Instant,
     bytes: BytesPermit,
 }
 
@@ -136,8 +138,8 @@ impl Away {
         self.unsent.iter().take(max).take_while(alike).count()
     }
 
-    /// Hands over so many items, from the next on.
-    pub(super) fn send(&mut self, remote: &dyn Remote, n: usize) {
+    /// Hands over so many items, from the next on; see [`Unsent::due`] for `held_until`.
+    pub(super) fn send(&mut self, remote: &dyn Remote, n: usize, held_until: Instant) {
         let Away { items, unsent, tasks, .. } = self;
         items.reserve(n);
         let mut known = Vec::with_capacity(n);
@@ -150,7 +152,8 @@ impl Away {
             if let Some((arrived, bytes)) = known.next() {
                 let entry = items.vacant_entry();
                 sent.task().key.store(entry.key(), Relaxed);
-                entry.insert(Absent { sent, arrived, bytes });
+                let waits_since = arrived.max(held_until);
+                entry.insert(Absent { sent, arrived, waits_since, bytes });
             }
         });
     }
@@ -158,7 +161,7 @@ impl Away {
     /// Looks for what has come back, once all that came before was taken, and asks to be woken by
     /// more. Whether some time may be up sooner than it was.
     pub(super) fn look(&mut self, waker: &Waker) -> bool {
-        if !self.back.is_empty() || self.items.is_empty() {
+        if !self.back.is_empty() {
             return false;
         }
         let sooner = self.returns.take(&mut self.back, waker);
@@ -180,10 +183,24 @@ impl Away {
         }
     }
 
-    /// The earliest moment at which the time of one is up.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let unsent = self.unsent.iter().map(Unsent::due);
-        self.items.iter().map(|(_, absent)| absent.due()).chain(unsent).min()
+    /// What is told of items that begin or come back.
+    pub(super) fn returns(&self) -> &Arc<Returns> {
+        &self.returns
+    }
+
+    /// The earliest moment at which the time of one is up, and whether any waits for its start.
+    pub(super) fn due(&self, held_until: Instant) -> (Option<Instant>, bool) {
+        let (mut due, mut waits) = (None::<Instant>, !self.unsent.is_empty());
+        let unsent = self.unsent.iter().map(|unsent| unsent.due(held_until));
+        let away = self.items.iter().map(|(_, absent)| {
+            let standing = absent.sent.standing();
+            waits |= matches!(standing.phase, Phase::Waits(_));
+            absent.due_as(&standing)
+        });
+        for at in away.chain(unsent) {
+            due = Some(due.map_or(at, |due| due.min(at)));
+        }
+        (due, waits)
     }
 
     /// Takes out those that are away of which this is so, in their order.
@@ -240,9 +257,10 @@ impl Unsent {
         self.arrived + self.task.timeout.min(queue_timeout(&self.task))
     }
 
-    /// When it has waited too long.
-    pub(super) fn due(&self) -> Instant {
-        self.arrived + queue_timeout(&self.task)
+    /// When it has waited too long. Until `held_until` its batch had as many items under way as it
+    /// may: that is no wait for others.
+    pub(super) fn due(&self, held_until: Instant) -> Instant {
+        self.arrived.max(held_until) + queue_timeout(&self.task)
     }
 }
 
@@ -255,15 +273,11 @@ impl Absent {
         self.bytes
     }
 
-    fn due(&self) -> Instant {
-        self.due_as(&self.sent.standing())
-    }
-
     fn due_as(&self, standing: &Standing) -> Instant {
         let task = self.sent.task();
         match standing.phase {
-            // It has waited since it came, here and there.
-            Phase::Waits(_) if standing.attempts == 0 => self.arrived + queue_timeout(task),
+            // It has waited here and there.
+            Phase::Waits(_) if standing.attempts == 0 => self.waits_since + queue_timeout(task),
             phase => phase.due(queue_timeout(task), task.timeout),
         }
     }

@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context as Poller, Poll},
+    task::{Context as Poller, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,7 @@ use super::{
     outcome::{Failure, Outcome},
     pool::{RunError, no_thread},
     recipe::RecipeFuture,
-    remote::{Call, Phase},
+    remote::{Call, Phase, Returns},
     slots::Slot,
 };
 use crate::tenancy::{BytesPermit, Tenant};
@@ -58,6 +58,12 @@ pub(crate) struct Pending {
     work: Work,
     /// Fires when its time may be up; none where a batch looks at the time for all of its items.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Since when it has waited for others, until its first attempt begins.
+    waits_since: Instant,
+    /// Where its batch is told that its time may be up sooner; none for what is awaited alone.
+    returns: Option<Arc<Returns>>,
+    /// Where it stood when it was last polled.
+    seen: Option<Phase>,
     /// What tells the work that its time is up, beside being dropped.
     cancel: Option<CancellationToken>,
     /// What is called takes its slot itself.
@@ -108,7 +114,17 @@ impl Pending {
         cancel: Option<CancellationToken>,
         permits: (Option<Slot>, BytesPermit),
     ) -> Self {
-        Pending { item, handed_over, work, timer: None, cancel, _permits: permits }
+        Pending {
+            waits_since: item.arrived,
+            item,
+            handed_over,
+            work,
+            timer: None,
+            returns: None,
+            seen: None,
+            cancel,
+            _permits: permits,
+        }
     }
 
     /// Looks at the time itself: somebody awaits it alone.
@@ -117,15 +133,38 @@ impl Pending {
         Pending { timer, ..self }
     }
 
+    /// Tells its batch there when its time may be up sooner than it was. Until `held_until` the batch
+    /// had as many items under way as it may, which is no wait for others.
+    pub(super) fn of_batch(self, returns: Arc<Returns>, held_until: Instant) -> Self {
+        let waits_since = self.waits_since.max(held_until);
+        Pending { waits_since, returns: Some(returns), ..self }
+    }
+
     /// Before this its time is not up.
     pub(crate) fn due_first(&self) -> Instant {
-        let limit = match self.work {
-            Work::Recipe(_) | Work::Checked(_) => self.item.timeout,
-            // The time-out is running time: what is called first waits for its turn. It tells
-            // nobody when that comes, which would cost a wake-up; so this may be too early.
-            Work::Call(_) => self.item.timeout.min(self.item.queue_timeout),
-        };
-        self.handed_over + limit
+        let runs = self.handed_over + self.item.timeout;
+        match self.work {
+            Work::Recipe(_) | Work::Checked(_) => runs,
+            // The time-out is running time: what is called first waits for its turn.
+            Work::Call(_) => runs.min(self.waits_until()),
+        }
+    }
+
+    /// When it has waited too long for its first attempt.
+    fn waits_until(&self) -> Instant {
+        self.waits_since + self.item.queue_timeout
+    }
+
+    /// Whether its time is up. One that never ran is withdrawn, so that it can not begin any more when
+    /// that is said of it.
+    pub(super) fn is_late(&mut self, now: Instant) -> bool {
+        let may_begin = self.waits() && self.work.attempts() == 0;
+        self.due() <= now && (!may_begin || self.withdraw())
+    }
+
+    /// Whether it waits for its start.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.phase(), Phase::Waits(_))
     }
 
     fn phase(&self) -> Phase {
@@ -137,7 +176,10 @@ impl Pending {
 
     /// When its time is up, as it stands.
     pub(crate) fn due(&self) -> Instant {
-        self.phase().due(self.item.queue_timeout, self.item.timeout)
+        match self.phase() {
+            Phase::Waits(_) if self.work.attempts() == 0 => self.waits_until(),
+            phase => phase.due(self.item.queue_timeout, self.item.timeout),
+        }
     }
 
     fn late(&self) -> Failure {
@@ -156,11 +198,17 @@ impl Pending {
     }
 
     /// Ends the item because its time is up.
-    pub(crate) fn give_up(&self) -> Finished {
+    pub(crate) fn give_up(self) -> Finished {
+        let failure = self.late();
         if let Some(cancel) = &self.cancel {
             cancel.cancel();
         }
-        self.end(Err(self.late()), false)
+        self.stop(failure)
+    }
+
+    /// Ends the item with this failure instead of its own. Nothing is said of its progress any more.
+    pub(crate) fn stop(self, failure: Failure) -> Finished {
+        self.end(Err(failure), false)
     }
 
     fn end(&self, outcome: Outcome, panicked: bool) -> Finished {
@@ -168,11 +216,6 @@ impl Pending {
         let (started, attempts) = (self.phase().began(ended), self.work.attempts());
         let end = End { started, ended, attempts, outcome, panicked, reported: true };
         Finished { item: self.item.clone(), end }
-    }
-
-    /// Ends the item with this failure instead of its own.
-    pub(crate) fn stop(&self, failure: Failure) -> Finished {
-        self.end(Err(failure), false)
     }
 }
 
@@ -211,6 +254,31 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     format!("the recipe panicked: {text}")
 }
 
+impl Pending {
+    /// An item that begins, or waits again, may have less time than before.
+    fn look_at_phase(&mut self) {
+        let Work::Call(call) = &self.work else { return };
+        let phase = call.phase();
+        let Some(before) = self.seen.replace(phase) else { return };
+        if before == phase {
+            return;
+        }
+        let due = self.due();
+        if let Some(returns) = &self.returns {
+            let waker = match phase {
+                Phase::Runs(_) => returns.begins(due),
+                Phase::Waits(_) => returns.relapsed(),
+            };
+            waker.into_iter().for_each(Waker::wake);
+        }
+        if let Some(timer) = &mut self.timer
+            && due < timer.deadline().into_std()
+        {
+            timer.as_mut().reset(due.into());
+        }
+    }
+}
+
 impl Future for Pending {
     type Output = Finished;
 
@@ -219,12 +287,17 @@ impl Future for Pending {
         if let Poll::Ready((outcome, panicked)) = this.work.poll(&this.item.entry, cx) {
             return Poll::Ready(this.end(outcome, panicked));
         }
+        this.look_at_phase();
         while let Some(timer) = &mut this.timer
             && timer.as_mut().poll(cx).is_ready()
         {
             let due = this.due();
             if due <= Instant::now() {
-                return Poll::Ready(this.give_up());
+                let late = this.late();
+                if let Some(cancel) = &this.cancel {
+                    cancel.cancel();
+                }
+                return Poll::Ready(this.end(Err(late), false));
             }
             this.timer = Some(Box::pin(tokio::time::sleep_until(due.into())));
         }

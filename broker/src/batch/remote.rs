@@ -6,7 +6,10 @@
 use std::{
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     task::{Context as Poller, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -184,19 +187,25 @@ pub(crate) struct Returned {
 
 /// Where the errands of a batch come back. A leaf: nothing is done under its lock but this.
 #[derive(Default)]
-pub(crate) struct Returns(Mutex<Inbox>);
+pub(crate) struct Returns {
+    /// Whether it is to be told of what begins.
+    watches: AtomicBool,
+    inbox: Mutex<Inbox>,
+}
 
 #[derive(Default)]
 struct Inbox {
     returned: Vec<Returned>,
-    /// Whether an errand waits again that ran.
-    relapsed: bool,
+    /// Whether the time of something may be up sooner than the batch knows.
+    sooner: bool,
+    /// When the batch looks at the time again; none while it finds that out.
+    due: Option<Instant>,
     waker: Option<Waker>,
 }
 
 impl Returns {
     fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes errands that ended; whom to wake.
@@ -209,19 +218,46 @@ impl Returns {
     /// An errand waits again: its time may be up sooner than it was. Whom to wake.
     pub(crate) fn relapsed(&self) -> Option<Waker> {
         let mut inbox = self.lock();
-        inbox.relapsed = true;
+        inbox.sooner = true;
         inbox.waker.take()
     }
 
-    /// Moves what has come back into an empty list, and asks to be woken by more. Whether an errand
-    /// waits again that ran.
+    /// An item begins that has waited, and may run until then. Whom to wake: mostly nobody, as most
+    /// batches look at the time before that.
+    pub(crate) fn begins(&self, due: Instant) -> Option<Waker> {
+        if !self.watches.load(SeqCst) {
+            return None;
+        }
+        let mut inbox = self.lock();
+        if inbox.due.is_some_and(|known| known <= due) {
+            return None;
+        }
+        (inbox.due, inbox.sooner) = (Some(due), true);
+        inbox.waker.take()
+    }
+
+    /// The batch is about to look at what waits: whatever begins meanwhile tells it.
+    pub(super) fn watch(&self) {
+        self.watches.store(true, SeqCst);
+        self.lock().due = None;
+    }
+
+    /// The batch looks at the time again at `due`. What begins need not tell it unless some of it
+    /// `waits`: others were looked at when they came.
+    pub(super) fn watched(&self, due: Option<Instant>, waits: bool) {
+        self.lock().due = due;
+        self.watches.store(waits, SeqCst);
+    }
+
+    /// Moves what has come back into an empty list, and asks to be woken by more. Whether the time of
+    /// something may be up sooner than it was.
     pub(super) fn take(&self, into: &mut Vec<Returned>, waker: &Waker) -> bool {
         let mut inbox = self.lock();
         if !inbox.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
             inbox.waker = Some(waker.clone());
         }
         mem::swap(&mut inbox.returned, into);
-        mem::take(&mut inbox.relapsed)
+        mem::take(&mut inbox.sooner)
     }
 }
 
@@ -265,6 +301,8 @@ pub(crate) struct Single {
 impl Single {
     pub(crate) fn send(remote: &dyn Remote, task: Task) -> Single {
         let returns = task.common.returns.clone();
+        // Whoever polls this looks at the time whenever it is woken.
+        returns.watch();
         let mut sent = None;
         remote.send(&mut vec![task], &mut |errand| sent = Some(errand));
         Single { returns, sent, back: None, room: None, since: Instant::now() }

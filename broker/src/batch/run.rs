@@ -85,6 +85,10 @@ pub(crate) struct Run {
     pending: FuturesUnordered<Pending>,
     /// Items that somebody else has.
     away: Away,
+    /// Whether as many items are under way as the batch's own bound allows, and until when that was
+    /// so last: what waits then waits for its own batch, which is no wait for others.
+    is_held: bool,
+    held_until: Instant,
     /// Before this no time of theirs is up.
     due: Option<Instant>,
     /// Items that wait for a slot, by sequence number.
@@ -124,7 +128,8 @@ struct Waiting {
     bytes: BytesPermit,
     /// Its place in the line for a slot; none while the batch's own bound keeps it back.
     place: Option<Place>,
-    give_up: Instant,
+    /// When it has waited too long for a slot: known once it has a place.
+    give_up: Option<Instant>,
 }
 
 /// Whose an item is that is refused.
@@ -158,6 +163,8 @@ impl Run {
             terms,
             pending: FuturesUnordered::new(),
             away: Away::new(),
+            is_held: false,
+            held_until: now,
             due: None,
             waiting: BTreeMap::new(),
             unplaced: VecDeque::new(),

@@ -64,6 +64,8 @@ pub struct Popped<K, T> {
     pub item: T,
     /// What was charged.
     pub cost: u64,
+    /// Whether nobody else waited: then nothing that it costs more, or less, is anybody's.
+    pub alone: bool,
 }
 
 /// What waits, by tenant `K` and by the class `C` that decides what can run.
@@ -151,6 +153,12 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
         let Claim { key, class, priority, .. } = claim;
         let weight = claim.weight.clamp(1, WEIGHT_MAX);
         if !self.flows.contains_key(&key) {
+            if let (Some(only), 1) = (self.ring.front(), self.ring.len())
+                && let Some(flow) = self.flows.get_mut(only)
+            {
+                // What it saved up while it was alone it saved at nobody's cost.
+                flow.deficit = flow.deficit.min(0);
+            }
             let debt = self.debtors.remove(&key);
             let deficit = -debt.map_or(0, |d| self.owed(&d));
             self.flows.insert(key, Flow::new(weight, deficit));
@@ -209,7 +217,7 @@ impl<K: Copy + Eq + Hash, T, C: Copy + Eq> Fair<K, T, C> {
                     if flow.deficit >= cost {
                         flow.deficit -= cost;
                         let item = self.take(Id { key, class, level, seq })?;
-                        return Some(Popped { key, item, cost: cost.unsigned_abs() });
+                        return Some(Popped { key, item, cost: cost.unsigned_abs(), alone });
                     }
                     flow.in_turn = false;
                     let short = cost.saturating_sub(flow.deficit);

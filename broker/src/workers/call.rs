@@ -186,7 +186,10 @@ impl Cell {
         room: Option<BytesPermit>,
     ) -> Returned {
         let mut open = self.open();
-        (open.place, open.life) = (Place::Nowhere, Life::Ended);
+        open.place = Place::Nowhere;
+        if open.life == Life::Open {
+            open.life = Life::Ended;
+        }
         Returned {
             key: self.task.key.load(Relaxed),
             seq: self.task.seq,

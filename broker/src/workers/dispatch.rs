@@ -11,7 +11,7 @@ use super::{
     state::{Known, PoolId, RecipeId, Serving, SessionId, Sessions, State},
 };
 use crate::{
-    batch::{Claim, Look, Slot},
+    batch::{Claim, Look, Slot, Task},
     rules::fair::Popped,
 };
 
@@ -56,6 +56,7 @@ impl Workers {
         now: Now,
         after: &mut After,
     ) {
+        let Some(tenant) = cells.first().map(|cell| cell.task.common.claim.tenant) else { return };
         let mut cells = cells.into_iter();
         let mut look = self.0.slots.look();
         let Some(pool) = state.lend_first(recipe, &mut cells, &mut look, now, after) else {
@@ -69,6 +70,8 @@ impl Workers {
             cells.for_each(|cell| state.push(&cell));
             state.dispatch(pool, &mut look, now, after);
         }
+        // Those that waited for room may have more of it than before: nothing of this is in line.
+        state.unblock(recipe, tenant, after);
     }
 }
 
@@ -103,9 +106,7 @@ impl State {
             && let Some((session, number)) = known.turn()
             && let Some(serving) = sessions.get_mut(&session)
         {
-            // What it would be charged in a line that is empty, and so owes and is owed nothing.
-            let cost = cell.line().cost.saturating_add(known.mean_ns);
-            serving.lend(cell, (slot, cost), (session, number), now, after);
+            serving.lend(cell, (slot, None), (session, number), now, after);
             pool.free -= 1;
             *dispatched += 1;
         }
@@ -125,14 +126,18 @@ impl State {
                 can.then_some(known.mean_ns)
             };
             let popped = pool.queue.pop_where(now.ns, can_run);
-            let Some(Popped { key: tenant, item: cell, cost }) = popped else { return };
+            let Some(Popped { key: tenant, item: cell, cost, alone }) = popped else { return };
             let slot = look.try_take(cell.task.common.claim);
             let slot = slot.expect("its class has room, and nobody took it under this look");
             let recipe = cell.recipe;
             let known = recipes.get_mut(&recipe).expect("its class can run, so it is known");
             let (session, number) = known.turn().expect("its class can run, so somebody is ready");
             let Some(serving) = sessions.get_mut(&session) else { return };
-            serving.lend(cell, (slot, cost), (session, number), now, after);
+            // It has waited: its batch may not know that it begins.
+            let Task { timeout, ref common, .. } = cell.task;
+            after.wakers.extend(common.returns.begins(now.at + timeout));
+            let charged = (!alone).then_some(cost);
+            serving.lend(cell, (slot, charged), (session, number), now, after);
             pool.free -= 1;
             *dispatched += 1;
             known.unblock(recipe, tenant, &pool.queue, *line_max, after);
@@ -185,7 +190,7 @@ impl Serving {
     fn lend(
         &mut self,
         cell: Arc<Cell>,
-        (slot, charged): (Slot, u64),
+        (slot, charged): (Slot, Option<u64>),
         (session, recipe): (SessionId, u32),
         now: Now,
         after: &mut After,

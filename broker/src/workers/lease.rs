@@ -18,8 +18,9 @@ pub(super) struct Lease {
     pub tenant: u32,
     pub weight: u32,
     pub attempt: u32,
-    /// What the tenant was charged, in nanoseconds.
-    pub charged: u64,
+    /// What the tenant was charged, in nanoseconds; none when nobody else waited for the workers, so
+    /// that it owes and is owed nothing.
+    pub charged: Option<u64>,
     /// Since when, in nanoseconds since the start.
     pub since_ns: u64,
     /// What the worker said of its progress, if it said anything: apart, as few do.

@@ -295,10 +295,13 @@ impl State {
         let mut pool = serving.pool.and_then(|pool| pools.get_mut(&pool));
         let all = all.into_iter();
         after.expect(all.size_hint().0);
+        let mut again = Vec::new();
+        let mut heard = Ok(());
         for (number, answer, room) in all {
             let Some(mut lease) = serving.leases.remove(&number) else {
                 if !serving.gave(number) {
-                    return Err(NotLeased(number));
+                    heard = Err(NotLeased(number));
+                    break;
                 }
                 self.late += 1;
                 continue;
@@ -321,9 +324,11 @@ impl State {
             }
             if let Some(pool) = &mut pool {
                 pool.free += u64::from(!serving.draining && serving.free() > 0);
-                let more = i128::from(pools::cost(took, bytes)) - i128::from(lease.charged);
-                let more = more.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-                pool.queue.correct(lease.tenant, lease.weight, more);
+                if let Some(charged) = lease.charged {
+                    let more = i128::from(pools::cost(took, bytes)) - i128::from(charged);
+                    let more = more.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+                    pool.queue.correct(lease.tenant, lease.weight, more);
+                }
             }
             after.slots.extend(lease.slot.take());
             let Some(cell) = lease.cell.take() else {
@@ -333,6 +338,10 @@ impl State {
             match &answer {
                 Ok(_) => self.succeeded += 1,
                 Err(_) => self.failed += 1,
+            }
+            if matches!(answer, Err(WorkError::Cut)) && may_run_again(&cell) {
+                again.push(cell);
+                continue;
             }
             let held = lease.reported.and_then(|reported| reported.held);
             let reports = held.is_some();
@@ -345,8 +354,25 @@ impl State {
             let returned = cell.ends(outcome, now.at, reports, room);
             after.ends(cell, returned);
         }
-        Ok(())
+        for cell in again {
+            self.stands_again(&cell, after);
+        }
+        heard
     }
+
+    /// A call whose attempt was lost stands in line for another.
+    fn stands_again(&mut self, cell: &Arc<Cell>, after: &mut After) {
+        after.wakers.extend(cell.waits_again());
+        self.push(cell);
+    }
+}
+
+/// Whether a call that was begun, and lost, may be begun again.
+fn may_run_again(cell: &Cell) -> bool {
+    let common = &cell.task.common;
+    let spec = common.entry.spec();
+    // Who tries just once keeps count elsewhere.
+    spec.idempotent && cell.attempts() < spec.retry.attempts_max && common.once.is_none()
 }
 
 impl Workers {
@@ -378,9 +404,10 @@ impl Workers {
         let mut lost = 0;
         for (_, mut lease) in leases {
             after.slots.extend(lease.slot.take());
-            let Some(cell) = lease.cell.take() else { continue };
+            // Also those that nobody waits for any more: it never answered them.
             lost += 1;
-            self.lose(state, cell, now.at, after);
+            let Some(cell) = lease.cell.take() else { continue };
+            Workers::lose(state, cell, now.at, after);
         }
         state.lost += lost;
         after.outgoing.append(&mut serving.outgoing);
@@ -389,17 +416,12 @@ impl Workers {
     }
 
     /// A call's worker is gone: it stands in line again, or ends.
-    fn lose(&self, state: &mut State, cell: Arc<Cell>, now: Instant, after: &mut After) {
-        let spec = cell.task.common.entry.spec();
-        let attempts = cell.attempts();
-        let again = spec.idempotent && attempts < spec.retry.attempts_max;
-        // Who tries just once keeps count elsewhere.
-        if again && cell.task.common.once.is_none() && state.recipes.contains_key(&cell.recipe) {
-            after.wakers.extend(cell.waits_again());
-            state.push(&cell);
+    fn lose(state: &mut State, cell: Arc<Cell>, now: Instant, after: &mut After) {
+        if may_run_again(&cell) && state.recipes.contains_key(&cell.recipe) {
+            state.stands_again(&cell, after);
             return;
         }
-        let message = match attempts {
+        let message = match cell.attempts() {
             1 => "its worker is gone".to_owned(),
             n => format!("its worker is gone, the {n}th that had it"),
         };

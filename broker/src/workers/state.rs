@@ -184,7 +184,9 @@ impl State {
         let Some(known) = self.recipes.get_mut(&recipe) else { return wanted };
         let Some(pool) = self.pools.get(&known.pool) else { return wanted };
         let waiting = waiting(&pool.queue, recipe, claim.tenant);
-        let has_turn = mailbox.takes_turn() || !known.blocked.contains_key(&claim.tenant);
+        // With nobody in line nobody would tell those that wait for room.
+        let nobody_waits = waiting == 0 || !known.blocked.contains_key(&claim.tenant);
+        let has_turn = mailbox.takes_turn() || nobody_waits;
         let free = self.line_max.saturating_sub(waiting);
         let room = if has_turn { free.min(wanted) } else { 0 };
         if room < wanted {
@@ -204,7 +206,7 @@ impl State {
         cell.moves(Place::InLine(id.place()));
     }
 
-    fn unblock(&mut self, recipe: RecipeId, tenant: u32, after: &mut After) {
+    pub(super) fn unblock(&mut self, recipe: RecipeId, tenant: u32, after: &mut After) {
         let State { recipes, pools, line_max, .. } = self;
         let Some(known) = recipes.get_mut(&recipe) else { return };
         let Some(pool) = pools.get(&known.pool) else { return };

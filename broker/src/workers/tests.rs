@@ -127,6 +127,11 @@ impl House {
                     assert!(listed == 1 || serving.free() == 0, "who has credit is ready");
                 }
                 assert!(known.ready.iter().all(|ready| known.serving.contains(ready)));
+                for tenant in known.blocked.keys() {
+                    let in_line = |class: &super::pools::Class| class.recipe == *id;
+                    let waiting = state.pools[&known.pool].queue.len_of_where(tenant, in_line);
+                    assert!(waiting > 0, "or nobody tells them");
+                }
             }
             for serving in state.sessions.values() {
                 assert!(serving.leases.len() <= serving.credit as usize);
@@ -338,6 +343,27 @@ fn who_waits_for_room_longest_has_it_first() {
     assert_eq!(counts(), [2, 1, 1, 1], "half is free: those told before may not want it any more");
     assert_eq!([3, 2, 1].map(|n| remote.room(&claim, 1, &boxes[n])), [1; 3]);
     drop(calls);
+    house.check();
+}
+
+#[test]
+fn who_wants_more_than_a_line_holds_is_told_though_nobody_has_to_stand_in_it() {
+    let config = Config { queue_per_tenant_max: 2, ..Config::default() };
+    let house = house(&config, 16);
+    let session = house.enter(Owner::Everyone, 10);
+    house.serve(&session, "w", false);
+    let entry = house.entry(0, "w").expect("known");
+    let remote = entry.handler.remote().expect("a worker's").clone();
+    let claim = house.claim(0, &entry);
+    let (mailbox, told) = (Arc::new(Mailbox::default()), Arc::new(Count::default()));
+    mailbox.take(&told.clone().into());
+    assert_eq!(remote.room(&claim, 5, &mailbox), 2);
+    let other = Arc::new(Mailbox::default());
+    assert_eq!(remote.room(&claim, 1, &other), 1, "nobody is in line");
+    let _calls: Vec<_> = (0..2).map(|_| house.call(0, "w")).collect();
+    assert_eq!(given(&session).len(), 2, "at once");
+    assert_eq!(told.0.load(Relaxed), 1);
+    assert_eq!(remote.room(&claim, 2, &mailbox), 2);
     house.check();
 }
 

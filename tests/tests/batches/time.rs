@@ -73,23 +73,41 @@ async fn an_items_timeout_can_only_shorten_the_recipes() {
 #[tokio::test]
 async fn an_item_that_waits_too_long_for_its_start_never_starts() {
     let (rig, stage) = Rig::staged(|_| {}).await;
+    rig.broker.tenants().update("acme", None, |s| s.concurrency = 1).await.expect("there is one");
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "gate", b"1").await;
+    stage.running(1).await;
+    let mut waits = raw.batch().await;
+    waits.request(1, "gate.impatient", b"2").await;
+    waits.seal(1).await;
+    let told = loop {
+        if let Some(told) = waits.next(|f| Told::of(&f)).await.expect("more to come") {
+            break told;
+        }
+    };
+    assert_eq!((told.id, told.code()), (Some(1), Some(Code::Timeout)));
+    assert_eq!((told.attempts, told.detail("phase")), (0, "queued"));
+    assert!(told.side_effect_free && told.retryable, "it never ran: {told:?}");
+    stage.open(1);
+    batch.seal(1).await;
+    assert_eq!(batch.transcript().await, ["accepted", "result 1 OK 1", "summary Sealed 1/1"]);
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn what_its_own_batch_holds_back_does_not_wait_for_others() {
+    let (rig, stage) = Rig::staged(|_| {}).await;
     let raw = rig.raw("acme").await;
     let mut batch = raw.batch_with(|open| open.concurrency_max = 1).await;
     batch.request(1, "gate", b"1").await;
     batch.request(2, "gate.impatient", b"2").await;
-    batch.request(3, "gate", b"3").await;
-    batch.seal(3).await;
-    let told = loop {
-        if let Some(told) = batch.next(|f| Told::of(&f)).await.expect("more to come") {
-            break told;
-        }
-    };
-    assert_eq!((told.id, told.code()), (Some(2), Some(Code::Timeout)));
-    assert_eq!((told.attempts, told.detail("phase")), (0, "queued"));
-    assert!(told.side_effect_free && told.retryable, "it never ran: {told:?}");
+    batch.seal(2).await;
+    stage.running(1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     stage.open(2);
-    let rest = batch.transcript().await;
-    assert_eq!(rest, ["result 1 OK 1", "result 3 OK 3", "summary Sealed 2/3"]);
+    let lines = batch.transcript().await;
+    assert_eq!(lines, ["accepted", "result 1 OK 1", "result 2 OK 2", "summary Sealed 2/2"]);
     rig.idle().await;
 }
 

@@ -11,6 +11,7 @@ use tollgate_protocol::{
     ClientFrame, Code, WorkerFrame,
     batch::{BatchOpen, CancelScope},
     close::StreamCode,
+    describe::Encoding,
     id::BatchId,
     work::{Failed, RecipeSpec},
 };
@@ -139,6 +140,81 @@ async fn a_call_that_takes_too_long_ends_and_its_worker_is_told() {
     assert_eq!((told[0].code(), told[0].attempts), (Some(Code::Timeout), 1));
     assert_eq!(told[0].detail("phase"), "running");
     assert_eq!(worker.next().await, Said::Cancel(1));
+    rig.idle().await;
+}
+
+/// The one that is timed begins after it has waited for longer than it may run.
+#[tokio::test]
+async fn a_call_that_has_waited_may_run_no_longer_than_others() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 1).await;
+    worker.register(RecipeSpec::new("slow")).await;
+    for (name, schema) in [("plain", None), ("judged", Some(r#"{"type":"number"}"#))] {
+        let mut spec = RecipeSpec::new(name);
+        (spec.timeout_ms, spec.schema) = (Some(150), schema);
+        if schema.is_some() {
+            spec.encoding = Encoding::Json;
+        }
+        worker.register(spec).await;
+    }
+    let raw = rig.raw("acme").await;
+    for name in ["plain", "judged"] {
+        let mut batch = raw.batch().await;
+        batch.request(1, "slow", b"1").await;
+        let held = worker.call().await;
+        batch.request(2, name, b"2").await;
+        batch.seal(2).await;
+        eventually("it waits", || rig.broker.counters().worker_queue == 1).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        worker.answer(held.lease, b"").await;
+        let call = worker.call().await;
+        let told = tokio::time::timeout(SOON, batch.failures()).await.expect("in its time");
+        assert_eq!((told[0].code(), told[0].attempts), (Some(Code::Timeout), 1), "{name}");
+        assert_eq!(told[0].detail("phase"), "running");
+        assert_eq!(worker.next().await, Said::Cancel(call.lease));
+        worker.answer(call.lease, b"").await;
+    }
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_shorter_than_what_workers_take_at_once_holds_up_nobody() {
+    let rig = Rig::with(|c| c.workers.queue_per_tenant_max = 2).await;
+    let mut worker = rig.serving(64, &["w"]).await;
+    let raw = rig.raw("acme").await;
+    for _ in 0..3 {
+        let mut batch = raw.batch().await;
+        for id in 1..=20 {
+            batch.request(id, "w", b"x").await;
+        }
+        batch.seal(20).await;
+        worker.echo(20).await;
+        let lines = batch.transcript().await;
+        assert_eq!(lines.last().map(String::as_str), Some("summary Sealed 20/20"), "{lines:?}");
+    }
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn what_its_own_batch_holds_back_does_not_wait_for_others() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 8).await;
+    let mut spec = RecipeSpec::new("w");
+    spec.queue_timeout_ms = Some(300);
+    worker.register(spec).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch_with(|open: &mut BatchOpen<'_>| open.concurrency_max = 1).await;
+    for id in 1..=4 {
+        batch.request(id, "w", b"x").await;
+    }
+    batch.seal(4).await;
+    for _ in 0..4 {
+        let call = worker.call().await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        worker.answer(call.lease, b"").await;
+    }
+    let lines = batch.transcript().await;
+    assert_eq!(lines.last().map(String::as_str), Some("summary Sealed 4/4"), "{lines:?}");
     rig.idle().await;
 }
 
@@ -339,10 +415,39 @@ async fn a_large_answer_that_does_not_come_whole_is_a_failure() {
 }
 
 #[tokio::test]
+async fn an_idempotent_call_whose_large_answer_is_cut_off_is_made_again() {
+    let rig = Rig::start().await;
+    let mut worker = rig.worker(None, 1).await;
+    let mut spec = RecipeSpec::new("again");
+    (spec.idempotent, spec.attempts_max) = (true, 2);
+    worker.register(spec).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    batch.request(1, "again", b"x").await;
+    for attempt in 1..=2 {
+        let call = worker.call().await;
+        assert_eq!(call.attempt, attempt);
+        let mut short = worker.deliver(call.lease, 100_000).await;
+        short.bytes(&pattern(99_999)).await;
+        short.fin();
+    }
+    batch.until("result 1 WORKER_LOST").await;
+    batch.request(2, "again", b"x").await;
+    batch.seal(2).await;
+    let call = worker.call().await;
+    let mut short = worker.deliver(call.lease, 100_000).await;
+    short.fin();
+    let call = worker.call().await;
+    worker.answer(call.lease, b"well").await;
+    assert!(batch.transcript().await.contains(&"result 2 OK well".to_owned()));
+    rig.idle().await;
+}
+
+#[tokio::test]
 async fn a_large_answer_that_waits_for_room_does_not_run_out_of_time() {
     const SIZE: usize = 600_000;
     let timeout = Duration::from_millis(300);
-    // Room for one of them at a time.
+    // Room for one of them; another goes beyond it, and the third waits.
     let rig = Rig::with(|c| c.tenancy.tenant_in_flight_bytes = 1 << 20).await;
     let mut worker = rig.worker(None, 4).await;
     let mut quick = RecipeSpec::new("quick");
@@ -351,25 +456,30 @@ async fn a_large_answer_that_waits_for_room_does_not_run_out_of_time() {
     worker.register(quick).await;
     let raw = rig.raw("acme").await;
     let mut batch = raw.batch().await;
-    batch.request(1, "slow", b"x").await;
-    let first = worker.call().await;
-    let mut takes = worker.deliver(first.lease, SIZE as u64).await;
     let tenant = rig.broker.tenants().get("acme").expect("there");
-    eventually("the first has its room", || tenant.bytes_in_flight() >= SIZE).await;
-    batch.request(2, "quick", b"x").await;
-    batch.seal(2).await;
-    let second = worker.call().await;
-    let mut waits = worker.deliver(second.lease, SIZE as u64).await;
+    let mut streams = Vec::new();
+    for id in 1..=2 {
+        batch.request(id, "slow", b"x").await;
+        let call = worker.call().await;
+        streams.push(worker.deliver(call.lease, SIZE as u64).await);
+        let room = SIZE * streams.len();
+        eventually("it has its room", || tenant.bytes_in_flight() >= room).await;
+    }
+    batch.request(3, "quick", b"x").await;
+    batch.seal(3).await;
+    let third = worker.call().await;
+    streams.push(worker.deliver(third.lease, SIZE as u64).await);
     // Longer than the recipe may run; what its answer waits for is not its doing.
     tokio::time::sleep(timeout * 3).await;
-    for stream in [&mut takes, &mut waits] {
+    for stream in &mut streams {
         stream.bytes(&pattern(SIZE)).await;
         stream.fin();
     }
     let mut lines = batch.transcript().await;
     lines.sort();
     let result = |id| format!("result {id} OK {SIZE} bytes");
-    assert_eq!(lines[1..], [result(1), result(2), "summary Sealed 2/2".to_owned()]);
+    let expected = [result(1), result(2), result(3), "summary Sealed 3/3".to_owned()];
+    assert_eq!(lines[1..], expected);
     rig.idle().await;
 }
 
@@ -408,7 +518,7 @@ async fn a_schema_is_checked_before_anything_is_dispatched() {
     let rig = Rig::start().await;
     let mut worker = rig.worker(None, 4).await;
     let mut spec = RecipeSpec::new("typed");
-    spec.encoding = tollgate_protocol::describe::Encoding::Json;
+    spec.encoding = Encoding::Json;
     spec.schema = Some(r#"{"type":"object","required":["n"]}"#);
     worker.register(spec).await;
     let raw = rig.raw("acme").await;

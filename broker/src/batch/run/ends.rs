@@ -5,7 +5,7 @@ use std::{mem, time::Instant};
 use futures::stream::FuturesUnordered;
 use tollgate_protocol::Code;
 
-use super::{Absent, Ending, Entry, Failure, Finished, Pending, Run, foreign};
+use super::{Absent, Ending, Entry, Failure, Finished, Pending, Run, Waiting, foreign};
 use crate::{
     batch::{Handler, outcome::Sink, remote},
     tenancy::Tenant,
@@ -28,16 +28,18 @@ impl Run {
             return false;
         }
         let before = self.tally.answered();
+        let late = |w: &Waiting| w.give_up.is_some_and(|at| at <= now);
         let late: Vec<u64> =
-            self.waiting.iter().filter(|(_, w)| w.give_up <= now).map(|(s, _)| *s).collect();
+            self.waiting.iter().filter(|(_, w)| late(w)).map(|(s, _)| *s).collect();
         for w in late.into_iter().filter_map(|seq| self.take_waiting(seq)).collect::<Vec<_>>() {
             self.never_ran(w.item.about(), waited_too_long(&w.item.entry), sink);
         }
-        for unsent in self.away.take_unsent(|unsent| unsent.due() <= now) {
+        let held_until = self.held_until(now);
+        for unsent in self.away.take_unsent(|unsent| unsent.due(held_until) <= now) {
             let about = unsent.about();
             self.never_ran(about, waited_too_long(about.entry), sink);
         }
-        for p in &self.take_pending(|p| p.due() <= now) {
+        for p in self.take_pending(|p| p.is_late(now)) {
             let Finished { item, end } = p.give_up();
             self.finished(item.about(), end, sink);
         }
@@ -50,12 +52,22 @@ impl Run {
 
     /// Looks for the earliest moment at which the time of anything is up.
     pub(super) fn learn_due(&mut self) {
+        self.away.returns().watch();
         let here = self.pending.iter().map(Pending::due);
-        let waiting = self.waiting.values().map(|w| w.give_up);
-        self.due = here.chain(waiting).chain(self.away.due()).min();
+        let waiting = self.waiting.values().filter_map(|w| w.give_up);
+        let (away, mut waits) = self.away.due(self.held_until(self.now()));
+        self.due = here.chain(waiting).chain(away).min();
+        waits |= self.pending.iter().any(Pending::waits);
+        self.away.returns().watched(self.due, waits);
+    }
+
+    /// Until when the batch's own bound held back what waits for a place.
+    pub(super) fn held_until(&self, now: Instant) -> Instant {
+        if self.is_held { now.max(self.held_until) } else { self.held_until }
     }
 
     pub(super) fn wait_for(&mut self, pending: Pending) {
+        let pending = pending.of_batch(self.away.returns().clone(), self.held_until);
         self.is_due(pending.due_first());
         self.pending.push(pending);
     }
@@ -91,7 +103,7 @@ impl Run {
             self.jobs.cancel(false);
         }
         self.end_checks(ending, sink);
-        self.room = None;
+        self.forget_room();
         self.unplaced.clear();
         self.granted.clear();
         for w in mem::take(&mut self.waiting).into_values() {
@@ -101,7 +113,7 @@ impl Run {
             self.never_ran(unsent.about(), ending.never_started(), sink);
         }
         // What stands in somebody else's line has not started, either.
-        for p in &self.take_pending(Pending::withdraw) {
+        for p in self.take_pending(Pending::withdraw) {
             self.stopped(p, ending.never_started(), sink);
         }
         for absent in &self.away.take(Absent::withdraw) {
@@ -116,7 +128,7 @@ impl Run {
             self.jobs.cancel(true);
         }
         self.shared.cancel.cancel();
-        for p in &self.take_pending(|_| true) {
+        for p in self.take_pending(|_| true) {
             self.stopped(p, ending.stopped(), sink);
         }
         for absent in &self.away.take(|_| true) {
@@ -137,7 +149,7 @@ impl Run {
             self.never_ran(unsent.about(), foreign(), sink);
         }
         let failure = || Failure { side_effect_free: false, ..foreign() };
-        for p in &self.take_pending(|p| gone(&p.item.tenant)) {
+        for p in self.take_pending(|p| gone(&p.item.tenant)) {
             self.stopped(p, failure(), sink);
         }
         for absent in &self.away.take(|absent| gone(absent.about().tenant)) {
@@ -145,7 +157,7 @@ impl Run {
         }
     }
 
-    fn stopped(&mut self, p: &Pending, failure: Failure, sink: &mut impl Sink) {
+    fn stopped(&mut self, p: Pending, failure: Failure, sink: &mut impl Sink) {
         let Finished { item, end } = p.stop(failure);
         self.finished(item.about(), end, sink);
     }

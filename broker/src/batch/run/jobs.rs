@@ -142,7 +142,7 @@ impl Run {
         if self.jobs.checks.is_full() {
             return Offered::Full;
         }
-        let Some(room) = self.reserve(tenant, len + ITEM_BYTES) else { return Offered::Full };
+        let Some(room) = self.reserve(tenant, len + ITEM_BYTES, 0) else { return Offered::Full };
         let Some(at) = self.line(tenant) else {
             let failure = Failure::new(Code::InvalidAction, "this broker keeps no jobs");
             self.refuse(r.id, len, Whose::Of(tenant), &failure, sink);

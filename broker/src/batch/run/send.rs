@@ -33,7 +33,8 @@ impl Run {
         let items = &items[..items.len().min(self.room_to_wait())];
         let reserve = entry.result_reserve();
         let total: usize = items.iter().map(|i| i.request().payload.len() + reserve).sum();
-        if items.is_empty() {
+        // Room that was waited for is the first one's.
+        if items.is_empty() || self.spare.is_some() || self.room.is_some() {
             return 0;
         }
         let Some(mut all) = tenant.reserve_bytes(total).filter(|all| all.amount() == total) else {
@@ -62,8 +63,8 @@ impl Run {
         if self.room_to_wait() == 0 {
             return Offered::Full;
         }
-        let bytes = request.payload.len() + entry.result_reserve();
-        let Some(bytes) = self.reserve(tenant, bytes) else { return Offered::Full };
+        let bytes = self.reserve(tenant, request.payload.len(), entry.result_reserve());
+        let Some(bytes) = bytes else { return Offered::Full };
         let common = self.away.common(tenant, entry, self.claim(tenant, entry), &self.shared);
         self.goes(request, common, arrived, bytes);
         self.due_with_last();
@@ -112,7 +113,7 @@ impl Run {
         if checks {
             (0..room).for_each(|_| self.check_next(&common));
         } else {
-            self.away.send(&**remote, room);
+            self.away.send(&**remote, room, self.held_until);
         }
         true
     }

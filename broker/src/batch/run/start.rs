@@ -38,8 +38,8 @@ impl Run {
         if self.room_to_wait() == 0 {
             return Offered::Full;
         }
-        let bytes = request.payload.len() + entry.result_reserve();
-        let Some(bytes) = self.reserve(tenant, bytes) else { return Offered::Full };
+        let bytes = self.reserve(tenant, request.payload.len(), entry.result_reserve());
+        let Some(bytes) = bytes else { return Offered::Full };
         let slot = self.slot(tenant, entry);
         let seq = self.tally.read;
         self.tally.item_read(request.id, request.payload.len());
@@ -58,9 +58,7 @@ impl Run {
         match slot {
             Some(slot) => self.run(item, payload, metadata, (slot, bytes), sink),
             None => {
-                let give_up = arrived + entry.spec.queue_timeout;
-                self.is_due(give_up);
-                let w = Waiting { item, payload, metadata, bytes, place: None, give_up };
+                let w = Waiting { item, payload, metadata, bytes, place: None, give_up: None };
                 self.waiting.insert(seq, w);
                 self.unplaced.push_back(seq);
                 self.place_waiting();
@@ -93,6 +91,10 @@ impl Run {
     /// Puts waiting items in line for slots, or hands them over, as far as the batch's own bound
     /// and the room elsewhere allow; the oldest first.
     pub(super) fn place_waiting(&mut self) {
+        if std::mem::take(&mut self.is_held) {
+            self.clock.read();
+            self.held_until = self.now();
+        }
         // What nobody has room for holds up nothing that runs here.
         let mut has_room = true;
         while self.own_room() > 0 {
@@ -104,6 +106,7 @@ impl Run {
                 _ => has_room = self.send_waiting(),
             }
         }
+        self.is_held = true;
     }
 
     /// Puts the next waiting item in line for a slot.
@@ -113,9 +116,11 @@ impl Run {
         let Some(w) = self.waiting.get(&seq) else { return };
         let claim = self.claim(&w.item.tenant, &w.item.entry);
         let place = self.engine.slots.wait(claim, seq, &self.mailbox);
+        let give_up = w.item.arrived.max(self.held_until) + w.item.queue_timeout;
         if let Some(w) = self.waiting.get_mut(&seq) {
-            w.place = Some(place);
+            (w.place, w.give_up) = (Some(place), Some(give_up));
         }
+        self.is_due(give_up);
     }
 
     pub(super) fn claim(&self, tenant: &Tenant, entry: &Entry) -> Claim {
@@ -131,16 +136,32 @@ impl Run {
         }
     }
 
-    pub(super) fn reserve(&mut self, tenant: &Arc<Tenant>, bytes: usize) -> Option<BytesPermit> {
-        if let Some(spare) = self.spare.take_if(|s| s.covers(tenant, bytes)) {
+    /// Room for an item's payload and its result among its tenant's bytes in flight; without it, the
+    /// batch waits for it.
+    pub(super) fn reserve(
+        &mut self,
+        tenant: &Arc<Tenant>,
+        payload: usize,
+        result: usize,
+    ) -> Option<BytesPermit> {
+        // What it waited for is enough, though results have turned out larger meanwhile; and if it is
+        // not, it is given back: who holds some and waits for more may wait for another that does so.
+        let least = payload + result.min(RESULT_BYTES_LEAST);
+        if let Some(spare) = self.spare.take().filter(|s| s.covers(tenant, least)) {
             return Some(spare);
         }
+        let bytes = payload + result;
         let permit = tenant.reserve_bytes(bytes);
         if permit.is_none() && self.room.is_none() {
             let tenant = tenant.clone();
             self.room = Some(Box::pin(async move { tenant.reserve_bytes_wait(bytes).await }));
         }
         permit
+    }
+
+    /// The item that the batch waits for room for was refused, or is not started any more.
+    pub(crate) fn forget_room(&mut self) {
+        (self.room, self.spare) = (None, None);
     }
 
     /// Starts an item that has its slot now. True if there was one.
@@ -258,3 +279,6 @@ pub(crate) fn on_pool(entry: &Entry, payload_len: usize) -> bool {
     let inline = matches!(entry.handler, Handler::Inline(_));
     entry.runs_on_pool(payload_len) || (inline && entry.checks_on_pool(payload_len))
 }
+
+/// What a result is given room for at least.
+const RESULT_BYTES_LEAST: usize = 1 << 10;

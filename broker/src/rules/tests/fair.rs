@@ -338,3 +338,19 @@ proptest! {
         prop_assert_eq!(left, waits.len());
     }
 }
+
+#[test]
+fn what_a_tenant_is_charged_while_it_is_alone_is_nobodys() {
+    let mut f = Fair::new(Turns { quantum: 10, rise_ns: RISE });
+    for n in 0..50 {
+        push(&mut f, 1, 1, 3, 0, 1_000, n);
+    }
+    for _ in 0..20 {
+        let popped = f.pop_where(0, |_, ()| Some(0)).expect("there is more");
+        assert!(popped.alone);
+    }
+    f.correct(1, 1, -1_000_000);
+    push(&mut f, 2, 1, 3, 0, 10, 0);
+    let popped = f.pop_where(0, |_, ()| Some(0)).expect("there is more");
+    assert_eq!((popped.key, popped.alone), (2, false), "it has saved up nothing");
+}

@@ -381,6 +381,7 @@ impl<S: Sink> Mixed<'_, S> {
                 (None, Some(tenant)) => {
                     // Waiting for one tenant would make the others wait: no room is a refusal.
                     if run.offer(r, &tenant, *arrived, *sink) == Offered::Full {
+                        run.forget_room();
                         let whose = Whose::Of(&tenant);
                         run.refuse(r.id, r.payload.len(), whose, &Failure::no_room(), *sink);
                     }
