@@ -7,7 +7,8 @@
 //! cargo run -p tollgate-client --example thumbnails -- certs/worker certs/acme
 //! ```
 //!
-//! Without the second directory it serves until Ctrl-C, for clients elsewhere.
+//! Without the second directory it serves clients elsewhere, until Ctrl-C or SIGTERM: then it answers
+//! what it has and leaves. `TOLLGATE_ADDR` is the broker's address, 127.0.0.1:4433 by default.
 
 use std::{error::Error, io::Cursor, net::SocketAddr, path::Path, time::Duration};
 
@@ -27,11 +28,12 @@ const EDGE_MAX: u32 = 1_024;
 async fn main() -> Result<(), Box<dyn Error>> {
     let certs: Vec<String> = std::env::args().skip(1).collect();
     let (working, asking) = match &*certs {
-        [working] => (working, None),
+        [working] if !working.starts_with('-') => (working, None),
         [working, asking] => (working, Some(asking)),
         _ => return Err("usage: thumbnails WORKER_CERTS [CLIENT_CERTS]".into()),
     };
-    let addr: SocketAddr = ADDR.parse()?;
+    let addr = std::env::var("TOLLGATE_ADDR").unwrap_or_else(|_| ADDR.to_owned());
+    let addr: SocketAddr = addr.parse().map_err(|e| format!("TOLLGATE_ADDR {addr:?}: {e}"))?;
     let spec = Spec::new()
         .idempotent()
         .estimated_duration(Duration::from_millis(20))
@@ -42,7 +44,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .blocking("thumbnail", spec, thumbnail)
         .build()?;
     let served = match asking {
-        None => worker.run_until(async { drop(tokio::signal::ctrl_c().await) }).await?,
+        None => {
+            println!("serving `thumbnail` for the broker at {addr}, until Ctrl-C or SIGTERM");
+            worker.run_until(told_to_stop()).await?
+        }
         Some(certs) => {
             let stopper = worker.stopper();
             let worker = tokio::spawn(worker.run());
@@ -55,6 +60,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     println!("{} thumbnails made, {} calls failed", served.succeeded, served.failed);
     Ok(())
+}
+
+/// Ctrl-C, or what a service manager sends.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminated.recv() => return,
+                _ = tokio::signal::ctrl_c() => return,
+            }
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// Runs on a thread of its own: decoding and scaling keep a core busy.

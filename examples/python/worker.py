@@ -29,6 +29,7 @@ from tollgate_interop.codes import Close, Code  # noqa: E402
 from tollgate_interop.worker import Call, CallFailed, Worker  # noqa: E402
 
 WAIT_S, WAIT_MOST_S = 0.2, 5.0
+IDLE_TIMEOUT_S = 4.0
 CHUNK_LINES = 1_000
 PASSES = {Code.DRAINING, Code.OVERLOADED, Code.CONFLICT, Code.QUOTA_EXCEEDED}
 
@@ -53,7 +54,9 @@ async def serve(address: str, certs: Path, stop: asyncio.Event) -> None:
     """One connection: serves until it is lost, or until `stop`."""
     host, _, port = address.rpartition(":")
     identity = Identity(cert=certs / "cert.pem", key=certs / "key.pem", ca=certs / "ca.pem")
-    async with connect(host.strip("[]"), int(port), identity) as client:
+    # A worker that is gone without a word is missed after so many seconds.
+    connected = connect(host.strip("[]"), int(port), identity, idle_timeout=IDLE_TIMEOUT_S)
+    async with connected as client:
         worker = Worker(client, credit=16)
         worker.recipe(
             work.Register(

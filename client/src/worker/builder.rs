@@ -32,6 +32,11 @@ const CONFLICT_TRIES: u32 = 12;
 const RECONNECT: Backoff =
     Backoff { first: Duration::from_millis(50), max: Duration::from_secs(2), tries_max: 1 };
 
+/// A worker that is gone without a word is missed after this: before the time of most of its calls is
+/// up, so that another worker can make them.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 /// Sets up a worker; made by [`Worker::builder`].
 #[must_use = "a worker serves nothing until it runs"]
 pub struct WorkerBuilder {
@@ -46,8 +51,13 @@ pub struct WorkerBuilder {
 
 impl WorkerBuilder {
     pub(super) fn new(addr: SocketAddr) -> Self {
+        let transport = Transport {
+            keep_alive: Some(KEEP_ALIVE),
+            idle_timeout: IDLE_TIMEOUT,
+            ..Transport::default()
+        };
         WorkerBuilder {
-            client: ClientBuilder::new(addr).reconnect(RECONNECT),
+            client: ClientBuilder::new(addr).reconnect(RECONNECT).transport(transport),
             own_endpoint: true,
             concurrency: CONCURRENCY,
             threads: None,
@@ -76,7 +86,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// The socket, packet sizes, windows and time-outs.
+    /// The socket, packet sizes, windows and time-outs. A worker's `idle_timeout` is 4 s and its
+    /// `keep_alive` 1 s unless this says otherwise: for so long its broker waits for a sign of life
+    /// before its calls go to others.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.client = self.client.transport(transport);
         self

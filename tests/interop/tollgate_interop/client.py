@@ -177,8 +177,11 @@ async def connect(
     ca: Path | None = None,
     server_name: str = "localhost",
     alpn: str = ALPN,
+    idle_timeout: float = IDLE_TIMEOUT_S,
 ) -> AsyncIterator[Client]:
     """Connects, and closes with `DONE` at the end.
+
+    After `idle_timeout` seconds without a sign of life either side gives the other up.
 
     A broker that refuses the client's certificate may do so after this has succeeded:
     then the first operation raises `ConnectionClosed`.
@@ -186,7 +189,7 @@ async def connect(
     configuration = QuicConfiguration(
         is_client=True,
         alpn_protocols=[alpn],
-        idle_timeout=IDLE_TIMEOUT_S,
+        idle_timeout=idle_timeout,
         server_name=server_name,
         supported_versions=[QuicProtocolVersion.VERSION_1],
     )

@@ -75,6 +75,11 @@ class Worker:
         self._taken = 0
         self._last_lease = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        # Calls that are not answered: an answer beside the stream is one once it has begun.
+        self._open: set[int] = set()
+        # Calls that were given up before their tasks had their first turn.
+        self._given_up: set[int] = set()
+        self._started: set[int] = set()
         self._draining = False
 
     def recipe(self, spec: work.Register, handler: Handler) -> "Worker":
@@ -110,8 +115,11 @@ class Worker:
         elif isinstance(frame, work.Cancel):
             if not 0 < frame.lease <= self._last_lease:
                 raise self._stream.fault(f"a cancellation of lease {frame.lease}")
-            if task := self._tasks.get(frame.lease):
-                task.cancel()
+            if frame.lease in self._started:
+                self._tasks[frame.lease].cancel()
+            elif frame.lease in self._tasks:
+                # A task that is cancelled before it began would answer nothing.
+                self._given_up.add(frame.lease)
         elif isinstance(frame, work.Registered):
             if frame.recipe != self._taken or self._taken == len(self._recipes):
                 raise self._stream.fault(f"recipe {frame.recipe} out of turn")
@@ -128,16 +136,25 @@ class Worker:
             raise self._stream.fault(f"lease {dispatch.lease} out of turn")
         if dispatch.recipe >= self._taken:
             raise self._stream.fault(f"recipe {dispatch.recipe} was not registered")
-        if len(self._tasks) >= self._credit:
+        if len(self._open) >= self._credit:
             raise self._stream.fault(f"more than {self._credit} calls")
         self._last_lease = dispatch.lease
+        self._open.add(dispatch.lease)
         task = asyncio.create_task(self._serve(dispatch))
         self._tasks[dispatch.lease] = task
-        task.add_done_callback(lambda _: self._tasks.pop(dispatch.lease, None))
+        task.add_done_callback(lambda _: self._forget(dispatch.lease))
+
+    def _forget(self, lease: int) -> None:
+        self._tasks.pop(lease, None)
+        for of in (self._open, self._given_up, self._started):
+            of.discard(lease)
 
     async def _serve(self, dispatch: work.Dispatch) -> None:
         lease = dispatch.lease
+        self._started.add(lease)
         try:
+            if lease in self._given_up:
+                raise asyncio.CancelledError
             end: work.Answer | work.Failed = await self._run(dispatch)
         except asyncio.CancelledError:
             end = work.Failed(lease=lease, code=Code.CANCELLED, message="given up")
@@ -152,6 +169,7 @@ class Worker:
             if isinstance(end, work.Answer) and len(end.payload) > work.INLINE_BYTES_MOST:
                 await self._deliver(end)
             else:
+                self._open.discard(lease)
                 await self._stream.write(work.encode_worker(end))
 
     async def _run(self, dispatch: work.Dispatch) -> work.Answer:
@@ -178,6 +196,7 @@ class Worker:
 
     async def _deliver(self, answer: work.Answer) -> None:
         stream = self._client.open()
+        self._open.discard(answer.lease)
         await stream.send(wire.Deliver(
             work=self._stream.stream_id, lease=answer.lease, size=len(answer.payload),
             metadata=answer.metadata,

@@ -1,8 +1,10 @@
 //! Jobs of recipes that run elsewhere: on workers that come late, die, or are slow to answer.
 
+use std::time::Duration;
+
 use tollgate_client::{Code, JobFilter, JobState};
 use tollgate_protocol::work::RecipeSpec;
-use tollgate_tests::{Rig, SOON, eventually};
+use tollgate_tests::{Rig, SOON, eventually, worker::Said};
 
 use crate::until;
 
@@ -33,6 +35,30 @@ async fn a_worker_that_dies_costs_an_attempt_and_the_job_goes_to_another() {
     assert_eq!((result.attempts, result.payload().map(|p| &p[..])), (2, Some(&b"done"[..])));
     let errors = job.info().await.expect("kept").errors;
     assert_eq!(errors.iter().map(|e| e.code()).collect::<Vec<_>>(), [Some(Code::WorkerLost)]);
+    rig.idle().await;
+}
+
+#[tokio::test]
+async fn a_job_that_has_waited_for_a_worker_may_run_no_longer_than_others() {
+    let rig = Rig::start().await;
+    let client = rig.client("acme").await;
+    let mut worker = rig.worker(None, 1).await;
+    let mut brief = spec();
+    (brief.timeout_ms, brief.attempts_max) = (Some(150), 1);
+    worker.register(brief).await;
+    worker.register(RecipeSpec::new("slow")).await;
+    let first = client.submit_bytes("slow", "x").await.expect("accepted");
+    let held = worker.call().await;
+    let job = client.submit_bytes("w", "x").await.expect("accepted");
+    eventually("it waits", || rig.broker.counters().worker_queue == 1).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    worker.answer(held.lease, b"").await;
+    assert!(first.result_within(SOON).await.expect("over").is_success());
+    let call = worker.call().await;
+    let result = job.result_within(SOON).await.expect("over");
+    assert_eq!(result.failure().and_then(|f| f.code()), Some(Code::Timeout));
+    assert_eq!(worker.next().await, Said::Cancel(call.lease));
+    worker.answer(call.lease, b"").await;
     rig.idle().await;
 }
 
