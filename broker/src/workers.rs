@@ -36,7 +36,7 @@ pub(crate) use info::Standing;
 pub use info::WorkerInfo;
 pub use kept::RestoreError;
 pub(crate) use lease::{Dispatch, Outgoing};
-pub(crate) use register::{Prepared, Registration};
+pub(crate) use register::{NotForgotten, Prepared, Registration};
 pub(crate) use session::{Answered, Expected, NotLeased, Session, Who, WorkError};
 
 use after::After;

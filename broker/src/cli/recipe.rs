@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use clap::Subcommand;
+use reqwest::Method;
 use serde::Serialize;
 use tollgate_client::{Encoding, Recipe, RecipeKind};
 
 use super::{
-    block_on, connect,
+    api, block_on, connect,
     exit::{Exit, Usage},
     format,
     output::{self, Output, excerpt, printable, say},
@@ -41,12 +42,31 @@ Nobody is lost while there are 0: its calls wait for a worker, up to the recipe'
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
     },
+    /// Forget a recipe that workers made known and nobody serves any more
+    #[command(after_help = "Examples:
+  tollgate recipe forget resize
+  tollgate recipe forget sha256 --tenant acme
+
+A recipe stays known for a day after its last worker left: its calls wait for a worker, and one of the same
+name of the platform, an upstream or the broker is not asked. This ends that.")]
+    Forget {
+        /// Its name
+        name: String,
+        /// The tenant whose own workers made it known; platform workers did without it
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        #[command(flatten, next_help_heading = "The API")]
+        api: api::Args,
+    },
 }
 
 pub(super) fn run(command: Command, output: Output) -> anyhow::Result<Exit> {
     let (connect, tenant) = match &command {
         Command::List { connect, tenant } | Command::Show { connect, tenant, .. } => {
             (connect, tenant)
+        }
+        Command::Forget { name, tenant, api } => {
+            return block_on(forget(name, tenant.as_deref(), api, output));
         }
     };
     let recipes = block_on(ask(connect, tenant.as_deref()))?;
@@ -59,6 +79,23 @@ pub(super) fn run(command: Command, output: Output) -> anyhow::Result<Exit> {
             })?;
             show(recipe, output)?;
         }
+        Command::Forget { .. } => {}
+    }
+    Ok(Exit::Ok)
+}
+
+async fn forget(
+    name: &str,
+    tenant: Option<&str>,
+    api: &api::Args,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let api = api.client()?;
+    let query: Vec<_> = tenant.map(|t| ("tenant", t)).into_iter().collect();
+    api.send(api.request(Method::DELETE, &["recipes", name]).query(&query)).await?;
+    match output {
+        Output::Table => say!("{} is forgotten", printable(name))?,
+        Output::Json => output::json(&serde_json::json!({ "forgotten": name }))?,
     }
     Ok(Exit::Ok)
 }

@@ -70,6 +70,7 @@ pub(super) const ROWS: &[Row] = &[
     row("GET", "/swagger/", Who::Anyone),
     row("GET", "/swagger/{*file}", Who::Anyone),
     row("GET", "/api/v1/recipes", Who::Tenants),
+    row("DELETE", "/api/v1/recipes/{name}", Who::Operator),
     row("GET", "/api/v1/workers", Who::Operator),
     row("GET", "/api/v1/connections", Who::Operator),
     row("GET", "/api/v1/tenants", Who::Operator),

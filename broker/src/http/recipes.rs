@@ -1,25 +1,28 @@
 //! The recipes that there are: those of the catalog, and those of workers.
 
-use axum::{Extension, Json, extract::State};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
-use tollgate_protocol::describe::{self, Encoding, RecipeKind};
+use tollgate_protocol::{
+    Code,
+    describe::{self, Encoding, RecipeKind},
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     api::Api,
     auth::Caller,
-    extract::Query,
+    extract::{Named, Query},
     page::{self, Page},
-    problem::{Answer, Problem},
+    problem::{Answer, Document, Problem},
 };
 use crate::{
     batch::{Entry, Owner},
-    workers::Standing,
+    workers::{NotForgotten, Standing},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(forget))
 }
 
 /// A recipe and what it promises.
@@ -54,6 +57,9 @@ struct Recipe {
     /// JSON Schema of its payload.
     #[schema(value_type = Option<Object>)]
     schema: Option<serde_json::Value>,
+    /// Whose workers made it known: `tenant` for the tenant's own, `platform` for those of everyone.
+    /// Null for a recipe that is not workers'.
+    owner: Option<&'static str>,
     /// Workers that serve it now; null for one that is not workers'.
     workers: Option<usize>,
     /// Items that wait for them: of the tenant that is asked about, or of all. Null for a recipe
@@ -90,6 +96,10 @@ impl Recipe {
             payload_bytes_max: r.payload_bytes_max,
             result_bytes_max: r.result_bytes_max,
             schema: r.schema.and_then(|s| serde_json::from_str(s).ok()),
+            owner: standing.map(|s| match s.owner {
+                Owner::Everyone => "platform",
+                Owner::Tenant(_) => "tenant",
+            }),
             workers: standing.map(|s| s.workers),
             waiting: standing.map(|s| s.waiting),
             mean_duration_us: standing.filter(is_told).and_then(|s| s.mean_us),
@@ -117,7 +127,7 @@ struct Params {
 /// told what it can name itself.
 #[utoipa::path(get, path = "/api/v1/recipes", tag = "recipes", params(Params),
     responses((status = 200, description = "A page of recipes", body = Page<Recipe>),
-        (status = 404, description = "There is no such tenant", body = super::problem::Document,
+        (status = 404, description = "There is no such tenant", body = Document,
             content_type = "application/problem+json")))]
 async fn list(
     State(api): State<Api>,
@@ -147,4 +157,43 @@ async fn list(
         |e: &std::sync::Arc<Entry>| Recipe::of(&e.describe(), standings.get(&e.index()), to_tenant);
     let items = wanted.take(limit + 1).map(recipe).collect();
     Ok(Json(Page::of(items, limit, |r: &Recipe| r.name.clone())))
+}
+
+/// Whose recipe is forgotten.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Whose {
+    /// The tenant whose own workers made it known; platform workers did without it.
+    tenant: Option<String>,
+}
+
+/// Forget a recipe of workers
+///
+/// A recipe stays known for a while after its last worker left, and stands before one of the same name
+/// of the platform, an upstream or the broker. This ends that at once.
+#[utoipa::path(delete, path = "/api/v1/recipes/{name}", tag = "recipes",
+    params(("name" = String, Path, description = "The recipe"), Whose),
+    responses((status = 204, description = "It is forgotten"),
+        (status = 404, description = "No worker of theirs made it known, or there is no such tenant",
+            body = Document, content_type = "application/problem+json"),
+        (status = 409, description = "Workers serve it, or items wait for it", body = Document,
+            content_type = "application/problem+json")))]
+async fn forget(
+    State(api): State<Api>,
+    Named(name): Named,
+    Query(whose): Query<Whose>,
+) -> Answer<StatusCode> {
+    let owner = match whose.tenant {
+        None => Owner::Everyone,
+        Some(id) => Owner::Tenant(api.tenant(&id).ok_or_else(Problem::no_tenant)?.index()),
+    };
+    api.services.workers.forget(owner, &name).await.map_err(|e| {
+        let code = match e {
+            NotForgotten::Unknown => Code::RecipeNotFound,
+            NotForgotten::Served(_) | NotForgotten::Waiting(_) => Code::Conflict,
+        };
+        Problem::new(code, e.to_string())
+    })?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -256,6 +256,18 @@ impl Workers {
         }
     }
 
+    /// Forgets a recipe that nobody serves or waits for, before its time.
+    ///
+    /// # Errors
+    /// [`NotForgotten`].
+    pub(crate) async fn forget(&self, owner: Owner, name: &str) -> Result<(), NotForgotten> {
+        let name = RecipeName::parse(name).map_err(|_| NotForgotten::Unknown)?;
+        let known = self.look(|state| state.forget(owner, name))?;
+        self.0.directory.withdraw(known.owner, &known.entry);
+        self.unkeep(&known).await;
+        Ok(())
+    }
+
     /// Forgets recipes that nobody has served for long and nobody waits for.
     pub(crate) async fn forget_old(&self, now: Instant) {
         let ttl = Duration::from_millis(self.0.config.recipe_ttl_ms);
@@ -309,6 +321,27 @@ impl State {
         }
     }
 
+    fn forget(&mut self, owner: Owner, name: RecipeName) -> Result<Known, NotForgotten> {
+        let id = *self.names.get(&(owner, name)).ok_or(NotForgotten::Unknown)?;
+        let known = self.recipes.get(&id).ok_or(NotForgotten::Unknown)?;
+        if !known.serving.is_empty() {
+            return Err(NotForgotten::Served(known.serving.len()));
+        }
+        // One that nobody serves has a line of its own.
+        let waiting = self.pools.get(&known.pool).map_or(0, |pool| pool.queue.len());
+        if waiting > 0 {
+            return Err(NotForgotten::Waiting(waiting));
+        }
+        self.forget_now(id).ok_or(NotForgotten::Unknown)
+    }
+
+    fn forget_now(&mut self, id: RecipeId) -> Option<Known> {
+        let known = self.recipes.remove(&id)?;
+        self.pools.remove(&known.pool);
+        self.names.remove(&(known.owner, known.entry.name().clone()));
+        Some(known)
+    }
+
     fn forget_old(&mut self, now: Instant, ttl: Duration) -> Vec<Known> {
         let mut old = Vec::new();
         let ids: Vec<_> = self.recipes.keys().copied().collect();
@@ -320,14 +353,23 @@ impl State {
             if !late || waits || !known.serving.is_empty() {
                 continue;
             }
-            if let Some(known) = self.recipes.remove(&id) {
-                self.pools.remove(&known.pool);
-                self.names.remove(&(known.owner, known.entry.name().clone()));
-                old.push(known);
-            }
+            old.extend(self.forget_now(id));
         }
         old
     }
+}
+
+/// Why a recipe is not forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotForgotten {
+    #[error("no worker has made this recipe known")]
+    Unknown,
+    #[error("{0} workers serve it: drain them first")]
+    Served(usize),
+    #[error(
+        "{0} items wait for it: they end within its queue time-out, jobs when they are cancelled"
+    )]
+    Waiting(usize),
 }
 
 fn refused(e: &CatalogError) -> Failure {

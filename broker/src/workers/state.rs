@@ -192,6 +192,10 @@ impl State {
         if room < wanted {
             let blocked = known.blocked.entry(claim.tenant).or_default();
             if !blocked.iter().any(|(m, _)| Arc::ptr_eq(m, mailbox)) {
+                if blocked.len() >= MANY && blocked.len().is_power_of_two() {
+                    // Batches that are gone are nobody's.
+                    blocked.retain(|(m, _)| Arc::strong_count(m) > 1);
+                }
                 blocked.push_back((mailbox.clone(), wanted - room));
             }
         }
@@ -290,3 +294,6 @@ impl State {
         }
     }
 }
+
+/// Batches that wait for room in a line before those are looked for that are gone.
+const MANY: usize = 32;

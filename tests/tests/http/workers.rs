@@ -1,5 +1,6 @@
 //! Workers and their recipes as operators and tenants see them: real ones, over QUIC.
 
+use reqwest::Method;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tollgate_client::{BatchResult, Client, Request};
@@ -222,4 +223,33 @@ async fn a_tenant_sees_its_recipes_and_nobodys_workers() {
     assert!(told["mean_duration_us"].is_u64(), "{told}");
     let told = recipe(&acme.get("/api/v1/recipes").await.ok(), "upper");
     assert!(told["mean_duration_us"].is_null(), "{told}");
+}
+
+#[tokio::test]
+async fn a_recipe_that_nobody_serves_is_forgotten_when_asked() {
+    let rig = Rig::start().await;
+    let http = Http::of(&rig);
+    let forget = async |query: &str| {
+        http.send(Method::DELETE, &format!("/api/v1/recipes/sha256{query}"), None).await
+    };
+    assert_eq!(forget("").await.status, 404, "the broker's own");
+    assert_eq!(forget("?tenant=nobody").await.status, 404);
+    let mut worker = rig.worker(Some("acme"), 1).await;
+    let mut spec = RecipeSpec::new("sha256");
+    spec.queue_timeout_ms = Some(100);
+    worker.register(spec).await;
+    let served = forget("?tenant=acme").await;
+    assert_eq!(served.status, 409);
+    assert!(served.body.contains("drain them first"), "{}", served.body);
+    drop(worker);
+    eventually("it is gone", || rig.broker.workers().is_empty()).await;
+    let listed = recipe(&http.get("/api/v1/recipes?tenant=acme").await.ok(), "sha256");
+    assert_eq!((&listed["owner"], &listed["workers"]), (&"tenant".into(), &0.into()));
+    let client = rig.client("acme").await;
+    let waits = client.call_bytes("sha256", "x").await.expect_err("nobody serves it");
+    assert_eq!(waits.code(), Some(tollgate_protocol::Code::NoWorker));
+    assert_eq!(forget("").await.status, 404, "it is not the platform's");
+    assert_eq!(forget("?tenant=acme").await.status, 204);
+    assert_eq!(forget("?tenant=acme").await.status, 404);
+    client.call_bytes("sha256", "x").await.expect("the broker's own runs again");
 }

@@ -140,6 +140,6 @@ async fn cancelling_a_job_reaches_its_worker() {
     let call = worker.call().await;
     until(&client, job.id(), JobState::Running).await;
     assert!(job.cancel().await.expect("there"));
-    assert_eq!(worker.next().await, tollgate_tests::worker::Said::Cancel(call.lease));
+    assert_eq!(worker.next().await, Said::Cancel(call.lease));
     assert_eq!(job.result_within(SOON).await.expect("over").code(), Some(Code::Cancelled));
 }
