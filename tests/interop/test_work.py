@@ -170,6 +170,35 @@ async def test_a_cancellation_reaches_the_worker(working: Client, asking: Client
 
 
 @scenario
+async def test_what_is_given_up_at_once_is_answered(working: Client, asking: Client) -> None:
+    async def hang(call: Call) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    spec = work.Register(name=next(names))
+    # It drains at the end, which takes an answer to every call.
+    async with serving(working, hang, spec):
+        for _ in range(20):
+            batch = await asking.batch()
+            await batch.request(spec.name)
+            await batch.cancel(wire.CancelScope.All)
+            await batch.finished()
+
+
+@scenario
+async def test_large_results_stay_within_the_credit(working: Client, asking: Client) -> None:
+    async def much(call: Call) -> bytes:
+        return bytes(int(call.payload))
+
+    spec = work.Register(name=next(names), result_bytes_max=100_000)
+    sizes = [150_000, 90_000] * 20
+    # The worker ends its stream when it is given more.
+    async with serving(working, much, spec, credit=2):
+        results = await call(asking, spec.name, *(str(size).encode() for size in sizes))
+    assert [result.code for result in results] == [Code.RESULT_TOO_LARGE, 0] * 20
+
+
+@scenario
 async def test_large_payloads_travel_apart(working: Client, asking: Client) -> None:
     async def turn(call: Call) -> bytes:
         assert call.dispatch.apart == 200_000 and not call.dispatch.payload
