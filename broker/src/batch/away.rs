@@ -27,6 +27,8 @@ pub(super) struct Away {
     items: Slab<Absent>,
     /// What is to be handed over once there is room, the oldest first.
     unsent: VecDeque<Unsent>,
+    /// Whether those may be of different tenants or recipes.
+    is_mixed: bool,
     returns: Arc<Returns>,
     /// What came back and was not looked at yet, the newest first.
     back: Vec<Returned>,
@@ -59,6 +61,7 @@ impl Away {
         Away {
             items: Slab::new(),
             unsent: VecDeque::new(),
+            is_mixed: false,
             returns: Arc::default(),
             back: Vec::new(),
             common: None,
@@ -109,12 +112,36 @@ impl Away {
 
     /// An item is to go, after those that are.
     pub(super) fn goes(&mut self, item: Unsent) {
+        match self.unsent.back() {
+            None => self.is_mixed = false,
+            Some(last) => self.is_mixed |= !last.task.common.shares_line(&item.task.common),
+        }
         self.unsent.push_back(item);
     }
 
-    /// The next item that is to go.
-    pub(super) fn next(&self) -> Option<&Unsent> {
-        self.unsent.front()
+    /// The next item that is to go, and is not of a tenant and recipe that were denied room: its place
+    /// among them, and what it is.
+    pub(super) fn next(&self, denied: &[Arc<Common>]) -> Option<(usize, &Unsent)> {
+        if denied.is_empty() || !self.is_mixed {
+            return self.unsent.front().filter(|_| denied.is_empty()).map(|next| (0, next));
+        }
+        let is_denied = |u: &Unsent| denied.iter().any(|c| c.shares_line(&u.task.common));
+        self.unsent.iter().enumerate().find(|(_, unsent)| !is_denied(unsent))
+    }
+
+    /// How many items, from that at a place on, have the same in common; at most so many.
+    pub(super) fn alike(&self, at: usize, max: usize) -> usize {
+        let Some(first) = self.unsent.get(at) else { return 0 };
+        let alike = |u: &&Unsent| Arc::ptr_eq(&u.task.common, &first.task.common);
+        self.unsent.iter().skip(at).take(max).take_while(alike).count()
+    }
+
+    /// Brings so many items to the front, from that at a place on.
+    pub(super) fn bring(&mut self, at: usize, n: usize) {
+        if at > 0 {
+            let brought: Vec<Unsent> = self.unsent.drain(at..at + n).collect();
+            brought.into_iter().rev().for_each(|unsent| self.unsent.push_front(unsent));
+        }
     }
 
     /// The last item that is to go.
@@ -129,13 +156,6 @@ impl Away {
 
     pub(super) fn take_next(&mut self) -> Option<Unsent> {
         self.unsent.pop_front()
-    }
-
-    /// How many items, from the next on, have the same in common with others; at most so many.
-    pub(super) fn alike(&self, max: usize) -> usize {
-        let Some(first) = self.unsent.front() else { return 0 };
-        let alike = |u: &&Unsent| Arc::ptr_eq(&u.task.common, &first.task.common);
-        self.unsent.iter().take(max).take_while(alike).count()
     }
 
     /// Hands over so many items, from the next on; see [`Unsent::due`] for `held_until`.

@@ -57,6 +57,13 @@ pub(crate) struct Common {
     pub once: Option<Once>,
 }
 
+impl Common {
+    /// Whether there is room for both or for none.
+    pub(super) fn shares_line(&self, other: &Common) -> bool {
+        Arc::ptr_eq(&self.tenant, &other.tenant) && Arc::ptr_eq(&self.entry, &other.entry)
+    }
+}
+
 /// An item as it is handed over.
 pub(crate) struct Task {
     pub common: Arc<Common>,

@@ -93,6 +93,9 @@ fn url(text: &str) -> Result<Url, String> {
     if text.is_empty() {
         return Err("must be set: http:// or https://, and a host".to_owned());
     }
+    if text.contains(['{', '}']) {
+        return Err("a template such as {tenant} belongs into a recipe's path".into());
+    }
     let url = Url::parse(text).map_err(|e| e.to_string())?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err("must begin with http:// or https://, and name a host".to_owned());
@@ -248,6 +251,7 @@ mod tests {
             "http://h/?a",
             "http://h/#a",
         ];
+        refused(|u| u.url = "http://h/{tenant}".into(), &["upstreams.reports.url: ", "path"]);
         for url in urls {
             refused(|u| u.url = url.into(), &["upstreams.reports.url: "]);
         }

@@ -36,6 +36,7 @@ const DATA: &[(&str, &str)] = &[
     ("topic delete", "t --yes --tenant acme"),
     ("recipe list", ""),
     ("recipe show", "echo"),
+    ("recipe forget", "left"),
     ("tenant create", "globex"),
     ("tenant list", ""),
     ("tenant show", "globex"),
@@ -117,6 +118,7 @@ fn completions_know_every_command() {
 fn every_command_that_prints_data_prints_json() {
     let served = Served::start(&[]);
     let acme = served.issue(&["--tenant", "acme"]);
+    super::worker::comes_and_goes(&served, "left");
     let (mut revocation, mut job) = (String::new(), String::new());
     for (command, args) in DATA {
         let args = args.replace("{addr}", &served.addr.to_string());

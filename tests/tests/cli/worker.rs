@@ -25,6 +25,22 @@ async fn works(served: &Served, certs: &str, recipes: &[&str]) -> RawWorker {
     worker
 }
 
+/// Makes a recipe of the platform's known that nobody serves any more.
+pub(super) fn comes_and_goes(served: &Served, recipe: &str) {
+    let certs = served.issue(&["--role", "platform-worker", "--name", "gone"]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let worker = works(served, &certs, &[recipe]).await;
+        let forget = || served.operate(&["recipe", "forget", recipe]);
+        assert!(forget().ends_with(exit::FAILURE).stderr.contains("drain them first"));
+        worker.raw.conn.close(0u32.into(), b"");
+        let listed = || served.operate(&["worker", "list"]).ends_with(exit::OK).stdout;
+        while !listed().starts_with("0 workers") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_are_shown_wherever_they_matter() {
     let served = Served::start(&[]);

@@ -178,6 +178,38 @@ async fn a_call_that_has_waited_may_run_no_longer_than_others() {
 }
 
 #[tokio::test]
+async fn what_has_no_room_in_one_line_holds_up_no_other() {
+    let rig = Rig::with(|c| c.workers.queue_per_tenant_max = 1).await;
+    let mut full = rig.serving(1, &["full"]).await;
+    let mut free = rig.serving(8, &["free"]).await;
+    let raw = rig.raw("acme").await;
+    let mut batch = raw.batch().await;
+    for id in 1..=5 {
+        batch.request(id, "full", id.to_string().as_bytes()).await;
+    }
+    let first = full.call().await;
+    for id in 6..=9 {
+        batch.request(id, "free", id.to_string().as_bytes()).await;
+    }
+    for id in 6..=9 {
+        let call = free.call().await;
+        assert_eq!(call.payload, id.to_string().as_bytes());
+        free.answer(call.lease, b"").await;
+    }
+    batch.until("result 9 OK").await;
+    batch.seal(9).await;
+    full.answer(first.lease, b"").await;
+    for id in 2..=5 {
+        let call = full.call().await;
+        assert_eq!(call.payload, id.to_string().as_bytes(), "in the order of their coming");
+        full.answer(call.lease, b"").await;
+    }
+    let lines = batch.transcript().await;
+    assert_eq!(lines.last().map(String::as_str), Some("summary Sealed 9/9"), "{lines:?}");
+    rig.idle().await;
+}
+
+#[tokio::test]
 async fn a_line_that_is_shorter_than_what_workers_take_at_once_holds_up_nobody() {
     let rig = Rig::with(|c| c.workers.queue_per_tenant_max = 2).await;
     let mut worker = rig.serving(64, &["w"]).await;

@@ -46,7 +46,7 @@ impl Run {
             let bytes = all.split(r.payload.len() + reserve);
             self.goes(r, common.clone(), arrived, bytes);
         }
-        // Their time is up at once, as they came together.
+        // Those of all of them are up together, as they came together.
         self.due_with_last();
         self.place_waiting();
         items.len()
@@ -93,18 +93,16 @@ impl Run {
         }
     }
 
-    /// Hands over what is to go, from the oldest on, as far as there is room for its recipe. False
-    /// when there is none.
-    pub(super) fn send_waiting(&mut self) -> bool {
-        let Some(common) = self.away.next().map(|next| next.task.common.clone()) else {
-            return false;
-        };
-        let Some(remote) = common.entry.handler.remote() else { return false };
-        let wanted = self.away.alike(self.own_room());
+    /// Hands over what is to go, from that at a place on, as far as there is room for its recipe. What
+    /// it has in common with others, when there is none.
+    pub(super) fn send_waiting(&mut self, common: Arc<Common>, at: usize) -> Option<Arc<Common>> {
+        let Some(remote) = common.entry.handler.remote() else { return Some(common) };
+        let wanted = self.away.alike(at, self.own_room());
         let room = remote.room(&common.claim, wanted, &self.mailbox);
         if room == 0 {
-            return false;
+            return Some(common);
         }
+        self.away.bring(at, room);
         self.started = true;
         let checks = common.entry.schema.is_some();
         if self.engine.catalog.hooks().is_set() {
@@ -115,7 +113,7 @@ impl Run {
         } else {
             self.away.send(&**remote, room, self.held_until);
         }
-        true
+        None
     }
 
     /// Tells the hooks of so many items that they are about to run.

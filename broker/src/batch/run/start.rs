@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use tollgate_protocol::{PairsBuf, batch::Request};
 
@@ -95,15 +96,18 @@ impl Run {
             self.clock.read();
             self.held_until = self.now();
         }
-        // What nobody has room for holds up nothing that runs here.
-        let mut has_room = true;
+        // What nobody has room for holds up nothing else.
+        let mut denied = ArrayVec::<_, DENIED_MAX>::new();
         while self.own_room() > 0 {
             let here = self.unplaced.front().copied();
-            let away = self.away.next().filter(|_| has_room).map(|next| next.task.seq);
-            match (here, away) {
+            let away = self.away.next(&denied).filter(|_| !denied.is_full());
+            match (here, away.map(|(at, next)| (at, next.task.seq, next.task.common.clone()))) {
                 (None, None) => return,
-                (Some(here), away) if away.is_none_or(|away| here < away) => self.place(here),
-                _ => has_room = self.send_waiting(),
+                (Some(here), Some((at, seq, common))) if seq < here => {
+                    denied.extend(self.send_waiting(common, at));
+                }
+                (Some(here), _) => self.place(here),
+                (None, Some((at, _, common))) => denied.extend(self.send_waiting(common, at)),
             }
         }
         self.is_held = true;
@@ -282,3 +286,6 @@ pub(crate) fn on_pool(entry: &Entry, payload_len: usize) -> bool {
 
 /// What a result is given room for at least.
 const RESULT_BYTES_LEAST: usize = 1 << 10;
+
+/// Recipes, or tenants, of a batch that may have no room before the others have to wait as well.
+const DENIED_MAX: usize = 16;
