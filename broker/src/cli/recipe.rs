@@ -61,25 +61,21 @@ name of the platform, an upstream or the broker is not asked. This ends that.")]
 }
 
 pub(super) fn run(command: Command, output: Output) -> anyhow::Result<Exit> {
-    let (connect, tenant) = match &command {
-        Command::List { connect, tenant } | Command::Show { connect, tenant, .. } => {
-            (connect, tenant)
-        }
-        Command::Forget { name, tenant, api } => {
-            return block_on(forget(name, tenant.as_deref(), api, output));
-        }
-    };
-    let recipes = block_on(ask(connect, tenant.as_deref()))?;
     match command {
-        Command::List { .. } => list(&recipes, output)?,
-        Command::Show { name, .. } => {
+        Command::List { connect, tenant } => {
+            list(&block_on(ask(&connect, tenant.as_deref()))?, output)?;
+        }
+        Command::Show { name, connect, tenant } => {
+            let recipes = block_on(ask(&connect, tenant.as_deref()))?;
             let known = || recipes.iter().map(|r| &*r.name).collect::<Vec<_>>().join(", ");
             let recipe = recipes.iter().find(|r| *r.name == *name).ok_or_else(|| {
                 Usage::error(format!("there is no recipe `{name}`; there are {}", known()))
             })?;
             show(recipe, output)?;
         }
-        Command::Forget { .. } => {}
+        Command::Forget { name, tenant, api } => {
+            return block_on(forget(&name, tenant.as_deref(), &api, output));
+        }
     }
     Ok(Exit::Ok)
 }
